@@ -1,0 +1,74 @@
+"""Settings, read from the environment once and changeable at run time.
+
+>>> import fusec
+>>> fusec.config.cache_dir.name
+'fusec'
+"""
+
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LOG_TOPICS = ("trace", "passes", "fusion", "plan", "source", "launch", "recompile")
+
+
+def _default_cache_dir() -> Path:
+    named = os.environ.get("FUSEC_CACHE_DIR")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "fusec"
+
+
+def _flag(name: str) -> bool:
+    return os.environ.get(name, "").lower() not in ("", "0", "false", "no")
+
+
+def _topics() -> frozenset[str]:
+    named = {t.strip() for t in os.environ.get("FUSEC_LOG", "").split(",") if t.strip()}
+    return frozenset(LOG_TOPICS) if "all" in named else frozenset(named)
+
+
+@dataclass
+class Config:
+    """Every environment variable of fusec as an attribute.
+
+    cache_dir: folder of the kernel cache (``FUSEC_CACHE_DIR``).
+    cache_bytes: size in bytes at which the oldest entries are removed (``FUSEC_CACHE_BYTES``).
+    num_threads: most threads a kernel may use, or None for what the machine grants
+        (``FUSEC_NUM_THREADS``).
+    log: topics that are logged (``FUSEC_LOG=trace,passes,...`` or ``all``).
+    dump: folder that receives graphs and sources, or None (``FUSEC_DUMP``).
+    disable: run every function through NumPy (``FUSEC_DISABLE=1``).
+    verify: check every first call against NumPy (``FUSEC_VERIFY=1``).
+    """
+
+    cache_dir: Path = field(default_factory=_default_cache_dir)
+    cache_bytes: int = field(
+        default_factory=lambda: int(os.environ.get("FUSEC_CACHE_BYTES", 512 << 20))
+    )
+    num_threads: int | None = field(
+        default_factory=lambda: int(os.environ.get("FUSEC_NUM_THREADS", "0")) or None
+    )
+    log: frozenset[str] = field(default_factory=_topics)
+    dump: Path | None = field(
+        default_factory=lambda: Path(p) if (p := os.environ.get("FUSEC_DUMP")) else None
+    )
+    disable: bool = field(default_factory=lambda: _flag("FUSEC_DISABLE"))
+    verify: bool = field(default_factory=lambda: _flag("FUSEC_VERIFY"))
+
+
+config = Config()
+_logger = logging.getLogger("fusec")
+
+
+def log(topic: str, message: str, *args: object) -> None:
+    """Log ``message % args`` on stderr when ``topic`` is one of ``config.log``."""
+    if topic in config.log:
+        if not _logger.handlers:
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter("fusec %(message)s"))
+            _logger.addHandler(handler)
+            _logger.setLevel(logging.INFO)
+        _logger.info("[%s] " + message, topic, *args)

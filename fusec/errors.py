@@ -1,0 +1,53 @@
+"""One class per kind of error; each is also what NumPy (or Python) would raise in its place.
+
+A message fits on a screen and says what happened, on which line of the user's file, with which
+shapes and dtypes, and what to type instead.
+"""
+
+
+class FusecError(Exception):
+    """Base of every error that fusec raises on purpose."""
+
+
+class ShapeError(FusecError, ValueError):
+    """Operands whose shapes do not fit together, where NumPy raises ValueError."""
+
+
+class DTypeError(FusecError, TypeError):
+    """An operation that is not defined for a dtype, where NumPy raises TypeError."""
+
+
+class UnsupportedError(FusecError, NotImplementedError):
+    """Something that fusec does not compile; the message says what to do instead."""
+
+
+class DataDependentShapeError(UnsupportedError):
+    """A result whose shape depends on the data of a traced array."""
+
+
+class TracerBoolError(FusecError, TypeError):
+    """Python asked for the truth of a traced array (``if``, ``while``, ``and``, ``not``)."""
+
+
+class ConcreteValueError(FusecError, TypeError):
+    """Python asked for the value of a traced array (``int()``, ``range()``, a shape)."""
+
+
+class EscapedTracerError(FusecError, RuntimeError):
+    """A traced array was used after its trace had ended."""
+
+
+class ImpureError(FusecError, RuntimeError):
+    """A traced function asked for randomness, the time or a file."""
+
+
+class VerifyError(FusecError, AssertionError):
+    """A graph broke one of the IR's rules, or ``fusec.verify`` found a difference."""
+
+
+class DeviceError(FusecError, RuntimeError):
+    """A device is missing, out of memory, or failed."""
+
+
+class CacheWarning(UserWarning):
+    """The kernel cache folder could not be used; kernels are compiled in this process only."""

@@ -1,0 +1,1 @@
+"""The graph: avals, nodes, one rewriter, a verifier and a printer."""

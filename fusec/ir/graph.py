@@ -1,0 +1,175 @@
+"""Nodes and graphs: immutable values that every pass reads and none changes.
+
+``Node(op, inputs, attrs, aval)`` has its arrays in ``inputs`` and its metadata in ``attrs``;
+``Graph(params, outputs)`` is closed: every path from an output ends in a param or a constant.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from fusec.ir.aval import Aval
+
+
+class Loc(NamedTuple):
+    """A line of the user's code."""
+
+    filename: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.filename}:{self.line}"
+
+
+class OpLike(Protocol):
+    """What the graph needs to know of an op; ``ops.registry.Op`` says the rest."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def impl(self) -> Callable[..., Any]: ...
+
+    def infer(self, avals: tuple[Aval, ...], attrs: Mapping[str, Any]) -> Aval: ...
+
+
+class Literal:
+    """A constant array, compared and hashed by dtype, shape and bytes (so -0.0 is not 0.0)."""
+
+    __slots__ = ("_key", "value")
+
+    def __init__(self, value: Any) -> None:
+        array = np.array(value)
+        array.setflags(write=False)
+        self.value = array
+        self._key = (array.dtype.str, array.shape, array.tobytes())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Literal) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        if self.value.ndim == 0:
+            return repr(self.value.item())
+        return np.array2string(self.value, threshold=6, separator=",").replace("\n", "")
+
+
+class Node:
+    """One operation on arrays. Compared by identity; ``key()`` is what value numbering compares.
+
+    op: the op; inputs: nodes; attrs: hashable metadata by name; aval: shape and dtype of the
+    result; loc: the user's line, which is no part of the node's value.
+    """
+
+    __slots__ = ("__weakref__", "attrs", "aval", "inputs", "loc", "op")
+
+    def __init__(
+        self,
+        op: OpLike,
+        inputs: tuple["Node", ...],
+        attrs: Mapping[str, Any],
+        aval: Aval,
+        loc: Loc | None = None,
+    ) -> None:
+        self.op = op
+        self.inputs = inputs
+        self.attrs = attrs
+        self.aval = aval
+        self.loc = loc
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.aval.dtype
+
+    def key(self) -> tuple[Any, ...]:
+        """Equal keys compute equal values (params are keyed by identity)."""
+        if self.op.name == "param":
+            return (id(self),)
+        ids = tuple(map(id, self.inputs))
+        return (self.op.name, ids, tuple(self.attrs.items()), self.aval)
+
+    def replace(self, inputs: tuple["Node", ...]) -> "Node":
+        return Node(self.op, inputs, self.attrs, self.aval, self.loc)
+
+    def __repr__(self) -> str:
+        attrs = "".join(f", {k}={v!r}" for k, v in self.attrs.items())
+        return f"<{self.op.name}({len(self.inputs)} inputs{attrs}) -> {self.aval!r}>"
+
+
+class Graph:
+    """A closed program: params in, outputs out."""
+
+    __slots__ = ("outputs", "params")
+
+    def __init__(self, params: Iterable[Node], outputs: Iterable[Node]) -> None:
+        self.params = tuple(params)
+        self.outputs = tuple(outputs)
+
+    def nodes(self) -> list[Node]:
+        """Every node that an output needs, inputs before users, params of the graph first."""
+        return toposort(self.outputs, self.params)
+
+    def __repr__(self) -> str:
+        from fusec.ir.text import format_graph
+
+        return format_graph(self)
+
+    def _repr_html_(self) -> str:
+        from fusec.ir.text import graph_html
+
+        return graph_html(self)
+
+    def dot(self) -> str:
+        """The graph in Graphviz' DOT language."""
+        from fusec.ir.text import graph_dot
+
+        return graph_dot(self)
+
+
+def toposort(outputs: Iterable[Node], first: Iterable[Node] = ()) -> list[Node]:
+    """Nodes reachable from ``outputs``, each after its inputs; iterative, for deep chains."""
+    order: list[Node] = list(first)
+    done = set(map(id, order))
+    stack: list[tuple[Node, Iterator[Node]]] = []
+    for root in outputs:
+        if id(root) in done:
+            continue
+        done.add(id(root))
+        stack.append((root, iter(root.inputs)))
+        while stack:
+            node, rest = stack[-1]
+            for child in rest:
+                if id(child) not in done:
+                    done.add(id(child))
+                    stack.append((child, iter(child.inputs)))
+                    break
+            else:
+                order.append(node)
+                stack.pop()
+    return order
+
+
+def users(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
+    """For each node the nodes that read it, in order."""
+    table: dict[Node, list[Node]] = {}
+    for node in nodes:
+        for child in dict.fromkeys(node.inputs):
+            table.setdefault(child, []).append(node)
+    return table
+
+
+def evaluate(graph: Graph, values: Iterable[Any]) -> list[Any]:
+    """Run a graph op by op through each op's NumPy implementation: the reference."""
+    env: dict[Node, Any] = dict(zip(graph.params, values))
+    for node in graph.nodes():
+        if node not in env:
+            env[node] = node.op.impl(*[env[i] for i in node.inputs], **node.attrs)
+    return [env[o] for o in graph.outputs]

@@ -1,0 +1,74 @@
+"""Graphs as text, DOT and HTML. One line a node: ``%3 f4[8] = multiply(%1, 2.0)  # file:12``."""
+
+import html
+from collections.abc import Iterable
+from pathlib import Path
+
+from fusec.ir.graph import Graph, Node
+
+
+def names(nodes: Iterable[Node]) -> dict[Node, str]:
+    """``%0 %1 ...`` in order; params have their own names, 0-d constants their values."""
+    table: dict[Node, str] = {}
+    count = 0
+    for node in nodes:
+        if node.op.name == "param":
+            table[node] = str(node.attrs["name"])
+        elif node.op.name == "const" and node.aval.ndim == 0:
+            table[node] = repr(node.attrs["value"])
+        elif node.op.name == "dim":
+            table[node] = f"dim({node.attrs['value']})"
+        else:
+            table[node] = f"%{count}"
+            count += 1
+    return table
+
+
+def format_node(node: Node, table: dict[Node, str]) -> str:
+    args = [table.get(i, "?") for i in node.inputs]
+    args += [f"{k}={v!r}" for k, v in node.attrs.items()]
+    text = f"{table[node]}: {node.aval!r} = {node.op.name}({', '.join(args)})"
+    return f"{text:<64}  # {_where(node)}" if node.loc else text
+
+
+def _where(node: Node) -> str:
+    return f"{Path(node.loc.filename).name}:{node.loc.line}" if node.loc else ""
+
+
+def format_nodes(nodes: Iterable[Node]) -> str:
+    nodes = list(nodes)
+    table = names(nodes)
+    return "\n".join(format_node(n, table) for n in nodes if table[n].startswith("%"))
+
+
+def format_graph(graph: Graph) -> str:
+    """The whole graph, readable from top to bottom."""
+    nodes = graph.nodes()
+    table = names(nodes)
+    params = ", ".join(f"{table[p]}: {p.aval!r}" for p in graph.params)
+    lines = [f"graph({params}):"]
+    lines += ["  " + format_node(n, table) for n in nodes if table[n].startswith("%")]
+    lines.append("  return " + ", ".join(table[o] for o in graph.outputs))
+    return "\n".join(lines)
+
+
+def graph_html(graph: Graph) -> str:
+    return f"<pre>{html.escape(format_graph(graph))}</pre>"
+
+
+def graph_dot(graph: Graph) -> str:
+    """The graph for Graphviz: boxes are ops, ellipses are params."""
+    nodes = graph.nodes()
+    table = names(nodes)
+    ids = {n: f"n{i}" for i, n in enumerate(nodes)}
+    lines = ["digraph fusec {", '  node [shape=box, fontname="monospace"];']
+    for node in nodes:
+        label = table[node] if node.op.name in ("param", "const", "dim") else node.op.name
+        shape = ", shape=ellipse" if node.op.name == "param" else ""
+        tip = str(node.loc) if node.loc else ""
+        label = f"{label}\\n{node.aval!r}".replace('"', "'")
+        lines.append(f'  {ids[node]} [label="{label}", tooltip="{tip}"{shape}];')
+        lines += [f"  {ids[i]} -> {ids[node]};" for i in node.inputs]
+    for k, out in enumerate(graph.outputs):
+        lines.append(f'  out{k} [label="result {k}", shape=ellipse];  {ids[out]} -> out{k};')
+    return "\n".join([*lines, "}"])

@@ -1,0 +1,54 @@
+"""NumPy's own function, called in the middle of a program with real arrays.
+
+``host_call`` runs ``call.function`` and gives all its arrays at once; ``host_out`` picks one. The
+call's plain arguments are part of ``call``; its arrays are the node's inputs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fusec.ir.aval import Aval
+from fusec.ops.registry import COSTLY, Op, register
+
+
+@dataclass(frozen=True)
+class HostCall:
+    """A call of ``function`` on arrays, with its results' avals as seen when it was traced.
+
+    name: as the user wrote it; function: takes the arrays in order and gives a tuple of arrays;
+    why: the reason it is not fused, as ``explain()`` prints it.
+    """
+
+    name: str
+    function: Callable[..., tuple[Any, ...]]
+    outputs: tuple[Aval, ...]
+    why: str = "no kernel for this function: NumPy runs it"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def _call(*arrays: Any, call: HostCall) -> tuple[Any, ...]:
+    return call.function(*arrays)
+
+
+host_call = register(
+    Op(
+        name="host_call",
+        family="host",
+        impl=_call,
+        infer_aval=lambda *avals, call: Aval((len(call.outputs),), np.dtype("V")),
+        cost=COSTLY,
+    )
+)
+host_out = register(
+    Op(
+        name="host_out",
+        family="host",
+        impl=lambda results, index, aval: results[index],
+        infer_aval=lambda call, index, aval: aval,
+    )
+)

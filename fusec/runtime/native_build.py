@@ -1,0 +1,163 @@
+"""Compile, cache and load the runtime's own machine code, and fill in the table it calls through.
+
+The object file depends on nothing but the text of the three `native_*` modules it comes from and
+the target, so that it is compiled once per machine and then loaded from the disk cache.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import sys
+from ctypes import c_void_p, cast, pythonapi
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusec.runtime import native_layout as layout
+
+SYMBOL = "exports"
+EXPORTS = ("worker_loop", "stop", "entry", "runner")
+
+
+class Sentinel:
+    """A unique object that a native entry returns in place of a result."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+MISS = Sentinel("MISS")
+ERROR = Sentinel("ERROR")
+
+
+def _text(name: str) -> str:
+    path = Path(__file__).with_name(name + ".py")
+    return path.read_text(encoding="utf-8")
+
+
+def compile_object() -> bytes:
+    """Translate `native_source` and return the bytes of an object file for this machine."""
+    import llvmlite.binding as llvm
+
+    from fusec.runtime.native_lang import emit
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_default_triple()
+    machine = target.create_target_machine(opt=2, reloc="default", codemodel="jitdefault")
+    module = llvm.parse_assembly(emit(_text("native_source"), vars(layout), target.triple))
+    module.verify()
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(2))
+    builder.getModulePassManager().run(module, builder)
+    return machine.emit_object(module)
+
+
+def _key() -> str:
+    import llvmlite
+    import llvmlite.binding as llvm
+
+    texts = [_text(name) for name in ("native_source", "native_lang", "native_layout")]
+    facts = [llvmlite.__version__, llvm.get_process_triple(), *texts]
+    return hashlib.sha256("\0".join(facts).encode()).hexdigest()
+
+
+@lru_cache(1)
+def functions() -> dict[str, int]:
+    """Addresses of the native functions, loaded (and compiled, if it must be) on the first call."""
+    table = (ctypes.c_int64 * len(EXPORTS))()
+    ctypes.CFUNCTYPE(ctypes.c_int64, c_void_p)(_load())(ctypes.addressof(table))
+    return dict(zip(EXPORTS, table))
+
+
+def _load() -> int:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(compile_object()))
+    engine.finalize_object()
+    immortal(engine)
+    return engine.get_function_address(SYMBOL)
+
+
+def has_threads() -> bool:
+    """Does this platform have what the pool is built on?"""
+    return sys.platform in ("linux", "darwin")
+
+
+def _c_library() -> Any:
+    return ctypes.CDLL(None) if has_threads() else ctypes.cdll.msvcrt
+
+
+def _array_table() -> Any:
+    """NumPy's table of C functions, which is part of its binary interface."""
+    capsule = np._core._multiarray_umath._ARRAY_API  # type: ignore[attr-defined]
+    get = ctypes.PYFUNCTYPE(c_void_p, ctypes.py_object, c_void_p)(
+        ("PyCapsule_GetPointer", pythonapi)
+    )
+    return cast(get(capsule, None), ctypes.POINTER(c_void_p))
+
+
+@lru_cache(1)
+def api() -> layout.Api:
+    """The table of C, Python and NumPy functions; never freed, parked threads read it."""
+    table, c, numpy_table = layout.Api(), _c_library(), _array_table()
+    sources = [(layout.C_FUNCTIONS, c), (layout.PYTHON_FUNCTIONS, pythonapi)]
+    if has_threads():
+        sources.append((layout.THREAD_FUNCTIONS, c))
+    for declared, library in sources:
+        for name, kind in declared:
+            if name != "madvise" or sys.platform == "linux":
+                setattr(table, name, cast(getattr(library, name), kind))
+    for name, kind, place in layout.ARRAY_FUNCTIONS:
+        setattr(table, name, kind(numpy_table[place]))
+    table.array_type, table.float_type = numpy_table[layout.ARRAY_TYPE], id(float)
+    table.none, table.type_error = id(None), id(TypeError)
+    table.miss, table.error = id(MISS), id(ERROR)
+    immortal(table)
+    return table
+
+
+def immortal(thing: object) -> None:
+    """Keep ``thing`` until the process ends, whatever becomes of this module's globals."""
+    pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+class _MethodDef(ctypes.Structure):
+    """CPython's PyMethodDef."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p), ("function", c_void_p), ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )  # fmt: skip
+
+
+_METH_FASTCALL = 0x80
+
+
+@lru_cache(None)
+def _method(name: str) -> _MethodDef:
+    definition = _MethodDef(name.encode(), functions()[name], _METH_FASTCALL, None)
+    immortal(definition)
+    return definition
+
+
+def builtin(name: str, memory: ctypes.Structure) -> Any:
+    """A CPython builtin that runs the native function ``name`` on the structure ``memory``.
+
+    The builtin keeps ``memory`` alive, and with it whatever hangs on its attributes.
+    """
+    new = pythonapi.PyCFunction_NewEx
+    new.argtypes, new.restype = (c_void_p, ctypes.py_object, c_void_p), ctypes.py_object
+    head = layout.Object.from_address(id(memory))
+    if head.data != ctypes.addressof(memory):
+        raise RuntimeError("this Python lays out ctypes objects differently")
+    return new(ctypes.addressof(_method(name)), memory, None)

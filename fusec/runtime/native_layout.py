@@ -1,0 +1,196 @@
+"""Memory shared by Python and the runtime's own machine code, as ctypes structures.
+
+Each structure is declared once: Python fills it in, `native_source` reads it under the same names.
+Sizes are bytes, shapes and strides are NumPy's (strides in bytes), pointers are addresses.
+"""
+
+from ctypes import CFUNCTYPE, POINTER, Structure, c_double, c_int, c_int64, c_uint8, c_void_p
+
+i64, f64, ptr, byte = c_int64, c_double, c_void_p, c_uint8
+i64s, ptrs, f64s = POINTER(i64), POINTER(ptr), POINTER(f64)
+
+OPEN = 1 << 31  # bit of Pool.state: workers may join; the bits below it count those inside
+COUNT = OPEN - 1
+EPOCH = 32  # bits of Pool.state above this one number the jobs
+ARENAS, SCRATCHES = 4, 16  # blocks for temporaries and for scratch that a pool keeps
+HUGE, ADVICE, PAGE = 4 << 20, 14, 4096  # from HUGE bytes, ask for huge pages (MADV_HUGEPAGE)
+HEADER = 64  # bytes before a block's memory: its alignment, with room for two words
+SCALAR = 32  # bytes of the largest NumPy scalar (clongdouble)
+LINE = 16  # words between what callers write and what workers poll: two cache lines
+OUT_OF_MEMORY = -1  # status of a program that got no memory
+CONTEXT_VAR, DICT_ITEM, CELL = 0, 1, 2  # kinds of Guard
+
+
+class Object(Structure):
+    """The head of a Python object; in ctypes objects `data` is the address of their memory."""
+
+    _fields_ = (("refcount", i64), ("type", ptr), ("data", ptr))
+
+
+class Array(Structure):
+    """NumPy's PyArrayObject_fields, fixed by NumPy's binary interface."""
+
+    _fields_ = (
+        ("refcount", i64), ("type", ptr), ("data", ptr), ("nd", c_int), ("dims", i64s),
+        ("strides", i64s), ("base", ptr), ("descr", ptr), ("flags", c_int),
+    )  # fmt: skip
+
+
+class Time(Structure):
+    """C's struct timespec."""
+
+    _fields_ = (("seconds", i64), ("nanoseconds", i64))
+
+
+C_FUNCTIONS = (
+    ("malloc", CFUNCTYPE(ptr, i64)),
+    ("free", CFUNCTYPE(None, ptr)),
+)
+THREAD_FUNCTIONS = (
+    ("clock_gettime", CFUNCTYPE(c_int, c_int, ptr)),
+    ("madvise", CFUNCTYPE(c_int, ptr, i64, c_int)),
+    ("pthread_mutex_init", CFUNCTYPE(c_int, ptr, ptr)),
+    ("pthread_mutex_lock", CFUNCTYPE(c_int, ptr)),
+    ("pthread_mutex_unlock", CFUNCTYPE(c_int, ptr)),
+    ("pthread_cond_init", CFUNCTYPE(c_int, ptr, ptr)),
+    ("pthread_cond_wait", CFUNCTYPE(c_int, ptr, ptr)),
+    ("pthread_cond_signal", CFUNCTYPE(c_int, ptr)),
+    ("pthread_cond_broadcast", CFUNCTYPE(c_int, ptr)),
+)
+PYTHON_FUNCTIONS = (
+    ("Py_IncRef", CFUNCTYPE(None, ptr)),
+    ("Py_DecRef", CFUNCTYPE(None, ptr)),
+    ("PyErr_Clear", CFUNCTYPE(None)),
+    ("PyErr_Occurred", CFUNCTYPE(ptr)),
+    ("PyErr_SetNone", CFUNCTYPE(None, ptr)),
+    ("PyFloat_AsDouble", CFUNCTYPE(f64, ptr)),
+    ("PyLong_AsLongLong", CFUNCTYPE(i64, ptr)),
+    ("PyLong_AsVoidPtr", CFUNCTYPE(ptr, ptr)),
+    ("PyLong_FromLongLong", CFUNCTYPE(ptr, i64)),
+    ("PyTuple_New", CFUNCTYPE(ptr, i64)),
+    ("PyTuple_SetItem", CFUNCTYPE(c_int, ptr, i64, ptr)),
+    ("PyDict_GetItem", CFUNCTYPE(ptr, ptr, ptr)),
+    ("PyCell_Get", CFUNCTYPE(ptr, ptr)),
+    ("PyObject_GetAttr", CFUNCTYPE(ptr, ptr, ptr)),
+    ("PyObject_CallNoArgs", CFUNCTYPE(ptr, ptr)),
+    ("PyType_IsSubtype", CFUNCTYPE(c_int, ptr, ptr)),
+    ("PyContextVar_Get", CFUNCTYPE(c_int, ptr, ptr, ptr)),
+    ("PyEval_SaveThread", CFUNCTYPE(ptr)),
+    ("PyEval_RestoreThread", CFUNCTYPE(None, ptr)),
+)
+ARRAY_FUNCTIONS = (  # and their places in NumPy's table
+    ("PyArray_NewFromDescr", CFUNCTYPE(ptr, ptr, ptr, c_int, i64s, i64s, ptr, c_int, ptr), 94),
+    ("PyArray_Scalar", CFUNCTYPE(ptr, ptr, ptr, ptr), 60),
+)
+ARRAY_TYPE = 2  # place of PyArray_Type in NumPy's table
+
+
+class Api(Structure):
+    """Functions and objects of C, Python and NumPy, so that machine code has no link to resolve."""
+
+    _fields_ = (
+        *C_FUNCTIONS, *THREAD_FUNCTIONS, *PYTHON_FUNCTIONS, *(f[:2] for f in ARRAY_FUNCTIONS),
+        ("array_type", ptr), ("float_type", ptr), ("none", ptr), ("type_error", ptr),
+        ("miss", ptr), ("error", ptr),
+    )  # fmt: skip
+
+
+class Ref(Structure):
+    """A kernel's pointer argument: `offset` bytes into a buffer of the program."""
+
+    _fields_ = (("buffer", i64), ("offset", i64))
+
+
+class Step(Structure):
+    """One kernel launch over rows [0, total), worth one more thread per `chunk` rows."""
+
+    _fields_ = (
+        ("entry", CFUNCTYPE(i64, i64, i64, i64s, ptrs)), ("total", i64), ("chunk", i64),
+        ("ints", i64s), ("refs", POINTER(Ref)), ("nptrs", i64),
+        ("scratch_bytes", i64), ("scratch_slot", i64), ("spin", i64),
+    )  # fmt: skip
+
+
+class Block(Structure):
+    """The header of a block of memory: what to free, and how many bytes follow the header."""
+
+    _fields_ = (("raw", ptr), ("size", i64))
+
+
+class Pool(Structure):
+    """The workers, the one job they share, and memory kept between calls.
+
+    state: job number << EPOCH | OPEN | workers inside; a worker joins by counting itself in while
+        the job is open, so that one that wakes late finds a closed door and no caller waits for it.
+    next, status, step, pointers, limit: the job: first row nobody took, first status that is not 0.
+    busy: a caller owns the job. waiting: it sleeps until the last worker leaves. parked: workers
+        asleep. workers: threads started; room: most threads that may be.
+    """
+
+    _fields_ = (
+        ("api", POINTER(Api)), ("step", POINTER(Step)), ("pointers", ptrs), ("limit", i64),
+        ("workers", i64), ("room", i64), ("spin_ns", i64), ("clock", i64), ("spinning", i64),
+        ("machine", i64), ("grow", ptr), ("thread_var", ptr), ("config", ptr), ("name", ptr),
+        ("keep_bytes", i64), ("_0", i64 * LINE),
+        ("state", i64), ("stopping", i64), ("parked", i64), ("waiting", i64), ("_1", i64 * LINE),
+        ("next", i64), ("_2", i64 * LINE), ("status", i64), ("busy", i64), ("_3", i64 * LINE),
+        ("arenas", i64 * ARENAS), ("scratches", i64 * SCRATCHES),
+        ("mutex", i64 * LINE), ("work", i64 * LINE), ("done", i64 * LINE),
+    )  # fmt: skip
+
+
+class Program(Structure):
+    """Steps over a table of buffers: `nargs` given by the caller, then temporaries, constants."""
+
+    _fields_ = (
+        ("pool", POINTER(Pool)), ("steps", POINTER(Step)), ("nsteps", i64), ("nargs", i64),
+        ("nbuffers", i64), ("nptrs", i64), ("arena_bytes", i64), ("temporaries", i64s),
+        ("ntemporaries", i64), ("constants", ptrs), ("nconstants", i64), ("parallel", i64),
+        ("release_gil", i64),
+    )  # fmt: skip
+
+
+class Spec(Structure):
+    """What an array must be, or what a result will be.
+
+    object: a captured array, checked in place of an argument, whose memory must still be `data`.
+    descr: NULL stands for a Python float.
+    """
+
+    _fields_ = (
+        ("object", ptr), ("data", ptr), ("descr", ptr), ("nd", i64), ("dims", i64s),
+        ("strides", i64s), ("flags", i64), ("scalar", i64),
+    )  # fmt: skip
+
+
+class Guard(Structure):
+    """A Python object that a call relies on, found again before each call and compared by identity.
+
+    holder, key: the context variable; the dict and its key; the cell.
+    """
+
+    _fields_ = (("kind", i64), ("holder", ptr), ("key", ptr), ("expected", ptr))
+
+
+class Plan(Structure):
+    """One signature that an entry knows, and the program for it."""
+
+    _fields_ = (
+        ("program", POINTER(Program)), ("nargs", i64), ("inputs", POINTER(Spec)), ("ninputs", i64),
+        ("outputs", POINTER(Spec)), ("noutputs", i64), ("as_tuple", i64),
+    )  # fmt: skip
+
+
+class Entry(Structure):
+    """What one native entry reads: guards, then plans tried in turn."""
+
+    _fields_ = (
+        ("pool", POINTER(Pool)), ("guards", POINTER(Guard)), ("nguards", i64),
+        ("plans", POINTER(POINTER(Plan))), ("nplans", i64),
+    )  # fmt: skip
+
+
+ObjectPtr, ArrayPtr, PoolPtr, StepPtr = map(POINTER, (Object, Array, Pool, Step))
+ProgramPtr, SpecPtr, GuardPtr, PlanPtr = map(POINTER, (Program, Spec, Guard, Plan))
+EntryPtr, BlockPtr, ApiPtr, TimePtr = map(POINTER, (Entry, Block, Api, Time))
+Objects = POINTER(ObjectPtr)

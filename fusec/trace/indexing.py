@@ -1,0 +1,280 @@
+"""``x[index]`` and ``x[index] = v`` on traced arrays.
+
+A basic index is slices and reshapes, hence a view. Integer arrays become positions (checked and
+wrapped) in front of ``take_flat``. A boolean mask is a ``where`` when it is assigned through, and
+a ``Selection`` when it is read: good for reductions, since its own shape depends on the data.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from fusec.ir.graph import Node
+from fusec.ops.host import HostCall
+from fusec.ops.registry import broadcast_shape
+from fusec.trace.scalars import PyScalar
+from fusec.trace.standin import stand_in
+from fusec.trace.tracer import Step, Tracer, as_tracer, contains_traced, fresh
+from fusec.trace.ufuncs import as_loop, weak_type
+
+INT = np.dtype(np.int64)
+
+
+def getitem(x: Tracer, index: Any) -> Any:
+    """``x[index]``."""
+    items = normalise(x, index)
+    if all(is_basic(i) for i in items):
+        return basic(x, items)
+    if len(items) == 1 and is_mask(items[0]):
+        from fusec.trace.selection import Selection
+
+        return Selection(x, as_tracer(x._session, items[0]))
+    x, where = advanced(x, items)
+    node = x._session.make("take_flat", x.node, where)
+    return fresh(x._session, node, scalar=node.aval.ndim == 0)
+
+
+def setitem(x: Tracer, index: Any, value: Any) -> None:
+    """``x[index] = value``."""
+    session = x._session
+    items = normalise(x, index)
+    if all(is_basic(i) for i in items):
+        target = basic(x, items)
+        if target._scalar:
+            target = Tracer(session, target._storage, target._path, target._like)
+        return target.write(assigned(target, value, target._like.shape))
+    if len(items) == 1 and is_mask(items[0]):
+        return set_mask(x, as_tracer(session, items[0]), value)
+    base, where = advanced(x, items)
+    node = session.make("scatter_flat", base.node, where, assigned(x, value, where.shape))
+    if base is not x:
+        raise NotImplementedError(
+            f"{session.location()}: assignment through integer arrays on separated axes is not "
+            "traced; transpose the axes together first"
+        )
+    x.write(node)
+
+
+def assigned(target: Tracer, value: Any, shape: tuple[int, ...]) -> Node:
+    """``value`` as NumPy would put it into ``target``: unsafe cast, broadcast."""
+    session = target._session
+    if weak_type(value):
+        if target.dtype.kind in "iub" and weak_type(value) is not int:
+            value = value._concrete() if type(value) is PyScalar else value
+            return session.broadcast(session.const(np.array(value).astype(target.dtype)), shape)
+        return session.broadcast(as_loop(session, value, target.dtype), shape)
+    node = session.cast(as_tracer(session, value).node, target.dtype)
+    while node.aval.ndim > len(shape) and node.shape[0] == 1:
+        node = session.reshape(node, node.shape[1:])
+    try:
+        fits = broadcast_shape(node.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"could not broadcast input array from shape {_text(node.shape)} into shape "
+            f"{_text(shape)}"
+        )
+    return session.broadcast(node, shape)
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return "(" + ",".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+
+
+def set_mask(x: Tracer, mask: Tracer, value: Any) -> None:
+    """``x[mask] = value``: a ``where`` for one value, NumPy itself for as many as are true."""
+    session = x._session
+    shape = x._like.shape
+    if mask._like.shape != shape[: mask._like.ndim]:
+        np.empty(shape, bool)[np.empty(mask._like.shape, bool)]
+    extra = (1,) * (len(shape) - mask._like.ndim)
+    single = weak_type(value) is not None or np.ndim(value) <= len(extra)
+    from fusec.trace.selection import Selection
+
+    if isinstance(value, Selection) and value.same_mask(mask):
+        new = session.cast(value.source.node, x.dtype)
+    elif single and not isinstance(value, Selection):
+        tail = shape[mask._like.ndim :]
+        new = session.broadcast(assigned(x, value, tail), shape)
+    else:
+        values = as_tracer(session, value)
+        call = HostCall("masked assignment", _put_mask, (x.node.aval,))
+        result = session.make("host_call", x.node, mask.node, values.node, call=call)
+        return x.write(session.make("host_out", result, index=0, aval=x.node.aval))
+    cond = session.broadcast(session.reshape(mask.node, mask._like.shape + extra), shape)
+    return x.write(session.make("where", cond, new, x.node))
+
+
+def _put_mask(x: Any, mask: Any, values: Any) -> tuple[Any, ...]:
+    out = np.array(x)
+    out[mask] = values
+    return (out,)
+
+
+# -- basic indices ------------------------------------------------------------------------------
+
+
+def is_basic(item: Any) -> bool:
+    return item is None or type(item) in (int, slice)
+
+
+def is_mask(item: Any) -> bool:
+    return getattr(item, "dtype", None) == bool
+
+
+def normalise(x: Tracer, index: Any) -> list[Any]:
+    """The index as a list of int, slice, None and arrays, one for each axis, no Ellipsis."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    items = [_item(x, i) for i in items]
+    used = sum(1 if not is_mask(i) else i.ndim for i in items if i is not None and i is not ...)
+    ndim = x._like.ndim
+    if used > ndim:
+        raise IndexError(
+            f"too many indices for array: array is {ndim}-dimensional, but {used} were indexed"
+        )
+    fill = [slice(None)] * (ndim - used)
+    dots = [k for k, i in enumerate(items) if i is ...]
+    if len(dots) > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    if dots:
+        return items[: dots[0]] + fill + items[dots[0] + 1 :]
+    return items + fill if not (len(items) == 1 and is_mask(items[0])) else items
+
+
+def _item(x: Tracer, item: Any) -> Any:
+    if item is None or item is ...:
+        return item
+    if isinstance(item, slice):
+        return slice(
+            *[None if p is None else p.__index__() for p in (item.start, item.stop, item.step)]
+        )
+    if type(item) is Tracer:
+        return _index_tracer(item)
+    if isinstance(item, bool | np.bool_):
+        return as_tracer(x._session, np.asarray(item))
+    if isinstance(item, list | tuple):
+        if contains_traced(item):
+            return as_tracer(x._session, item)
+        array = np.asarray(item)
+        item = array.astype(INT) if array.size == 0 else array
+    if isinstance(item, np.ndarray):
+        if item.dtype.kind not in "iub":
+            np.empty(0)[item]
+        return as_tracer(x._session, item)
+    if hasattr(item, "__index__"):
+        return int(item.__index__())
+    raise IndexError(
+        "only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer or "
+        "boolean arrays are valid indices"
+    )
+
+
+def _index_tracer(item: Tracer) -> Any:
+    if item.dtype.kind not in "iub":
+        raise IndexError("arrays used as indices must be of integer (or boolean) type")
+    if item._like.ndim == 0:
+        known = item.concrete()
+        if known is not None and item.dtype.kind != "b":
+            return int(known)
+    return item
+
+
+def basic(x: Tracer, items: list[Any]) -> Tracer:
+    """The view of a basic index."""
+    like = x._like[tuple(items)]
+    scalar = not isinstance(like, np.ndarray)
+    if scalar:
+        like = stand_in((), x.dtype)
+    start, step, shape = [], [], []
+    axes = [i for i in items if i is not None]
+    for n, item in zip(x._like.shape, axes):
+        if isinstance(item, slice):
+            first, last, stride = item.indices(n)
+            count = len(range(first, last, stride))
+            start.append(first if count else 0)
+            step.append(stride)
+            shape.append(count)
+        else:
+            start.append(item % n)
+            step.append(1)
+            shape.append(1)
+    steps: list[Step] = []
+    whole = shape == list(x._like.shape) and all(s == 1 for s in step)
+    if not whole:
+        attrs = {"start": tuple(start), "step": tuple(step), "shape": tuple(shape)}
+        steps.append(("slice", attrs))
+    if tuple(shape) != like.shape:
+        steps.append(("reshape", {"shape": like.shape}))
+    return x.step(like, *steps, scalar=scalar)
+
+
+# -- integer arrays -----------------------------------------------------------------------------
+
+
+def advanced(x: Tracer, items: list[Any]) -> tuple[Tracer, Node]:
+    """The array to read and the flat C-order positions that ``x[items]`` selects.
+
+    The result's axes follow NumPy: the broadcast index axes stand where the index arrays were, or
+    first when a slice separates them.
+    """
+    session = x._session
+    items = [_nonzero_refused(x, i) for i in items]
+    if any(i is None for i in items):
+        x = basic(x, [i if i is None else slice(None) for i in items])
+        items = [slice(None) if i is None else i for i in items]
+    arrays = [k for k, i in enumerate(items) if type(i) in (Tracer, int)]
+    slices = [k for k, i in enumerate(items) if isinstance(i, slice)]
+    x = basic(x, [i if isinstance(i, slice) else slice(None) for i in items])
+    shape = x._like.shape
+    index_shape = np.broadcast_shapes(*[i._like.shape for i in items if type(i) is Tracer])
+    together = arrays == list(range(arrays[0], arrays[0] + len(arrays)))
+    before = [k for k in slices if together and k < arrays[0]]
+    after = [k for k in slices if k not in before]
+    out_shape = (
+        *[shape[k] for k in before],
+        *index_shape,
+        *[shape[k] for k in after],
+    )
+    position = session.const(0, INT)
+    for k, item in enumerate(items):
+        if isinstance(item, slice):
+            place = (
+                before.index(k)
+                if k in before
+                else (len(before) + len(index_shape) + after.index(k))
+            )
+            part = _along(session, out_shape, place)
+        else:
+            part = _wrapped(session, item, shape[k])
+            tail = (1,) * len(after)
+            part = session.reshape(part, part.shape + tail) if tail else part
+        size = session.make("dim", value=int(shape[k]))
+        position = session.make("add", session.make("multiply", position, size), part)
+    return x, session.broadcast(position, out_shape)
+
+
+def _nonzero_refused(x: Tracer, item: Any) -> Any:
+    if is_mask(item):
+        from fusec.errors import DataDependentShapeError
+
+        raise DataDependentShapeError(
+            f"{x._session.location()}: a boolean mask among other indices selects a number of "
+            "elements that depends on the data. Use np.where(mask, x, other), or reduce at once: "
+            "x[mask].sum()"
+        )
+    return item
+
+
+def _along(session: Any, shape: tuple[int, ...], axis: int) -> Node:
+    line = session.make("iota", shape=(shape[axis],), axis=0)
+    return session.reshape(line, (shape[axis],) + (1,) * (len(shape) - axis - 1))
+
+
+def _wrapped(session: Any, item: Any, n: int) -> Node:
+    size = session.make("dim", value=int(n))
+    if type(item) is int:
+        if not -n <= item < n:
+            raise IndexError(f"index {item} is out of bounds for axis with size {n}")
+        return session.const(item % n, INT)
+    return session.make("wrap_index", session.cast(item.node, INT), size)

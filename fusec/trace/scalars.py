@@ -1,0 +1,141 @@
+"""Python numbers in a trace: run-time values with Python's own arithmetic.
+
+A Python argument ``lr`` is a ``PyScalar``: it knows the value of this call, how to compute it at
+the next one, and meets arrays as NumPy's weak scalars do. When Python needs its value (``if``,
+``range``), the value is used and guarded: another value traces again. ``Dim`` is an int that came
+from a shape; it stays an argument of the kernels, so that a new length compiles nothing.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Recipe = tuple[Any, ...]
+"""``("arg", leaf)``, ``("lit", value)`` or ``(function, recipe, ...)``: recomputed at each call."""
+
+
+def compute(recipe: Recipe, leaves: list[Any]) -> Any:
+    """The value of a recipe for the flat arguments ``leaves``."""
+    head = recipe[0]
+    if head == "arg":
+        return leaves[recipe[1]]
+    if head == "lit":
+        return recipe[1]
+    return head(*[compute(r, leaves) for r in recipe[1:]])
+
+
+class PyScalar:
+    """A Python int, float, complex or bool of this call, as a traced function sees it."""
+
+    __slots__ = ("_recipe", "_session", "_value")
+    __array_priority__ = 1000
+
+    def __init__(self, value: Any, recipe: Recipe, session: Any) -> None:
+        self._value = value
+        self._recipe = recipe
+        self._session = session
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        return type(self._value)
+
+    def _concrete(self) -> Any:
+        """The value, from now on a guard of this trace."""
+        self._session.guard_scalar(self._recipe, self._value)
+        return self._value
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return self._session.ufunc(ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return self._session.function(func, args, kwargs)
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        return np.asarray(self._concrete())
+
+    def __bool__(self) -> bool:
+        return bool(self._concrete())
+
+    def __index__(self) -> int:
+        return operator.index(self._concrete())
+
+    def __int__(self) -> int:
+        return int(self._concrete())
+
+    def __float__(self) -> float:
+        return float(self._concrete())
+
+    def __complex__(self) -> complex:
+        return complex(self._concrete())
+
+    def __hash__(self) -> int:
+        return hash(self._concrete())
+
+    def __repr__(self) -> str:
+        return repr(self._value)
+
+    def __format__(self, spec: str) -> str:
+        return format(self._concrete(), spec)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._concrete(), name)
+
+
+NUMBERS = (bool, int, float, complex)
+
+
+def py_apply(function: Callable[..., Any], session: Any, *operands: Any) -> Any:
+    """``function`` on Python scalars, some of them traced: computed now and at each later call."""
+    values = [o._value if type(o) is PyScalar else o for o in operands]
+    recipes = [o._recipe if type(o) is PyScalar else ("lit", o) for o in operands]
+    value = function(*values)
+    if type(value) not in NUMBERS:
+        return value
+    return PyScalar(value, (function, *recipes), session)
+
+
+def _binary(function: Callable[..., Any], swap: bool = False) -> Callable[..., Any]:
+    def method(self: PyScalar, other: Any) -> Any:
+        if type(other) is not PyScalar and type(other) not in (*NUMBERS, Dim):
+            return NotImplemented
+        pair = (other, self) if swap else (self, other)
+        return py_apply(function, self._session, *pair)
+
+    return method
+
+
+def _unary(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self: py_apply(function, self._session, self)
+
+
+class Dim(int):
+    """An int read from a traced array's shape."""
+
+    __slots__ = ()
+
+
+def _dim_binary(function: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Dim, other: Any) -> Any:
+        value = function(self, other)
+        return Dim(value) if type(value) is int else value
+
+    return method
+
+
+for _name in ("add", "sub", "mul", "floordiv", "mod", "truediv", "pow"):
+    _f = getattr(operator, _name)
+    setattr(PyScalar, f"__{_name}__", _binary(_f))
+    setattr(PyScalar, f"__r{_name}__", _binary(_f, swap=True))
+    if _name not in ("truediv", "pow"):
+        setattr(Dim, f"__{_name}__", _dim_binary(getattr(int, f"__{_name}__")))
+        setattr(Dim, f"__r{_name}__", _dim_binary(getattr(int, f"__r{_name}__")))
+for _name in ("lt", "le", "gt", "ge", "eq", "ne", "and_", "or_", "xor", "lshift", "rshift"):
+    _f = getattr(operator, _name)
+    setattr(PyScalar, f"__{_name.strip('_')}__", _binary(_f))
+    if _name in ("and_", "or_", "xor", "lshift", "rshift"):
+        setattr(PyScalar, f"__r{_name.strip('_')}__", _binary(_f, swap=True))
+for _name in ("neg", "pos", "abs", "invert"):
+    setattr(PyScalar, f"__{_name}__", _unary(getattr(operator, _name)))
+PyScalar.__hash__ = lambda self: hash(self._concrete())  # type: ignore[method-assign]

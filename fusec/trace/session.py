@@ -1,0 +1,203 @@
+"""One trace: it makes nodes, hands out tracers and remembers what has to hold for its graph.
+
+A session belongs to one call in one thread; tracers keep it, and a tracer whose session has ended
+raises on use.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fusec.errors import EscapedTracerError, ImpureError
+from fusec.ir.aval import Aval
+from fusec.ir.graph import Literal, Loc, Node
+from fusec.ops import OPS
+from fusec.ops.registry import Op
+from fusec.trace.locate import user_location
+from fusec.trace.scalars import Dim, PyScalar, Recipe
+from fusec.trace.standin import like_array, stand_in
+
+WEAK = {bool: np.dtype("?"), int: np.dtype("i8"), float: np.dtype("f8"), complex: np.dtype("c16")}
+
+
+class Source:
+    """Where the value of a param comes from at each call.
+
+    kind: "arg" (leaf number), "captured" (number among the guards' arrays) or "scalar"
+    (a recipe over Python numbers, converted to the param's dtype).
+    """
+
+    __slots__ = ("kind", "label", "ref")
+
+    def __init__(self, kind: str, ref: Any, label: str) -> None:
+        self.kind = kind
+        self.ref = ref
+        self.label = label
+
+    def __repr__(self) -> str:
+        return f"{self.kind}:{self.label}"
+
+
+class Storage:
+    """The memory of one traced array: its current value, shared by all views of it.
+
+    source: the param it belongs to, or None for memory the function made itself.
+    """
+
+    __slots__ = ("like", "node", "source", "start", "version", "writeable")
+
+    def __init__(self, node: Node, like: np.ndarray, source: Source | None = None) -> None:
+        self.node = self.start = node
+        self.like = like
+        self.source = source
+        self.writeable = True
+        self.version = 0
+
+    @property
+    def mutated(self) -> bool:
+        return self.source is not None and self.node is not self.start
+
+
+class Session:
+    """See the module. ``guards`` is what the twin of the user's function read."""
+
+    def __init__(self, guards: Any = None) -> None:
+        self.params: list[Node] = []
+        self.sources: list[Source] = []
+        self.storages: list[Storage] = []
+        self.scalar_guards: dict[Recipe, Any] = {}
+        self.guards = guards
+        self.active = True
+        self.captured: list[np.ndarray] = []
+        self._lifted: dict[int, Any] = {}
+        self._scalars: dict[tuple[Recipe, np.dtype], Node] = {}
+        self._consts: dict[Any, Node] = {}
+        self.notes: list[str] = []
+
+    # -- nodes ------------------------------------------------------------------------------
+
+    def make(self, op: Op | str, *inputs: Node, **attrs: Any) -> Node:
+        """A node of ``op``, with the aval the op infers and the user's line."""
+        if not self.active:
+            raise escaped(None)
+        if isinstance(op, str):
+            op = OPS[op]
+        aval = op.infer_aval(*[i.aval for i in inputs], **attrs)
+        return Node(op, inputs, attrs, aval, self.location())
+
+    def location(self) -> Loc | None:
+        return user_location()
+
+    def const(self, value: Any, dtype: np.dtype | None = None) -> Node:
+        """A constant; a ``Dim`` becomes an argument of the kernels instead."""
+        if type(value) is Dim:
+            return self.cast(self.make("dim", value=int(value)), dtype or WEAK[int])
+        with np.errstate(all="ignore"):
+            literal = Literal(np.array(value, dtype))
+        node = self._consts.get(literal)
+        if node is None:
+            aval = Aval(literal.value.shape, literal.value.dtype)
+            node = self._consts[literal] = Node(OPS["const"], (), {"value": literal}, aval)
+        return node
+
+    def cast(self, node: Node, dtype: np.dtype) -> Node:
+        """``node`` as ``dtype``; constants are converted now."""
+        if node.dtype == dtype:
+            return node
+        if node.op.name == "const":
+            with np.errstate(all="ignore"):
+                return self.const(node.attrs["value"].value.astype(dtype))
+        return self.make("cast", node, dtype=np.dtype(dtype))
+
+    def broadcast(self, node: Node, shape: tuple[int, ...]) -> Node:
+        return node if node.shape == shape else self.make("broadcast_to", node, shape=shape)
+
+    def reshape(self, node: Node, shape: tuple[int, ...]) -> Node:
+        return node if node.shape == shape else self.make("reshape", node, shape=shape)
+
+    # -- params -----------------------------------------------------------------------------
+
+    def param(self, aval: Aval, source: Source) -> Node:
+        name = source.label
+        node = Node(OPS["param"], (), {"name": name, "aval": aval}, aval)
+        self.params.append(node)
+        self.sources.append(source)
+        return node
+
+    def array_param(self, array: np.ndarray, source: Source) -> Any:
+        """The tracer of an array argument or of a captured array."""
+        from fusec.trace.tracer import Tracer
+
+        dtype = array.dtype.newbyteorder("=")
+        like = like_array(array)
+        if dtype != array.dtype:
+            like = stand_in(array.shape, dtype, array.strides)
+        storage = self.storage(self.param(Aval(array.shape, dtype), source), like, source)
+        storage.writeable = array.flags.writeable
+        return Tracer(self, storage, (), like)
+
+    def scalar_param(self, scalar: PyScalar, dtype: np.dtype) -> Node:
+        """A Python number as a 0-d value of ``dtype``, converted at each call as NumPy would."""
+        key = (scalar._recipe, dtype)
+        node = self._scalars.get(key)
+        if node is None:
+            np.array(scalar._value, dtype)  # raises as NumPy would, now
+            source = Source("scalar", scalar._recipe, f"scalar{len(self._scalars)}")
+            node = self._scalars[key] = self.param(Aval((), dtype), source)
+        return node
+
+    def storage(self, node: Node, like: np.ndarray, source: Source | None = None) -> Storage:
+        new = Storage(node, like, source)
+        if source is not None:
+            self.storages.append(new)
+        return new
+
+    def guard_scalar(self, recipe: Recipe, value: Any) -> None:
+        self.scalar_guards[recipe] = value
+
+    # -- what capture asks of us --------------------------------------------------------------
+
+    def lift(self, array: np.ndarray, path: Any) -> Any:
+        """The tracer of a captured array; one array is one hidden input."""
+        found = self._lifted.get(id(array))
+        if found is None:
+            source = Source("captured", len(self.captured), str(path))
+            found = self._lifted[id(array)] = self.array_param(array, source)
+            self.captured.append(array)
+        return found
+
+    def numpy_override(self, name: str) -> Callable[..., Any] | None:
+        from fusec.trace.overrides import override
+
+        return override(self, name)
+
+    def forbid(self, name: str) -> Any:
+        where = self.location()
+        raise ImpureError(
+            f"{where}: {name} inside a function traced by fusec.jit would be drawn once and "
+            "frozen into the compiled program. Call it outside and pass the result as an argument."
+        )
+
+    def escape(self, path: Any, value: Any) -> None:
+        self.notes.append(f"a traced array was stored in {path}")
+
+    # -- dispatch -----------------------------------------------------------------------------
+
+    def ufunc(self, ufunc: np.ufunc, method: str, inputs: Any, kwargs: Any) -> Any:
+        from fusec.trace.ufuncs import call_ufunc
+
+        return call_ufunc(self, ufunc, method, inputs, kwargs)
+
+    def function(self, func: Any, args: Any, kwargs: Any) -> Any:
+        from fusec.trace.functions import call_function
+
+        return call_function(self, func, args, kwargs)
+
+
+def escaped(loc: Loc | None) -> EscapedTracerError:
+    made = f" It was made at {loc}." if loc else ""
+    return EscapedTracerError(
+        "a traced array was used after the traced function had returned: it was stored in an "
+        f"attribute, a global or a list.{made} Return it from the function instead."
+    )

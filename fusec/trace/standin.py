@@ -1,0 +1,80 @@
+"""Stand-ins: real NumPy arrays with the shape, strides and dtype of a traced value, and no memory.
+
+Views of a traced array are views of its stand-in, made by NumPy itself, so that shapes, strides,
+errors and the question whether ``reshape`` copies are NumPy's answers and not ours. All stand-ins
+look into one reserved address range that nobody writes to.
+"""
+
+import mmap
+import sys
+
+import numpy as np
+
+from fusec.ir.aval import Aval
+
+_RESERVE = 1 << 33  # bytes reserved at first; address space only, no memory behind it
+_FLAGS = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0)
+_FLAGS |= getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
+
+
+class _Arena:
+    """The address range, replaced by a larger one when a stand-in needs more."""
+
+    def __init__(self) -> None:
+        self.memory: mmap.mmap | None = None
+
+    def at_least(self, nbytes: int) -> mmap.mmap:
+        if self.memory is None or len(self.memory) < nbytes:
+            size = max(nbytes * 2, _RESERVE if self.memory is None else 0)
+            try:
+                self.memory = self._map(size)
+            except (OSError, ValueError):
+                self.memory = self._map(nbytes)
+        return self.memory
+
+    @staticmethod
+    def _map(size: int) -> mmap.mmap:
+        if hasattr(mmap, "MAP_PRIVATE"):
+            return mmap.mmap(-1, size, flags=_FLAGS, prot=mmap.PROT_READ)
+        return mmap.mmap(-1, size, access=mmap.ACCESS_READ)
+
+
+_arena = _Arena()
+
+
+def stand_in(
+    shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """An array of this shape, dtype and strides (bytes; C order by default) without memory."""
+    low = high = 0
+    if strides is not None:
+        for n, s in zip(shape, strides):
+            low += min(0, (n - 1) * s)
+            high += max(0, (n - 1) * s)
+    size = high - low + dtype.itemsize if strides is not None else Aval(shape, dtype).nbytes
+    memory = _arena.at_least(max(size, 1))
+    return np.ndarray(shape, dtype, memory, -low, strides)
+
+
+def like_array(array: np.ndarray) -> np.ndarray:
+    """The stand-in of a real array."""
+    if array.flags.c_contiguous:
+        return stand_in(array.shape, array.dtype)
+    return stand_in(array.shape, array.dtype, array.strides)
+
+
+def result_like(shape: tuple[int, ...], dtype: np.dtype, operands: list[np.ndarray]) -> np.ndarray:
+    """The stand-in of an elementwise result: NumPy's K order over the operands' strides."""
+    if all(o.flags.c_contiguous for o in operands):
+        return stand_in(shape, dtype)
+    if any(n == 0 for n in shape):
+        return stand_in(shape, dtype)
+    it = np.nditer(
+        [*operands, None],
+        flags=["zerosize_ok", "refs_ok", "delay_bufalloc", "buffered", "grow_inner"],
+        op_flags=[["readonly"]] * len(operands) + [["writeonly", "allocate"]],
+        op_dtypes=[*[o.dtype for o in operands], dtype],
+        order="K",
+    )
+    out = it.operands[-1]
+    return stand_in(shape, dtype, out.strides)

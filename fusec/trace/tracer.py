@@ -1,0 +1,364 @@
+"""The traced array: what a jitted function sees instead of an ``np.ndarray``.
+
+A tracer is a view: a storage and a path of movement ops that leads to its elements. Reading
+applies the path to the storage's current value; writing goes back along the path and replaces
+that value, so every other view sees the update, as NumPy's views do.
+
+``isinstance(x, np.ndarray)`` holds through ``__class__``; the type itself is no subclass, so no C
+code mistakes it for memory.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from fusec.errors import ConcreteValueError, TracerBoolError
+from fusec.ir.graph import Graph, Node, evaluate, toposort
+from fusec.trace.scalars import Dim, PyScalar
+from fusec.trace.session import Session, Storage, escaped
+from fusec.trace.standin import result_like, stand_in
+
+Step = tuple[str, dict[str, Any]]
+
+
+def apply_step(session: Session, node: Node, step: Step) -> Node:
+    return session.make(step[0], node, **step[1])
+
+
+def undo_step(session: Session, whole: Node, step: Step, part: Node) -> Node:
+    """``whole`` with the elements that ``step`` selects replaced by ``part``."""
+    name, attrs = step
+    if name == "slice":
+        return session.make("slice_update", whole, part, start=attrs["start"], step=attrs["step"])
+    if name == "transpose":
+        return session.make("transpose", part, perm=tuple(np.argsort(attrs["perm"]).tolist()))
+    if name == "reshape":
+        return session.reshape(part, whole.shape)
+    if name in ("real", "imag"):
+        other = session.make("imag" if name == "real" else "real", whole)
+        pair = (part, other) if name == "real" else (other, part)
+        return session.make("make_complex", *pair)
+    raise ValueError("assignment destination is read-only")
+
+
+class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
+    """A traced array (``scalar`` False) or NumPy scalar (``scalar`` True)."""
+
+    __slots__ = ("_cache", "_like", "_path", "_scalar", "_session", "_storage")
+    __array_priority__ = 1000
+
+    def __init__(
+        self,
+        session: Session,
+        storage: Storage,
+        path: tuple[Step, ...],
+        like: np.ndarray,
+        scalar: bool = False,
+    ) -> None:
+        self._session = session
+        self._storage = storage
+        self._path = path
+        self._like = like
+        self._scalar = scalar
+        self._cache: tuple[int, Node] | None = None
+
+    # -- the graph behind it ------------------------------------------------------------------
+
+    @property
+    def node(self) -> Node:
+        """The value now, as a node."""
+        storage = self._storage
+        if not self._session.active:
+            raise escaped(storage.node.loc)
+        if not self._path:
+            return storage.node
+        if self._cache is None or self._cache[0] != storage.version:
+            node = storage.node
+            for step in self._path:
+                node = apply_step(self._session, node, step)
+            self._cache = (storage.version, node)
+        return self._cache[1]
+
+    def write(self, value: Node) -> None:
+        """Replace all elements; ``value`` has this tracer's shape and dtype."""
+        storage, session = self._storage, self._session
+        if not storage.writeable or self._scalar:
+            raise ValueError("assignment destination is read-only")
+        nodes = [storage.node]
+        for step in self._path[:-1]:
+            nodes.append(apply_step(session, nodes[-1], step))
+        for step in reversed(self._path):
+            value = undo_step(session, nodes.pop(), step, value)
+        storage.node = value
+        storage.version += 1
+
+    def view(self, *args: Any, **kwargs: Any) -> Any:
+        dtype = args[0] if args else kwargs.get("dtype")
+        if dtype is None or dtype is np.ndarray:
+            return Tracer(self._session, self._storage, self._path, self._like)
+        return self._session.function(np.ndarray.view, (self, dtype), {})
+
+    def step(self, like: np.ndarray, *steps: Step, scalar: bool = False) -> "Tracer":
+        """The view that ``steps`` select, with the stand-in NumPy gave for it."""
+        path = self._path + steps
+        return Tracer(self._session, self._storage, path, like, scalar)
+
+    # -- what an array tells about itself -----------------------------------------------------
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        return self._like.dtype.type if self._scalar else np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple([Dim(n) for n in self._like.shape])
+
+    @shape.setter
+    def shape(self, shape: Any) -> None:
+        from fusec.trace.views import reshape_view
+
+        new = reshape_view(self, shape)
+        if new is None:
+            raise AttributeError(
+                "Incompatible shape for in-place modification. Use `.reshape()` to make a copy "
+                "with the desired shape."
+            )
+        self._path, self._like, self._cache = new._path, new._like, None
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._like.dtype
+
+    @property
+    def size(self) -> int:
+        return Dim(self._like.size)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return self._like.strides
+
+    @property
+    def flags(self) -> Any:
+        return self._like.flags
+
+    ndim = property(lambda self: self._like.ndim)
+    itemsize = property(lambda self: self._like.itemsize)
+    nbytes = property(lambda self: Dim(self._like.nbytes))
+
+    def __len__(self) -> int:
+        if self._like.ndim == 0:
+            raise TypeError("len() of unsized object")
+        return Dim(self._like.shape[0])
+
+    def __repr__(self) -> str:
+        kind = "scalar" if self._scalar else "array"
+        return f"<traced {kind} {self._storage.node.aval._replace(shape=self._like.shape)!r}>"
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    # -- where Python wants a value -------------------------------------------------------------
+
+    def concrete(self) -> np.ndarray | None:
+        """The value, if it depends on constants alone."""
+        order = toposort([self.node])
+        if any(n.op.name == "param" for n in order):
+            return None
+        return np.asarray(evaluate(Graph((), [self.node]), ())[0])
+
+    def _value(self, what: str, advice: str) -> Any:
+        found = self.concrete()
+        if found is None:
+            raise ConcreteValueError(self._message(what, advice))
+        return found
+
+    def _message(self, what: str, advice: str) -> str:
+        where = self._session.location()
+        made = self._storage.node.loc
+        origin = f"\n  It was computed at {made}." if made else ""
+        return f"{where}: {what} needs the value of a traced {self!r}.{origin}\n  {advice}"
+
+    def __bool__(self) -> bool:
+        if self._like.size != 1 and self._like.size != 0:
+            raise ValueError(
+                "The truth value of an array with more than one element is ambiguous. "
+                "Use a.any() or a.all()"
+            )
+        found = self.concrete()
+        if found is None:
+            raise TracerBoolError(
+                self._message(
+                    "`if`, `while`, `and`, `or` or `not`",
+                    "Write np.where(condition, a, b) for a choice between arrays, pass the value "
+                    "as a Python number, or do the test outside the jitted function.",
+                )
+            )
+        return bool(found)
+
+    _OUT = (
+        "Compute it outside and pass it as an argument named in static_argnames, or read it from "
+        "a shape."
+    )
+
+    def __index__(self) -> int:
+        return self._value("An integer (range, a shape, an index)", self._OUT).__index__()
+
+    def __int__(self) -> int:
+        return int(self._value("int()", self._OUT))
+
+    def __float__(self) -> float:
+        return float(self._value("float()", self._OUT))
+
+    def __complex__(self) -> complex:
+        return complex(self._value("complex()", self._OUT))
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        return self._value(
+            "A function that takes only real arrays",
+            "Use a NumPy function that fusec traces, or call this one outside the jitted function.",
+        )
+
+    def item(self, *args: Any) -> Any:
+        return self._value("item()", self._OUT).item(*args)
+
+    def tolist(self) -> Any:
+        return self._value("tolist()", self._OUT).tolist()
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._like.ndim == 0:
+            raise TypeError("iteration over a 0-d array")
+        return iter([self[k] for k in range(self._like.shape[0])])
+
+    def __contains__(self, value: Any) -> Any:
+        return bool((self == value).any())
+
+    def __hash__(self) -> int:
+        if self._scalar:
+            return hash(self._value("hash()", self._OUT).item())
+        raise TypeError("unhashable type: 'numpy.ndarray'")
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self.copy()
+
+    def __copy__(self) -> Any:
+        return self.copy()
+
+    # -- NumPy's protocols ----------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return self._session.ufunc(ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return self._session.function(func, args, kwargs)
+
+    def __getitem__(self, index: Any) -> Any:
+        from fusec.trace.indexing import getitem
+
+        return getitem(self, index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        from fusec.trace.indexing import setitem
+
+        setitem(self, index, value)
+
+    def __getattr__(self, name: str) -> Any:
+        from fusec.trace.methods import METHODS
+
+        method = METHODS.get(name)
+        if method is not None:
+            return lambda *args, **kwargs: method(self, *args, **kwargs)
+        if hasattr(np.ndarray, name):
+            raise NotImplementedError(
+                f"{self._session.location()}: fusec does not trace ndarray.{name}; use a NumPy "
+                "function in its place, or call it outside the jitted function"
+            )
+        raise AttributeError(f"'numpy.ndarray' object has no attribute '{name}'")
+
+    T = property(lambda self: self.transpose())
+    mT = property(lambda self: self.swapaxes(-1, -2))
+    flat = property(lambda self: self._session.function(_flat, (self,), {}))
+    base = property(lambda self: None)
+
+    def _get_part(self, name: str) -> Any:
+        from fusec.trace.views import part
+
+        return part(self, name)
+
+    def _set_part(self, name: str, value: Any) -> None:
+        self._get_part(name)[...] = value
+
+    real = property(lambda self: self._get_part("real"), lambda self, v: self._set_part("real", v))
+    imag = property(lambda self: self._get_part("imag"), lambda self, v: self._set_part("imag", v))
+
+
+def _flat(x: Any) -> Any:
+    return x.ravel()
+
+
+def _inplace(name: str) -> Callable[[Tracer, Any], Any]:
+    """``x += y``: into the same memory for arrays, a new value for NumPy scalars."""
+    mixin = getattr(np.lib.mixins.NDArrayOperatorsMixin, name)
+
+    def method(self: Tracer, other: Any) -> Any:
+        return NotImplemented if self._scalar else mixin(self, other)
+
+    return method
+
+
+for _name in [
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "lshift",
+    "rshift",
+    "and",
+    "or",
+    "xor",
+    "matmul",
+]:
+    setattr(Tracer, f"__i{_name}__", _inplace(f"__i{_name}__"))
+
+
+def fresh(
+    session: Session, node: Node, like: np.ndarray | None = None, scalar: bool = False
+) -> Tracer:
+    """A tracer with memory of its own that holds ``node``; C order unless ``like`` says."""
+    if like is None:
+        like = stand_in(node.shape, node.dtype)
+    return Tracer(session, session.storage(node, like), (), like, scalar)
+
+
+def as_tracer(session: Session, value: Any, dtype: Any = None) -> Tracer:
+    """Any array-like as a tracer: traced values as they are, others as constants."""
+    if type(value) is Tracer:
+        return value
+    if type(value) is PyScalar:
+        wanted = dtype or np.array(value._value).dtype
+        return fresh(session, session.scalar_param(value, np.dtype(wanted)))
+    if isinstance(value, list | tuple) and contains_traced(value):
+        from fusec.trace.create import array
+
+        return array(session, value, dtype=dtype)
+    if type(value) is np.ndarray and value.ndim > 0:
+        return session.lift(value, f"array{len(session.captured)}")
+    concrete = np.array(value, dtype)
+    if concrete.dtype.kind not in "biufc":
+        raise TypeError(f"fusec does not trace values of dtype {concrete.dtype}")
+    scalar = isinstance(value, np.generic)
+    return fresh(session, session.const(concrete), scalar=scalar)
+
+
+def contains_traced(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(contains_traced(v) for v in value)
+    return type(value) in (Tracer, PyScalar)
+
+
+def k_like(node: Node, operands: list[Tracer]) -> np.ndarray:
+    """The stand-in of an elementwise result over ``operands``."""
+    return result_like(node.shape, node.dtype, [o._like for o in operands])

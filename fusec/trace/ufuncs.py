@@ -1,0 +1,160 @@
+"""NumPy's ufuncs on traced values: dtypes from NumPy's own loops, then one node.
+
+Python scalars are weak (NEP 50): ``float32 + 1.0`` is float32, ``uint8 + 300`` raises.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from fusec.ir.aval import Aval
+from fusec.ir.graph import Node
+from fusec.ops.registry import BY_UFUNC, broadcast_shape, loop_dtypes
+from fusec.trace.scalars import NUMBERS, Dim, PyScalar
+from fusec.trace.session import Session
+from fusec.trace.tracer import Tracer, as_tracer, fresh, k_like
+
+COMPARISONS = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
+_BITS = 8
+
+
+def weak_type(value: Any) -> type | None:
+    """int, float, complex or bool when ``value`` is a Python number, traced or not."""
+    kind = type(value._value) if type(value) is PyScalar else type(value)
+    kind = int if kind is Dim else kind
+    return kind if kind in NUMBERS else None
+
+
+def call_ufunc(
+    session: Session, ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """What ``getattr(ufunc, method)(*inputs, **kwargs)`` gives for traced values."""
+    if method != "__call__":
+        from fusec.trace.functions import call_ufunc_method
+
+        return call_ufunc_method(session, ufunc, method, inputs, kwargs)
+    out = kwargs.pop("out", None)
+    kwargs.pop("subok", None)
+    if ufunc.signature is not None or ufunc.nout > 1 or ufunc not in BY_UFUNC:
+        from fusec.trace.functions import call_special_ufunc
+
+        return call_special_ufunc(session, ufunc, inputs, out, kwargs)
+    target = out[0] if isinstance(out, tuple) else out
+    return elementwise(session, ufunc, inputs, target, **kwargs)
+
+
+def elementwise(
+    session: Session,
+    ufunc: np.ufunc,
+    inputs: tuple[Any, ...],
+    out: Any = None,
+    where: Any = True,
+    casting: str = "same_kind",
+    dtype: Any = None,
+    order: str = "K",
+    signature: Any = None,
+) -> Any:
+    """One elementwise ufunc call: cast the operands to the loop's dtypes and make the node."""
+    operands = [v if weak_type(v) else as_tracer(session, v) for v in inputs]
+    loop = _loop(ufunc, operands, out, casting, dtype, signature)
+    if ufunc in COMPARISONS:
+        known = _out_of_range(session, ufunc, operands, loop)
+        if known is not None:
+            return known
+    nodes = [as_loop(session, v, t) for v, t in zip(operands, loop)]
+    result = session.make(BY_UFUNC[ufunc], *nodes)
+    tracers = [v for v in operands if type(v) is Tracer]
+    if out is None and where is True:
+        like = k_like(result, tracers) if order == "K" else None
+        return fresh(session, result, like, scalar=result.aval.ndim == 0)
+    return store_out(session, result, out, where, tracers, casting)
+
+
+def store_out(
+    session: Session,
+    result: Node,
+    out: Any,
+    where: Any,
+    tracers: list[Tracer],
+    casting: str = "same_kind",
+) -> Any:
+    """Put ``result`` into ``out`` (where ``where`` holds), as the ``out=`` argument does."""
+    if out is None:  # where= without out= leaves the rest undefined; zeros are as good as any
+        like = k_like(result, tracers)
+        out = fresh(session, session.broadcast(session.const(0, result.dtype), like.shape), like)
+    target = as_tracer(session, out)
+    shape = broadcast_shape(result.shape, target._like.shape)
+    if shape != target._like.shape:
+        raise ValueError(
+            f"non-broadcastable output operand with shape {target._like.shape} doesn't match the "
+            f"broadcast shape {shape}"
+        )
+    value = session.broadcast(session.cast(result, target.dtype), shape)
+    if where is not True:
+        mask = session.cast(as_tracer(session, where).node, np.dtype(bool))
+        value = session.make("where", mask, value, target.node)
+    target.write(value)
+    return out
+
+
+def as_loop(session: Session, value: Any, dtype: np.dtype) -> Node:
+    """An operand as a node of the loop's dtype."""
+    if type(value) is Tracer:
+        return session.cast(value.node, dtype)
+    if type(value) is PyScalar:
+        if type(value._value) is float and value._recipe[0] == "arg":
+            return session.cast(session.scalar_param(value, np.dtype("f8")), dtype)
+        return session.scalar_param(value, dtype)
+    return session.const(value, dtype)
+
+
+def _loop(
+    ufunc: np.ufunc, operands: list[Any], out: Any, casting: str, dtype: Any, signature: Any
+) -> tuple[np.dtype, ...]:
+    kinds = tuple([weak_type(v) or v.dtype for v in operands])
+    if bool in kinds:
+        kinds = tuple([np.dtype(bool) if k is bool else k for k in kinds])
+    if all(isinstance(k, type) for k in kinds):
+        kinds = tuple([np.dtype(k) for k in kinds])
+    if dtype is None and signature is None and out is None:
+        return loop_dtypes(ufunc, kinds)
+    # NumPy decides, and raises, on arrays that hold nothing.
+    empty = [np.empty(0, k) if isinstance(k, np.dtype) else k(1) for k in kinds]
+    names = {"dtype": dtype, "signature": signature}
+    extra = {k: v for k, v in names.items() if v is not None}
+    if out is not None:
+        ufunc(*empty, out=np.empty(0, out.dtype), casting=casting, **extra)
+    else:
+        ufunc(*empty, casting=casting, **extra)
+    if dtype is None and signature is None:
+        return loop_dtypes(ufunc, kinds)
+    wanted = signature if signature is not None else (None,) * ufunc.nin + (np.dtype(dtype),)
+    return ufunc.resolve_dtypes((*kinds, None), signature=wanted, casting=casting)
+
+
+def _out_of_range(
+    session: Session, ufunc: np.ufunc, operands: list[Any], loop: tuple[np.dtype, ...]
+) -> Any:
+    """Comparisons with a Python int that the dtype cannot hold have a known answer."""
+    for value, dtype in zip(operands, loop):
+        if weak_type(value) is not int or dtype.kind not in "iu":
+            continue
+        number = value._value if type(value) is PyScalar else value
+        info = np.iinfo(dtype)
+        if info.min <= number <= info.max:
+            continue
+        if type(value) is PyScalar:
+            value._concrete()
+        other = next(o for o in operands if type(o) is Tracer)
+        tiny = [np.zeros((), o.dtype) if type(o) is Tracer else number for o in operands]
+        answer = session.const(bool(ufunc(*tiny)))
+        return fresh(
+            session, session.broadcast(answer, other._like.shape), scalar=other._like.ndim == 0
+        )
+    return None
+
+
+def host_aval(call: Any, *likes: Any) -> Aval:
+    """The aval of ``call`` on zero-sized or tiny arrays of the operands' dtypes."""
+    result = np.asarray(call(*likes))
+    return Aval(result.shape, result.dtype)

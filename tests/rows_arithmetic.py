@@ -1,0 +1,218 @@
+"""Rows of `numpy_faithfulness.md` about values and dtypes: one element at a time."""
+
+import numpy as np
+
+from table import COMPLEX, FLOATS, INTS, Table, extremes, pairs, positive, ramp, special
+
+ROWS = Table()
+row = ROWS.row
+
+# --- fix, cbrt, sign, heaviside, clip
+for d in FLOATS:
+    row(f"fix-{d}", lambda x: np.fix(x), special(d))
+    row(f"rounding-{d}",
+        lambda x: (np.floor(x), np.ceil(x), np.trunc(x), np.rint(x), np.round(x)), special(d))
+    row(f"round-decimals-{d}", lambda x: np.round(x, 2), positive(d), ulp=1)
+    row(f"cbrt-{d}", lambda x: np.cbrt(x), special(d), ulp=4)
+    row(f"sign-{d}", lambda x: np.sign(x), special(d))
+    row(f"signbit-copysign-{d}", lambda x, y: (np.signbit(x), np.copysign(x, y)),
+        *pairs(special(d)))
+    row(f"heaviside-{d}", lambda x, h: np.heaviside(x, h), *pairs(special(d)))
+    row(f"heaviside-scalar-{d}", lambda x: np.heaviside(x, 0.5), special(d))
+    row(f"clip-nan-{d}", lambda x: np.clip(x, -1, 1), special(d))
+    row(f"clip-nan-bound-{d}", lambda x: np.clip(x, np.nan, 1), ramp(d))
+    row(f"clip-crossed-{d}", lambda x: np.clip(x, 2, -2), ramp(d))
+    row(f"nextafter-spacing-{d}", lambda x: (np.nextafter(x, 1), np.spacing(x)), special(d))
+    row(f"nan-to-num-{d}", lambda x: np.nan_to_num(x), special(d))
+    row(f"nan-to-num-given-{d}",
+        lambda x: np.nan_to_num(x, nan=3.0, posinf=5.0, neginf=-5.0), special(d))
+    row(f"tests-{d}", lambda x: (np.isnan(x), np.isinf(x), np.isfinite(x), x == x), special(d))
+    row(f"isclose-{d}", lambda x, y: np.isclose(x, y), *pairs(special(d)))
+    row(f"isclose-equal-nan-{d}", lambda x, y: np.isclose(x, y, equal_nan=True),
+        *pairs(special(d)))
+    row(f"frexp-modf-{d}", lambda x: (np.frexp(x[3:]), np.modf(x)), special(d))
+    row(f"ldexp-{d}", lambda x: np.ldexp(x, 3), special(d))
+row("clip-int8-outside", lambda x: np.clip(x, -1000, 1000), ramp("i1"))
+row("clip-uint8-negative", lambda x: np.clip(x, -1, 5), ramp("u1"))
+row("clip-int-bounds", lambda x: x.clip(-3, 4), ramp("i4"))
+row("clip-one-sided", lambda x: (np.clip(x, None, 4), np.clip(x, 0, None)), ramp("i4"))
+row("clip-float-bounds-of-int", lambda x: np.clip(x, -2.5, 2.5), ramp("i4"))
+row("clip-arrays", lambda x, lo, hi: np.clip(x, lo, hi), ramp("f8", 3, 4), ramp("f8", 4),
+    ramp("f8", 3, 1) + 5)
+row("sign-ints", lambda x: np.sign(x), extremes("i2"))
+row("sign-complex", lambda x: np.sign(x), ramp("c16"), ulp=4)
+
+# --- square, reciprocal, divide, power of integers; unsigned and mixed arithmetic
+for d in INTS:
+    row(f"unary-{d}", lambda x: (np.square(x), -x, abs(x), np.positive(x), ~x), extremes(d))
+    row(f"reciprocal-{d}", lambda x: np.reciprocal(x), extremes(d))
+    row(f"divide-{d}", lambda x, y: x / y, *pairs(extremes(d)))
+    row(f"floor-divide-{d}", lambda x, y: (x // y, x % y), *pairs(extremes(d)))
+    row(f"fmod-divmod-{d}", lambda x, y: (np.fmod(x, y), np.divmod(x, y), np.remainder(x, y)),
+        *pairs(extremes(d)))
+    row(f"wrap-{d}", lambda x, y: (x + y, x - y, x * y), *pairs(extremes(d)))
+    row(f"compare-{d}", lambda x, y: (x < y, x <= y, x == y, x != y, np.maximum(x, y)),
+        *pairs(extremes(d)))
+    row(f"bits-{d}", lambda x, y: (x & y, x | y, x ^ y, np.logical_xor(x, y)),
+        *pairs(extremes(d)))
+    row(f"power-{d}", lambda x: (x**2, x**3, x**0), extremes(d))
+    row(f"power-array-{d}", lambda x, y: x**y, *pairs(ramp(d)[ramp(d) >= 0]))
+    row(f"negative-power-{d}", lambda x: x**-1, ramp(d))
+    width = np.dtype(d).itemsize * 8
+    counts = np.array([0, 1, width - 1, width, width + 1, 100, 127], d)
+    if d[0] == "i":
+        counts = np.append(counts, np.array([-1, -5], d))
+    left, right = np.repeat(extremes(d), len(counts)), np.tile(counts, len(extremes(d)))
+    row(f"shifts-{d}", lambda x, y: (x << y, x >> y), left, right)
+    row(f"gcd-lcm-{d}", lambda x, y: (np.gcd(x, y), np.lcm(x, y)), *pairs(ramp(d)))
+    row(f"invert-shift-scalar-{d}", lambda x: ((x << 1) ^ (x >> 2), ~x & 5), extremes(d))
+    row(f"int-in-math-{d}", lambda x: (np.sqrt(x), np.exp(x), np.sin(x)), ramp(d) % 5, ulp=4)
+    row(f"int-to-bool-{d}", lambda x: (np.logical_not(x), x.astype(bool), x > 0), extremes(d))
+    row(f"popcount-{d}", lambda x: np.bitwise_count(x), extremes(d))
+    row(f"round-{d}", lambda x: (np.round(x), np.floor(x), np.trunc(x), np.rint(x)), extremes(d))
+row("negative-power-array", lambda x, y: x**y, ramp("i4"), ramp("i4"))
+row("power-array-of-float", lambda x, y: x**y, positive("f4"), ramp("i4"), ulp=4)
+row("divmod-by-literal", lambda x: (x // 3, x % 3, x // -3, x % -3), extremes("i4"))
+row("divide-by-literal-zero", lambda x: (x // 0, x % 0, x / 0), extremes("i4"))
+row("floor-divide-by-power-of-two", lambda x: (x // 8, x % 8), extremes("i8"))
+row("uint64-against-int64", lambda x, y: (x == y, x < y, x > y, x != y),
+    np.array([2**53 + 1, 2**63, 0, 5], "u8"), np.array([2**53, -1, -5, 5], "i8"))
+row("uint64-plus-int64", lambda x, y: x + y, extremes("u8")[:8], extremes("i8")[:8])
+row("int64-min-floor-divide", lambda x: (x // -1, x % -1), extremes("i8"))
+for a in INTS:
+    for b in INTS:
+        if a != b:
+            row(f"mixed-{a}-{b}",
+                lambda x, y: (x + y, x - y, x * y, x < y, x == y, np.maximum(x, y), x // y),
+                ramp(a) * 5, ramp(b)[::-1] * 3)
+for a, b in [(i, f) for i in INTS for f in FLOATS] + [
+    ("f4", "f8"), ("f2", "f4"), ("f2", "i2"), ("b", "f4"), ("b", "i1"), ("b", "b"),
+]:
+    row(f"promote-{a}-{b}", lambda x, y: (x + y, x * y, x / (y + 9), np.minimum(x, y)),
+        ramp(a), ramp(b))
+for a, b in [("c8", "f4"), ("c8", "f8"), ("c16", "f4"), ("i4", "c8"), ("c8", "c16"), ("b", "c8")]:
+    row(f"promote-{a}-{b}", lambda x, y: (x + y, x * y, x - y, x == y), ramp(a), ramp(b), ulp=4)
+for d in COMPLEX:
+    row(f"complex-parts-{d}", lambda x: (x.real, x.imag, x.conj(), np.conj(x), -x), ramp(d))
+    row(f"complex-abs-angle-{d}", lambda x: (np.abs(x), np.angle(x)), ramp(d), ulp=4)
+    row(f"complex-divide-{d}", lambda x, y: x / (y + 30), ramp(d), ramp(d)[::-1], ulp=6)
+    row(f"complex-special-{d}", lambda x, y: (x + y, x == y, np.isnan(x), np.isfinite(x)),
+        *pairs(np.array([np.nan, np.inf, -np.inf, 1j * np.inf, complex(-0.0, -0.0), 1 + 2j], d)))
+    row(f"complex-math-{d}", lambda x: (np.exp(x * 0.1), np.sqrt(x), np.square(x)), ramp(d), ulp=8)
+    row(f"complex-order-{d}", lambda x, y: (x < y, np.maximum(x, y)), ramp(d), ramp(d)[::-1])
+    row(f"complex-to-real-part-in-place-{d}", lambda x: x.real.sum() + 0 * x.imag[0], ramp(d),
+        rel=1e-5)
+row("bool-arithmetic", lambda x, y: (x + y, x * y, x & y, x | y, x ^ y, ~x), ramp("b"),
+    ramp("b")[::-1])
+row("bool-minus", lambda x, y: x - y, ramp("b"), ramp("b"))
+row("bool-negative", lambda x: -x, ramp("b"))
+row("bool-divide", lambda x, y: x / (y + 1), ramp("b"), ramp("b"))
+row("bool-plus-int", lambda x: (x + 1, x * 2.5, x / 2), ramp("b"))
+
+# --- Python scalars are weak
+WEAK = {
+    "f4+1.0": (lambda x, s: x + s, "f4", 1.0),
+    "f4+1": (lambda x, s: x * s, "f4", 3),
+    "f4-overflow": (lambda x, s: x * s, "f4", 1e300),
+    "f2+1.0": (lambda x, s: x + s, "f2", 1.5),
+    "i4+1.5": (lambda x, s: x + s, "i4", 1.5),
+    "u1+100": (lambda x, s: x + s, "u1", 100),
+    "u1+300": (lambda x, s: x + s, "u1", 300),
+    "u1-minus-1": (lambda x, s: x * s, "u1", -1),
+    "i1*-129": (lambda x, s: x * s, "i1", -129),
+    "i8+2**63": (lambda x, s: x + s, "i8", 2**63),
+    "u8+2**63": (lambda x, s: x + s, "u8", 2**63),
+    "f8+2**70": (lambda x, s: x + s, "f8", 2**70),
+    "b+1": (lambda x, s: x + s, "b", 1),
+    "b*1.5": (lambda x, s: x * s, "b", 1.5),
+    "c8+1j": (lambda x, s: x + s, "c8", 1j),
+    "f4*1j": (lambda x, s: x * s, "f4", 1j),
+    "f4*True": (lambda x, s: x * s, "f4", True),
+    "i8+True": (lambda x, s: x + s, "i8", True),
+    "u1<300": (lambda x, s: x < s, "u1", 300),
+    "u1==-1": (lambda x, s: x == s, "u1", -1),
+    "i1>-1000": (lambda x, s: x > s, "i1", -1000),
+    "u8<-1": (lambda x, s: x < s, "u8", -1),
+    "f4/0": (lambda x, s: x / s, "f4", 0),
+    "i4//0": (lambda x, s: x // s, "i4", 0),
+    "i4%3": (lambda x, s: x % s, "i4", 3),
+    "f4-right": (lambda x, s: s / (x + 5), "f4", 1),
+    "i4<<3": (lambda x, s: x << s, "i4", 3),
+    "maximum": (lambda x, s: np.maximum(x, s), "f4", 0),
+    "f4+np.float64": (lambda x, s: x + s, "f4", np.float64(1)),
+    "f4+np.float32": (lambda x, s: x + s, "f4", np.float32(1)),
+    "u1+np.int16": (lambda x, s: x + s, "u1", np.int16(300)),
+    "f4+0-d": (lambda x, s: x + s, "f4", np.array(1.0)),
+    "i4+0-d-f4": (lambda x, s: x + s, "i4", np.array(1, "f4")),
+}
+for name, (fn, d, s) in WEAK.items():
+    row(f"weak-argument {name}", fn, ramp(d), s)
+    row(f"weak-literal {name}", lambda x, fn=fn, s=s: fn(x, s), ramp(d))
+row("weak-only-scalars", lambda a, b: (a + b, a * b, a / b, a // b), 7, 2)
+row("weak-float-and-int", lambda a, b: (a + b, a * b), 7, 2.5)
+row("weak-ufunc-of-scalars", lambda a, b: (np.add(a, b), np.sqrt(b)), 7, 2.5, ulp=1)
+row("weak-scalar-passed-through", lambda x, s: (x * s, s), ramp("f4"), 2.5)
+row("where-weak", lambda x: np.where(x > 0, 1, 0), ramp("f4"))
+row("where-weak-float", lambda x: np.where(x > 0, x, 0.0), ramp("f4"))
+row("where-weak-int-into-f4", lambda x: np.where(x > 0, x, 7), ramp("f4"))
+row("where-weak-both", lambda x: np.where(x > 0, 1.5, 2), ramp("f4"))
+row("where-weak-u1", lambda x: np.where(x > 5, x, -1), ramp("u1"))
+row("where-weak-u1-too-large", lambda x: np.where(x > 5, x, 300), ramp("u1"))
+row("where-weak-bool", lambda x: np.where(x > 0, True, False), ramp("f4"))
+row("where-arguments", lambda x, a, b: np.where(x > 0, a, b), ramp("f4"), 1, 2.5)
+row("where-numpy-scalar", lambda x: np.where(x > 0, x, np.float64(1)), ramp("f4"))
+row("where-mixed", lambda x, y: np.where(x > y, x, y), ramp("i4"), ramp("f4"))
+row("where-int-condition", lambda x, y: np.where(x, x, y), ramp("i4"), ramp("i8"))
+row("where-broadcast", lambda m, x, y: np.where(m, x, y), ramp("b", 3, 1), ramp("f4", 4),
+    ramp("f8", 3, 4))
+row("scalar-argument-types", lambda x: (x + np.int8(1), x + np.uint64(1), x * np.complex64(1)),
+    ramp("i4"))
+
+# --- nothing is simplified that changes a value
+for d in FLOATS:
+    v = special(d)
+    row(f"log-exp-{d}", lambda x: np.log(np.exp(x)), np.array([100.0, 1000.0, -1000.0, 1.0], d)
+        if d == "f8" else np.array([80.0, 1000.0, -1000.0, 1.0], d), rel=1e-6)
+    row(f"identities-{d}", lambda x: (x + 0, x - 0, x * 1, x / 1, 0 + x, 1 * x, +x, x + 0.0), v)
+    row(f"inverses-{d}", lambda x: (x - x, x * 0, x / x, 0 / x, 0 * x, 0 - x), v)
+    row(f"not-associative-{d}", lambda x: ((x + 1) - 1, x * 2 / 2, x * 1e-30 * 1e30), v)
+    row(f"twice-{d}", lambda x: (-(-x), abs(abs(x)), np.sqrt(x) ** 2, np.sqrt(x * x)), v)
+    row(f"power-identities-{d}", lambda x: (x**1, x**2, x**0, x**0.5, x**-1), v, ulp=4)
+    row(f"power-special-{d}", lambda x, y: x**y, *pairs(v[:13]), ulp=4)
+    row(f"pythagoras-{d}", lambda x: np.sin(x) ** 2 + np.cos(x) ** 2, ramp(d), rel=1e-6)
+    row(f"divide-special-{d}", lambda x, y: (x / y, x * y, x + y, x - y), *pairs(v))
+    row(f"float-remainder-{d}", lambda x, y: (x % y, np.fmod(x, y), x // y, np.divmod(x, y)),
+        *pairs(v))
+    row(f"compare-special-{d}", lambda x, y: (x < y, x <= y, x == y, x != y, x > y), *pairs(v))
+    row(f"subnormal-{d}", lambda x: (x * 0.5, x * 2, x + x), v)
+    row(f"minus-zero-{d}", lambda x: (abs(x), np.copysign(x, -1), -x, np.sqrt(x), x * 1), v[3:5])
+    row(f"minus-zero-minmax-{d}", lambda x: (np.minimum(x, 1), np.maximum(x, -1), x.min()),
+        np.full(9, -0.0, d))
+    row(f"minmax-nan-{d}",
+        lambda x, y: (np.minimum(x, y), np.maximum(x, y), np.fmin(x, y), np.fmax(x, y)),
+        *[p[pairs(np.arange(18))[0] > 1] for p in pairs(np.delete(v, (3, 4)))])
+    row(f"hypot-special-{d}", lambda x, y: (np.hypot(x, y), np.arctan2(x, y)), *pairs(v), ulp=4)
+    for name in ("exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan sinh cosh "
+                 "tanh arcsinh arccosh arctanh sqrt").split():
+        fn = getattr(np, name)
+        row(f"{name}-{d}", lambda x, fn=fn: fn(x), np.concatenate([v[:-3], positive(d), ramp(d)]),
+            ulp=0 if name == "sqrt" else 4)
+    row(f"logaddexp-{d}", lambda x, y: (np.logaddexp(x, y), np.logaddexp2(x, y)), ramp(d),
+        positive(d), ulp=16)
+    row(f"degrees-{d}", lambda x: (np.deg2rad(x), np.rad2deg(x), np.sinc(x)), ramp(d), ulp=8)
+row("float16-through", lambda x: (x * 2, np.exp(x), x.sum(), x.astype("f4")), ramp("f2"), ulp=4)
+
+# --- casts
+for a in (*INTS, "f4", "f8", "b"):
+    row(f"casts-from-{a}", lambda x: tuple(
+        x.astype(t) for t in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8", "b")
+    ), extremes(a) if a in INTS else np.abs(ramp(a).astype("f8")).astype(a))
+row("cast-complex", lambda x: (x.astype("c8"), x.astype("c16")), ramp("f8"))
+row("cast-f8-to-f4-overflow", lambda x: x.astype(np.float32), special("f8"))
+row("cast-truncates", lambda x: x.astype(np.int32), np.array([1.9, -1.9, 2.5, -0.5]))
+row("cast-float16", lambda x: x.astype(np.float16), ramp("f4"))
+row("cast-same-is-a-copy", lambda x: x.astype(x.dtype), ramp("f4"))
+row("cast-same-no-copy", lambda x: x.astype(x.dtype, copy=False), ramp("f4"))
+row("cast-ufunc-dtype", lambda x: np.add(x, 1, dtype=np.float64), ramp("f4"))
+row("cast-ufunc-dtype-refused", lambda x: np.add(x, 1, dtype=np.int32), ramp("f4"))
+row("view-as-other-dtype", lambda x: x.view(np.int32), ramp("f4"))
