@@ -66,7 +66,7 @@ _LN2_2 = 0.3467  # half of ln 2, and a little for the rounding of the quotient
 _RT2 = 1.41422
 FITS = {
     "exp": Fit(
-        _precise(lambda r: (mp.expm1(r) - r) / r**2), -_LN2_2, _LN2_2, lambda r: abs(r), (27, 56)
+        _precise(lambda r: (mp.expm1(r) - r) / r**2), -_LN2_2, _LN2_2, lambda r: abs(r), (25.5, 55)
     ),
     "log": Fit(
         _precise(lambda f: (mp.log1p(f) - f + f * f / 2) / f**3),
@@ -74,9 +74,9 @@ FITS = {
         lambda f: f**3 / mp.log1p(f) if f else mp.mpf(0), (26.5, 55.5),
     ),
     "log2_tail": Fit(
-        _precise(_log2_tail), 0, 0.02945, lambda z: z * z, (36, 67)
+        _precise(_log2_tail), 0, 0.02945, lambda z: z * z, (35, 64.5)
     ),
-    "sin": Fit(_odd(mp.sin), 0, 2.4685, _odd_weight(mp.sin), (26.5, 56)),
+    "sin": Fit(_odd(mp.sin), 0, 2.48, _odd_weight(mp.sin), (26.5, 56)),
     "sin_quarter": Fit(_odd(mp.sin), 0, 0.62, _odd_weight(mp.sin), (27, 57)),
     "cos_quarter": Fit(
         _precise(lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2),
@@ -93,7 +93,7 @@ FITS = {
     ),
     "erf_tail": Fit(
         lambda x: (mp.log(mp.erfc(x)) + x * x) / x,
-        1, 6, lambda x: x * mp.erfc(x), (26.5, 55.5),
+        1, 6, lambda x: x * mp.erfc(x), (26, 55),
     ),
 }
 
@@ -196,9 +196,40 @@ def tables() -> dict[str, dict[str, list[float]]]:
     return out
 
 
+def _parts(value: mp.mpf, dtype: type, count: int) -> tuple[float, ...]:
+    """Numbers of the dtype, largest first, whose sum is the value to ``count`` precisions."""
+    out: list[float] = []
+    for _ in range(count):
+        out.append(float(dtype(mp.nstr(value - sum(map(mp.mpf, out)), 30))))
+    return tuple(out)
+
+
+def constants() -> dict[str, dict[str, tuple[float, ...]]]:
+    """name -> dtype -> parts of a constant, each the nearest to what is left."""
+    ln2 = mp.log(2)
+    exact = {
+        "pi": mp.pi, "1/pi": 1 / mp.pi, "ln2": ln2, "log2(e)": 1 / ln2,
+        "log10(e)": 1 / mp.log(10), "log10(2)": mp.log10(2),
+        "2/ln2": 2 / ln2, "2/(3 ln2)": 2 / (3 * ln2),
+    }
+    return {
+        name: {label: _parts(+value, dtype, 3) for label, dtype in DTYPES.items()}
+        for name, value in exact.items()
+    }
+
+
+def inverse_pi_words(count: int = 20) -> list[int]:
+    """64 zero bits, then the binary digits of 1/pi, in 64-bit words."""
+    with mp.workdps(64 * count // 3):
+        digits = int(mp.floor(mp.ldexp(1 / mp.pi, 64 * count)))
+    return [0] + [(digits >> 64 * (count - 1 - i)) & (2**64 - 1) for i in range(count)]
+
+
 HEADER = '''"""Minimax polynomials, lowest power first: written by benchmarks/math_coefficients.py.
 
-Never edited by hand. ``POLYNOMIALS[name][dtype]`` holds values that are exact in the dtype.
+Never edited by hand. ``POLYNOMIALS[name][dtype]`` holds values that are exact in the dtype,
+``CONSTANTS[name][dtype]`` three numbers of the dtype that add up to the constant, and
+``INVERSE_PI`` 64 zero bits and the binary digits of 1/pi.
 """
 
 POLYNOMIALS: dict[str, dict[str, tuple[float, ...]]] = {
@@ -214,7 +245,13 @@ def text(all_tables: dict[str, dict[str, list[float]]]) -> str:
             rows = "".join(f"            {v!r},\n" for v in values)
             out.append(f'        "{label}": (\n{rows}        ),\n')
         out.append("    },\n")
-    return "".join(out) + "}\n"
+    out.append("}\n\nCONSTANTS: dict[str, dict[str, tuple[float, ...]]] = {\n")
+    for name, parts in constants().items():
+        rows = "".join(f'        "{label}": {values!r},\n' for label, values in parts.items())
+        out.append(f'    "{name}": {{\n{rows}    }},\n')
+    words = "".join(f"    0x{word:016X},\n" for word in inverse_pi_words())
+    out.append(f"}}\n\nINVERSE_PI = (\n{words})\n")
+    return "".join(out)
 
 
 if __name__ == "__main__":

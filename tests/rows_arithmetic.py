@@ -1,7 +1,6 @@
 """Rows of `numpy_faithfulness.md` about values and dtypes: one element at a time."""
 
 import numpy as np
-
 from table import COMPLEX, FLOATS, INTS, Table, extremes, pairs, positive, ramp, special
 
 ROWS = Table()
@@ -86,11 +85,11 @@ for a in INTS:
                 lambda x, y: (x + y, x - y, x * y, x < y, x == y, np.maximum(x, y), x // y),
                 ramp(a) * 5, ramp(b)[::-1] * 3)
 for a, b in [(i, f) for i in INTS for f in FLOATS] + [
-    ("f4", "f8"), ("f2", "f4"), ("f2", "i2"), ("b", "f4"), ("b", "i1"), ("b", "b"),
+    ("f4", "f8"), ("f2", "f4"), ("f2", "i2"), ("?", "f4"), ("?", "i1"), ("?", "?"),
 ]:
     row(f"promote-{a}-{b}", lambda x, y: (x + y, x * y, x / (y + 9), np.minimum(x, y)),
         ramp(a), ramp(b))
-for a, b in [("c8", "f4"), ("c8", "f8"), ("c16", "f4"), ("i4", "c8"), ("c8", "c16"), ("b", "c8")]:
+for a, b in [("c8", "f4"), ("c8", "f8"), ("c16", "f4"), ("i4", "c8"), ("c8", "c16"), ("?", "c8")]:
     row(f"promote-{a}-{b}", lambda x, y: (x + y, x * y, x - y, x == y), ramp(a), ramp(b), ulp=4)
 for d in COMPLEX:
     row(f"complex-parts-{d}", lambda x: (x.real, x.imag, x.conj(), np.conj(x), -x), ramp(d))
@@ -102,12 +101,12 @@ for d in COMPLEX:
     row(f"complex-order-{d}", lambda x, y: (x < y, np.maximum(x, y)), ramp(d), ramp(d)[::-1])
     row(f"complex-to-real-part-in-place-{d}", lambda x: x.real.sum() + 0 * x.imag[0], ramp(d),
         rel=1e-5)
-row("bool-arithmetic", lambda x, y: (x + y, x * y, x & y, x | y, x ^ y, ~x), ramp("b"),
-    ramp("b")[::-1])
-row("bool-minus", lambda x, y: x - y, ramp("b"), ramp("b"))
-row("bool-negative", lambda x: -x, ramp("b"))
-row("bool-divide", lambda x, y: x / (y + 1), ramp("b"), ramp("b"))
-row("bool-plus-int", lambda x: (x + 1, x * 2.5, x / 2), ramp("b"))
+row("bool-arithmetic", lambda x, y: (x + y, x * y, x & y, x | y, x ^ y, ~x), ramp("?"),
+    ramp("?")[::-1])
+row("bool-minus", lambda x, y: x - y, ramp("?"), ramp("?"))
+row("bool-negative", lambda x: -x, ramp("?"))
+row("bool-divide", lambda x, y: x / (y + 1), ramp("?"), ramp("?"))
+row("bool-plus-int", lambda x: (x + 1, x * 2.5, x / 2), ramp("?"))
 
 # --- Python scalars are weak
 WEAK = {
@@ -123,8 +122,8 @@ WEAK = {
     "i8+2**63": (lambda x, s: x + s, "i8", 2**63),
     "u8+2**63": (lambda x, s: x + s, "u8", 2**63),
     "f8+2**70": (lambda x, s: x + s, "f8", 2**70),
-    "b+1": (lambda x, s: x + s, "b", 1),
-    "b*1.5": (lambda x, s: x * s, "b", 1.5),
+    "b+1": (lambda x, s: x + s, "?", 1),
+    "b*1.5": (lambda x, s: x * s, "?", 1.5),
     "c8+1j": (lambda x, s: x + s, "c8", 1j),
     "f4*1j": (lambda x, s: x * s, "f4", 1j),
     "f4*True": (lambda x, s: x * s, "f4", True),
@@ -163,7 +162,7 @@ row("where-arguments", lambda x, a, b: np.where(x > 0, a, b), ramp("f4"), 1, 2.5
 row("where-numpy-scalar", lambda x: np.where(x > 0, x, np.float64(1)), ramp("f4"))
 row("where-mixed", lambda x, y: np.where(x > y, x, y), ramp("i4"), ramp("f4"))
 row("where-int-condition", lambda x, y: np.where(x, x, y), ramp("i4"), ramp("i8"))
-row("where-broadcast", lambda m, x, y: np.where(m, x, y), ramp("b", 3, 1), ramp("f4", 4),
+row("where-broadcast", lambda m, x, y: np.where(m, x, y), ramp("?", 3, 1), ramp("f4", 4),
     ramp("f8", 3, 4))
 row("scalar-argument-types", lambda x: (x + np.int8(1), x + np.uint64(1), x * np.complex64(1)),
     ramp("i4"))
@@ -192,20 +191,20 @@ for d in FLOATS:
         lambda x, y: (np.minimum(x, y), np.maximum(x, y), np.fmin(x, y), np.fmax(x, y)),
         *[p[pairs(np.arange(18))[0] > 1] for p in pairs(np.delete(v, (3, 4)))])
     row(f"hypot-special-{d}", lambda x, y: (np.hypot(x, y), np.arctan2(x, y)), *pairs(v), ulp=4)
-    for name in ("exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan sinh cosh "
-                 "tanh arcsinh arccosh arctanh sqrt").split():
-        fn = getattr(np, name)
-        row(f"{name}-{d}", lambda x, fn=fn: fn(x), np.concatenate([v[:-3], positive(d), ramp(d)]),
-            ulp=0 if name == "sqrt" else 4)
+    for fn in (np.exp, np.exp2, np.expm1, np.log, np.log2, np.log10, np.log1p, np.sin, np.cos,
+               np.tan, np.arcsin, np.arccos, np.arctan, np.sinh, np.cosh, np.tanh, np.arcsinh,
+               np.arccosh, np.arctanh, np.sqrt):
+        row(f"{fn.__name__}-{d}", lambda x, fn=fn: fn(x),
+            np.concatenate([v[:-3], positive(d), ramp(d)]), ulp=0 if fn is np.sqrt else 4)
     row(f"logaddexp-{d}", lambda x, y: (np.logaddexp(x, y), np.logaddexp2(x, y)), ramp(d),
         positive(d), ulp=16)
     row(f"degrees-{d}", lambda x: (np.deg2rad(x), np.rad2deg(x), np.sinc(x)), ramp(d), ulp=8)
 row("float16-through", lambda x: (x * 2, np.exp(x), x.sum(), x.astype("f4")), ramp("f2"), ulp=4)
 
 # --- casts
-for a in (*INTS, "f4", "f8", "b"):
+for a in (*INTS, "f4", "f8", "?"):
     row(f"casts-from-{a}", lambda x: tuple(
-        x.astype(t) for t in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8", "b")
+        x.astype(t) for t in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8", "?")
     ), extremes(a) if a in INTS else np.abs(ramp(a).astype("f8")).astype(a))
 row("cast-complex", lambda x: (x.astype("c8"), x.astype("c16")), ramp("f8"))
 row("cast-f8-to-f4-overflow", lambda x: x.astype(np.float32), special("f8"))

@@ -1,6 +1,6 @@
 """Compile, cache and load the runtime's own machine code, and fill in the table it calls through.
 
-The object file depends on nothing but the text of the three `native_*` modules it comes from and
+The object file depends on nothing but the text of the `native_*` modules it comes from and
 the target, so that it is compiled once per machine and then loaded from the disk cache.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from fusec.runtime import native_layout as layout
 
-SYMBOL = "exports"
+SYMBOL = "fusec_native"
 EXPORTS = ("worker_loop", "stop", "entry", "runner")
 
 
@@ -41,6 +41,17 @@ def _text(name: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def _source() -> str:
+    return _text("native_source") + _text("native_source_call")
+
+
+def triple() -> str:
+    """LLVM's name of this process's kind of machine."""
+    import llvmlite.binding as llvm
+
+    return str(llvm.get_process_triple())
+
+
 def compile_object() -> bytes:
     """Translate `native_source` and return the bytes of an object file for this machine."""
     import llvmlite.binding as llvm
@@ -49,43 +60,36 @@ def compile_object() -> bytes:
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    target = llvm.Target.from_default_triple()
-    machine = target.create_target_machine(opt=2, reloc="default", codemodel="jitdefault")
-    module = llvm.parse_assembly(emit(_text("native_source"), vars(layout), target.triple))
+    machine = llvm.Target.from_triple(triple()).create_target_machine(opt=2, jit=True)
+    module = llvm.parse_assembly(emit(_source(), SYMBOL, vars(layout), triple()))
     module.verify()
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(2))
     builder.getModulePassManager().run(module, builder)
-    return machine.emit_object(module)
+    return bytes(machine.emit_object(module))
 
 
-def _key() -> str:
+def _key() -> bytes:
     import llvmlite
-    import llvmlite.binding as llvm
 
-    texts = [_text(name) for name in ("native_source", "native_lang", "native_layout")]
-    facts = [llvmlite.__version__, llvm.get_process_triple(), *texts]
-    return hashlib.sha256("\0".join(facts).encode()).hexdigest()
+    facts = [
+        llvmlite.__version__,
+        triple(),
+        _source(),
+        _text("native_lang"),
+        _text("native_layout"),
+    ]
+    return hashlib.sha256("\0".join(facts).encode()).digest()
 
 
 @lru_cache(1)
 def functions() -> dict[str, int]:
     """Addresses of the native functions, loaded (and compiled, if it must be) on the first call."""
+    from fusec.runtime.cache import cache
+
+    loaded = cache.get(_key(), lambda: (SYMBOL, compile_object()))
     table = (ctypes.c_int64 * len(EXPORTS))()
-    ctypes.CFUNCTYPE(ctypes.c_int64, c_void_p)(_load())(ctypes.addressof(table))
+    ctypes.CFUNCTYPE(ctypes.c_int64, c_void_p)(loaded.address)(ctypes.addressof(table))
     return dict(zip(EXPORTS, table))
-
-
-def _load() -> int:
-    import llvmlite.binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    engine.add_object_file(llvm.ObjectFileRef.from_data(compile_object()))
-    engine.finalize_object()
-    immortal(engine)
-    return engine.get_function_address(SYMBOL)
 
 
 def has_threads() -> bool:
@@ -113,10 +117,11 @@ def api() -> layout.Api:
     sources = [(layout.C_FUNCTIONS, c), (layout.PYTHON_FUNCTIONS, pythonapi)]
     if has_threads():
         sources.append((layout.THREAD_FUNCTIONS, c))
+    if sys.platform == "linux":
+        sources.append((layout.LINUX_FUNCTIONS, c))
     for declared, library in sources:
         for name, kind in declared:
-            if name != "madvise" or sys.platform == "linux":
-                setattr(table, name, cast(getattr(library, name), kind))
+            setattr(table, name, cast(getattr(library, name), kind))
     for name, kind, place in layout.ARRAY_FUNCTIONS:
         setattr(table, name, kind(numpy_table[place]))
     table.array_type, table.float_type = numpy_table[layout.ARRAY_TYPE], id(float)

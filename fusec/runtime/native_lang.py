@@ -21,14 +21,12 @@ from typing import Any, NamedTuple
 from llvmlite import ir
 
 I1, I64, F64 = ir.IntType(1), ir.IntType(64), ir.DoubleType()
-NOTHING: list[Any] = []
 _BINARY = {
     ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.FloorDiv: "sdiv", ast.BitAnd: "and_",
     ast.BitOr: "or_", ast.LShift: "shl", ast.RShift: "ashr",
 }  # fmt: skip
 _COMPARE = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
-    ast.Is: "==", ast.IsNot: "!=",
 }  # fmt: skip
 _PAUSE = {"x86_64": "llvm.x86.sse2.pause"}  # other processors just read the word again
 
@@ -40,16 +38,16 @@ class Value(NamedTuple):
     type: Any
 
 
-def emit(text: str, names: dict[str, Any], triple: str) -> str:
+def emit(text: str, symbol: str, names: dict[str, Any], triple: str) -> str:
     """Translate the functions of ``text``; returns the text of an LLVM module.
 
+    symbol: what the first function is exported as; the others are internal to the module.
     names: what global names of the text mean: ctypes types and integer constants.
     triple: LLVM's name of the target.
-    The first function is exported, the others are internal to the module.
 
     >>> from ctypes import c_int64
     >>> text = "def double(x: i64) -> i64:\\n    return x + x"
-    >>> "define i64 @\\"double\\"" in emit(text, {"i64": c_int64}, "x86_64-linux-gnu")
+    >>> 'define i64 @"twice"' in emit(text, "twice", {"i64": c_int64}, "x86_64-linux-gnu")
     True
     """
     module = ir.Module("native")
@@ -57,7 +55,10 @@ def emit(text: str, names: dict[str, Any], triple: str) -> str:
     trees = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
     known: dict[str, Function] = {}
     for tree in trees:
-        known[tree.name] = Function(module, tree, names, known, exported=tree is trees[0])
+        name = symbol if tree is trees[0] else f"{symbol}.{tree.name}"
+        known[tree.name] = Function(module, name, tree, names, known)
+        if tree is not trees[0]:
+            known[tree.name].llvm.linkage = "internal"
     for function in known.values():
         function.emit()
     return str(module)
@@ -65,10 +66,6 @@ def emit(text: str, names: dict[str, Any], triple: str) -> str:
 
 def _annotated(node: ast.expr | None, names: dict[str, Any]) -> Any:
     return eval(compile(ast.Expression(node), "native", "eval"), dict(names)) if node else None
-
-
-def _is_pointer(kind: Any) -> bool:
-    return kind is ctypes.c_void_p or hasattr(kind, "contents")
 
 
 def _llvm_type(kind: Any) -> Any:
@@ -83,8 +80,8 @@ class Function:
     """One function of the text on its way to LLVM: statements `s_*`, expressions `e_*`."""
 
     def __init__(
-        self, module: Any, tree: ast.FunctionDef, names: dict[str, Any],
-        known: dict[str, Function], exported: bool,
+        self, module: Any, name: str, tree: ast.FunctionDef, names: dict[str, Any],
+        known: dict[str, Function],
     ) -> None:  # fmt: skip
         self.tree, self.names, self.known = tree, names, known
         self.arguments = [_annotated(a.annotation, names) for a in tree.args.args]
@@ -92,10 +89,8 @@ class Function:
         signature = ir.FunctionType(
             _llvm_type(self.result), [_llvm_type(kind) for kind in self.arguments]
         )
-        self.llvm = ir.Function(module, signature, tree.name)
+        self.llvm = ir.Function(module, signature, name)
         self.llvm.attributes.add("nounwind")
-        if not exported:
-            self.llvm.linkage = "internal"
         self.locals: dict[str, tuple[Any, Any]] = {}
         self.loops: list[tuple[Any, Any]] = []
 
@@ -144,11 +139,6 @@ class Function:
         else:
             self.store(self.place(target), value)
 
-    def s_AnnAssign(self, node: ast.AnnAssign) -> None:
-        assert isinstance(node.target, ast.Name) and node.value
-        kind = _annotated(node.annotation, self.names)
-        self.assign_local(node.target.id, Value(self.expr(node.value).llvm, kind))
-
     def s_AugAssign(self, node: ast.AugAssign) -> None:
         load = ast.copy_location(ast.BinOp(node.target, node.op, node.value), node)
         self.s_Assign(ast.copy_location(ast.Assign([node.target], load), node))
@@ -163,7 +153,7 @@ class Function:
         self.enter(end)
 
     def s_While(self, node: ast.While) -> None:
-        self.loop(node.test, node.body, NOTHING)
+        self.loop(node.test, node.body, [])
 
     def s_For(self, node: ast.For) -> None:
         """``for i in range(n)`` or ``range(start, n)``; the bound is computed every time."""
@@ -243,7 +233,8 @@ class Function:
     # expressions
 
     def expr(self, node: ast.expr) -> Value:
-        return getattr(self, "e_" + type(node).__name__)(node)
+        value: Value = getattr(self, "e_" + type(node).__name__)(node)
+        return value
 
     def constant(self, value: int) -> Value:
         return Value(ir.Constant(I64, value), ctypes.c_int64)
@@ -255,7 +246,7 @@ class Function:
         return self.b.icmp_signed("!=", self.expr(node).llvm, ir.Constant(I64, 0))
 
     def e_Constant(self, node: ast.Constant) -> Value:
-        return self.constant(int(node.value or 0))
+        return self.constant(int(node.value))  # type: ignore[arg-type]
 
     def e_Name(self, node: ast.Name) -> Value:
         if node.id in self.known:
@@ -265,11 +256,10 @@ class Function:
         slot, kind = self.locals[node.id]
         return Value(self.b.load(slot, typ=_llvm_type(kind)), kind)
 
-    def e_Attribute(self, node: ast.Attribute) -> Value:
+    def e_Attribute(self, node: ast.Attribute | ast.Subscript) -> Value:
         return self.load(self.place(node))
 
-    def e_Subscript(self, node: ast.Subscript) -> Value:
-        return self.load(self.place(node))
+    e_Subscript = e_Attribute
 
     def e_BinOp(self, node: ast.BinOp) -> Value:
         left, right = self.expr(node.left), self.expr(node.right)
@@ -303,7 +293,8 @@ class Function:
 
     def e_Call(self, node: ast.Call) -> Value:
         if isinstance(node.func, ast.Name) and hasattr(self, "c_" + node.func.id):
-            return getattr(self, "c_" + node.func.id)(*node.args)
+            known: Value = getattr(self, "c_" + node.func.id)(*node.args)
+            return known
         values = [self.expr(argument).llvm for argument in node.args]
         if isinstance(node.func, ast.Name):
             callee = self.known[node.func.id]

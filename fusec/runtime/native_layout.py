@@ -17,6 +17,8 @@ HUGE, ADVICE, PAGE = 4 << 20, 14, 4096  # from HUGE bytes, ask for huge pages (M
 HEADER = 64  # bytes before a block's memory: its alignment, with room for two words
 SCALAR = 32  # bytes of the largest NumPy scalar (clongdouble)
 LINE = 16  # words between what callers write and what workers poll: two cache lines
+CPU_WORDS = 16  # of Linux's cpu_set_t
+PLACED = 3  # workers that a pool places on processors itself, see `place`
 OUT_OF_MEMORY = -1  # status of a program that got no memory
 CONTEXT_VAR, DICT_ITEM, CELL = 0, 1, 2  # kinds of Guard
 
@@ -48,7 +50,6 @@ C_FUNCTIONS = (
 )
 THREAD_FUNCTIONS = (
     ("clock_gettime", CFUNCTYPE(c_int, c_int, ptr)),
-    ("madvise", CFUNCTYPE(c_int, ptr, i64, c_int)),
     ("pthread_mutex_init", CFUNCTYPE(c_int, ptr, ptr)),
     ("pthread_mutex_lock", CFUNCTYPE(c_int, ptr)),
     ("pthread_mutex_unlock", CFUNCTYPE(c_int, ptr)),
@@ -56,6 +57,11 @@ THREAD_FUNCTIONS = (
     ("pthread_cond_wait", CFUNCTYPE(c_int, ptr, ptr)),
     ("pthread_cond_signal", CFUNCTYPE(c_int, ptr)),
     ("pthread_cond_broadcast", CFUNCTYPE(c_int, ptr)),
+)
+LINUX_FUNCTIONS = (
+    ("madvise", CFUNCTYPE(c_int, ptr, i64, c_int)),
+    ("sched_getcpu", CFUNCTYPE(c_int)),
+    ("sched_setaffinity", CFUNCTYPE(c_int, c_int, i64, i64s)),
 )
 PYTHON_FUNCTIONS = (
     ("Py_IncRef", CFUNCTYPE(None, ptr)),
@@ -89,10 +95,14 @@ class Api(Structure):
     """Functions and objects of C, Python and NumPy, so that machine code has no link to resolve."""
 
     _fields_ = (
-        *C_FUNCTIONS, *THREAD_FUNCTIONS, *PYTHON_FUNCTIONS, *(f[:2] for f in ARRAY_FUNCTIONS),
+        *C_FUNCTIONS, *THREAD_FUNCTIONS, *LINUX_FUNCTIONS, *PYTHON_FUNCTIONS,
+        *(f[:2] for f in ARRAY_FUNCTIONS),
         ("array_type", ptr), ("float_type", ptr), ("none", ptr), ("type_error", ptr),
         ("miss", ptr), ("error", ptr),
     )  # fmt: skip
+
+
+Kernel = CFUNCTYPE(i64, i64, i64, i64s, ptrs)
 
 
 class Ref(Structure):
@@ -105,7 +115,7 @@ class Step(Structure):
     """One kernel launch over rows [0, total), worth one more thread per `chunk` rows."""
 
     _fields_ = (
-        ("entry", CFUNCTYPE(i64, i64, i64, i64s, ptrs)), ("total", i64), ("chunk", i64),
+        ("entry", Kernel), ("total", i64), ("chunk", i64),
         ("ints", i64s), ("refs", POINTER(Ref)), ("nptrs", i64),
         ("scratch_bytes", i64), ("scratch_slot", i64), ("spin", i64),
     )  # fmt: skip
@@ -125,13 +135,16 @@ class Pool(Structure):
     next, status, step, pointers, limit: the job: first row nobody took, first status that is not 0.
     busy: a caller owns the job. waiting: it sleeps until the last worker leaves. parked: workers
         asleep. workers: threads started; room: most threads that may be.
+    cpus: the processors granted to the process, empty where workers are not placed; avoided: the
+        one that the workers `ids` were last told to leave to the caller.
     """
 
     _fields_ = (
         ("api", POINTER(Api)), ("step", POINTER(Step)), ("pointers", ptrs), ("limit", i64),
         ("workers", i64), ("room", i64), ("spin_ns", i64), ("clock", i64), ("spinning", i64),
         ("machine", i64), ("grow", ptr), ("thread_var", ptr), ("config", ptr), ("name", ptr),
-        ("keep_bytes", i64), ("_0", i64 * LINE),
+        ("keep_bytes", i64), ("cpus", i64 * CPU_WORDS), ("ids", i64 * PLACED), ("placing", i64),
+        ("avoided", i64), ("_0", i64 * LINE),
         ("state", i64), ("stopping", i64), ("parked", i64), ("waiting", i64), ("_1", i64 * LINE),
         ("next", i64), ("_2", i64 * LINE), ("status", i64), ("busy", i64), ("_3", i64 * LINE),
         ("arenas", i64 * ARENAS), ("scratches", i64 * SCRATCHES),

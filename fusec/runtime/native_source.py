@@ -1,9 +1,9 @@
-"""The runtime's own machine code: thread pool, launch, program, call entry.
+"""The runtime's own machine code, first part: memory, thread pool, launch, program.
 
 This text is never executed as Python; `native_lang` translates it, with the structures and
-constants of `native_layout`. Everything here may run without the interpreter lock, except what
-says that it holds it. All atomics are sequentially consistent; the two handshakes (parked and
-state, waiting and state) rely on that: each side writes its word before it reads the other's.
+constants of `native_layout`. Everything here runs with or without the interpreter lock. All
+atomics are sequentially consistent; the two handshakes (parked and state, waiting and state) rely
+on that: each side writes its word before it reads the other's.
 """
 # ruff: noqa: F821
 # mypy: ignore-errors
@@ -52,9 +52,8 @@ def give(pool: PoolPtr, slots: i64s, count: i64, block: BlockPtr) -> i64:
         pool.api.free(block.raw)
         return 0
     for i in range(count):
-        if not slots[i]:
-            if atomic_cas(slots[i], 0, block):
-                return 1
+        if not slots[i] and atomic_cas(slots[i], 0, block):
+            return 1
     other = cast(atomic_swap(slots[0], block), BlockPtr)
     if other:
         pool.api.free(other.raw)
@@ -140,12 +139,35 @@ def wake(pool: PoolPtr, count: i64) -> i64:
     parked = atomic_load(pool.parked)
     if not parked:
         return 0
+    if pool.placing:
+        place(pool)
     pool.api.pthread_mutex_lock(pool.mutex)
     pool.api.pthread_mutex_unlock(pool.mutex)
     for i in range(count):
         if i < parked:
             pool.api.pthread_cond_signal(pool.work)
     return 0
+
+
+def place(pool: PoolPtr) -> i64:
+    """Keep sleeping workers off the processor of the caller.
+
+    Linux wakes a thread where it last ran, and on two processors that share a cache it does not
+    look for an idle one: a worker that once slept on the caller's processor would wait there for
+    the end of every job.
+    """
+    cpu = pool.api.sched_getcpu()
+    if cpu < 0 or cpu == pool.avoided or (cpu >> 6) >= CPU_WORDS:
+        return 0
+    others = stack(i64, CPU_WORDS)
+    for i in range(CPU_WORDS):
+        others[i] = pool.cpus[i]
+    others[cpu >> 6] -= others[cpu >> 6] & (1 << (cpu & 63))
+    for i in range(pool.workers):
+        if i < PLACED:
+            pool.api.sched_setaffinity(pool.ids[i], 8 * CPU_WORDS, others)
+    pool.avoided = cpu
+    return 1
 
 
 def close(pool: PoolPtr) -> i64:
@@ -260,188 +282,3 @@ def run_program(program: ProgramPtr, bases: ptrs, limit: i64) -> i64:
     if block:
         give(pool, pool.arenas, ARENAS, block)
     return status
-
-
-def thread_limit(pool: PoolPtr) -> i64:
-    """Threads that the current context may use; starts workers that are missing. Holds the lock."""
-    api = pool.api
-    limit = pool.machine
-    found = stack(ptr, 1)
-    found[0] = 0
-    api.PyContextVar_Get(pool.thread_var, 0, found)
-    if found[0]:
-        limit = api.PyLong_AsLongLong(found[0])
-        api.Py_DecRef(found[0])
-    else:
-        value = api.PyObject_GetAttr(pool.config, pool.name)
-        if value and value != api.none:
-            wanted = api.PyLong_AsLongLong(value)
-            if wanted < limit:
-                limit = wanted
-        if value:
-            api.Py_DecRef(value)
-    if limit - 1 > pool.workers and pool.workers < pool.room:
-        done = api.PyObject_CallNoArgs(pool.grow)
-        if done:
-            api.Py_DecRef(done)
-    api.PyErr_Clear()
-    return limit
-
-
-def run_unlocked(program: ProgramPtr, bases: ptrs) -> i64:
-    """`run_program` for a caller that holds the lock, which is given up if the plan says so."""
-    api = program.pool.api
-    limit = 1
-    if program.parallel:
-        limit = thread_limit(program.pool)
-    if not program.release_gil:
-        return run_program(program, bases, limit)
-    state = api.PyEval_SaveThread()
-    status = run_program(program, bases, limit)
-    api.PyEval_RestoreThread(state)
-    return status
-
-
-def runner(self: ObjectPtr, args: Objects, nargs: i64) -> ptr:
-    """Builtin: run a program over buffers (arrays or addresses); returns its status as an int."""
-    program = cast(self.data, ProgramPtr)
-    api = program.pool.api
-    if nargs != program.nargs:
-        api.PyErr_SetNone(api.type_error)
-        return 0
-    bases = stack(ptr, program.nbuffers)
-    for i in range(nargs):
-        if args[i].type == api.array_type or api.PyType_IsSubtype(args[i].type, api.array_type):
-            bases[i] = args[i].data
-        else:
-            bases[i] = api.PyLong_AsVoidPtr(args[i])
-            if not bases[i] and api.PyErr_Occurred():
-                return 0
-    return api.PyLong_FromLongLong(run_unlocked(program, bases))
-
-
-# The call entry. Everything below holds the lock.
-
-
-def entry(self: ObjectPtr, args: Objects, nargs: i64) -> ptr:
-    """Builtin: the result of the first plan that fits the arguments, or the MISS object."""
-    known = cast(self.data, EntryPtr)
-    api = known.pool.api
-    for i in range(known.nguards):
-        if not holds(api, known.guards[i]):
-            return refuse(api, api.miss)
-    for i in range(known.nplans):
-        plan = known.plans[i]
-        if plan.nargs == nargs and fits(api, plan, args):
-            return call_plan(api, plan, args)
-    return refuse(api, api.miss)
-
-
-def refuse(api: ApiPtr, sentinel: ptr) -> ptr:
-    api.Py_IncRef(sentinel)
-    return sentinel
-
-
-def holds(api: ApiPtr, guard: GuardPtr) -> i64:
-    """Is the object that was found when the plan was made still there?"""
-    if guard.kind == DICT_ITEM:
-        return api.PyDict_GetItem(guard.holder, guard.key) == guard.expected
-    found = stack(ptr, 1)
-    found[0] = 0
-    if guard.kind == CELL:
-        found[0] = api.PyCell_Get(guard.holder)
-    else:
-        api.PyContextVar_Get(guard.holder, 0, found)
-    if not found[0]:
-        api.PyErr_Clear()
-        return guard.expected == 0
-    api.Py_DecRef(found[0])
-    return found[0] == guard.expected
-
-
-def fits(api: ApiPtr, plan: PlanPtr, args: Objects) -> i64:
-    """Do the arguments, and the arrays the function captured, look as the plan says?"""
-    for i in range(plan.ninputs):
-        spec = plan.inputs[i]
-        if spec.object:
-            array = cast(spec.object, ArrayPtr)
-            if array.data != spec.data:
-                return 0
-        else:
-            array = cast(args[i], ArrayPtr)
-        if not spec.descr:
-            if array.type != api.float_type:
-                return 0
-        elif not same_array(api, spec, array):
-            return 0
-    return 1
-
-
-def same_array(api: ApiPtr, spec: SpecPtr, array: ArrayPtr) -> i64:
-    if array.type != api.array_type or array.descr != spec.descr or array.nd != spec.nd:
-        return 0
-    if (array.flags & spec.flags) != spec.flags:
-        return 0
-    for i in range(spec.nd):
-        if array.dims[i] != spec.dims[i] or array.strides[i] != spec.strides[i]:
-            return 0
-    return 1
-
-
-def call_plan(api: ApiPtr, plan: PlanPtr, args: Objects) -> ptr:
-    """Allocate the results, run the program, hand the results over; 0 with an exception set."""
-    program = plan.program
-    bases = stack(ptr, program.nbuffers)
-    floats = stack(f64, plan.nargs)
-    results = cast(stack(ptr, plan.noutputs), Objects)
-    scalars = stack(f64, plan.noutputs * (SCALAR // 8))
-    for i in range(plan.nargs):
-        bases[i] = args[i].data
-        if not plan.inputs[i].descr:
-            floats[i] = api.PyFloat_AsDouble(args[i])
-            bases[i] = address(floats[i])
-    for i in range(plan.noutputs):
-        spec = plan.outputs[i]
-        results[i] = 0
-        bases[plan.nargs + i] = address(scalars[i * (SCALAR // 8)])
-        if not spec.scalar:
-            results[i] = new_array(api, spec)
-            if not results[i]:
-                return release(api, results, i, 0)
-            bases[plan.nargs + i] = results[i].data
-    if run_unlocked(program, bases):
-        return release(api, results, plan.noutputs, refuse(api, api.error))
-    return hand_over(api, plan, results, scalars)
-
-
-def new_array(api: ApiPtr, spec: SpecPtr) -> ptr:
-    """A fresh array; strides are NULL in the spec for C order, which NumPy lays out faster."""
-    api.Py_IncRef(spec.descr)
-    return api.PyArray_NewFromDescr(
-        api.array_type, spec.descr, spec.nd, spec.dims, spec.strides, 0, 0, 0
-    )
-
-
-def release(api: ApiPtr, results: Objects, count: i64, answer: ptr) -> ptr:
-    for i in range(count):
-        if results[i]:
-            api.Py_DecRef(results[i])
-    return answer
-
-
-def hand_over(api: ApiPtr, plan: PlanPtr, results: Objects, scalars: f64s) -> ptr:
-    """The single result, or a tuple of them; 0-d results become NumPy scalars."""
-    for i in range(plan.noutputs):
-        if plan.outputs[i].scalar:
-            slot = address(scalars[i * (SCALAR // 8)])
-            results[i] = api.PyArray_Scalar(slot, plan.outputs[i].descr, 0)
-            if not results[i]:
-                return release(api, results, plan.noutputs, 0)
-    if not plan.as_tuple:
-        return results[0]
-    answer = api.PyTuple_New(plan.noutputs)
-    if not answer:
-        return release(api, results, plan.noutputs, 0)
-    for i in range(plan.noutputs):
-        api.PyTuple_SetItem(answer, i, results[i])
-    return answer

@@ -12,6 +12,7 @@ import atexit
 import ctypes
 import math
 import os
+import sys
 import threading
 import time
 from contextvars import ContextVar, Token
@@ -21,9 +22,9 @@ from types import TracebackType
 
 from fusec.config import config
 from fusec.runtime import native_build as build
-from fusec.runtime.native_layout import Pool
+from fusec.runtime.native_layout import CPU_WORDS, PLACED, Pool
 
-SPIN_US = 15  # a wake-up costs 5-50 us; longer spinning would take the core from BLAS's threads
+SPIN_US = 20  # waking a sleeper costs 5-50 us; longer spinning would hold up BLAS's threads
 KEEP_BYTES = 256 << 20  # memory of finished calls kept for the next, at most
 MOST_WORKERS = 511
 _SYNC = ("mutex", "work", "done")
@@ -169,11 +170,21 @@ def _reset(made: Pool) -> None:
     made.machine = machine_threads()
     made.room = MOST_WORKERS if build.has_threads() else 0
     made.spin_ns = spin_ns()
+    _read_cpus(made)
     if build.has_threads():
         base = ctypes.addressof(made)
         made.api.contents.pthread_mutex_init(base + Pool.mutex.offset, None)
         made.api.contents.pthread_cond_init(base + Pool.work.offset, None)
         made.api.contents.pthread_cond_init(base + Pool.done.offset, None)
+
+
+def _read_cpus(made: Pool) -> None:
+    cpus = os.sched_getaffinity(0) if sys.platform == "linux" else set()
+    made.placing = 2 <= len(cpus) <= PLACED + 1 and max(cpus) < 64 * CPU_WORDS
+    made.avoided = -1
+    for word in range(CPU_WORDS):
+        bits = sum(1 << cpu % 64 for cpu in cpus if cpu // 64 == word)
+        made.cpus[word] = ctypes.c_int64(bits).value
 
 
 def spin_ns() -> int:
@@ -197,8 +208,11 @@ def _start_worker(made: Pool) -> None:
     name = f"fusec-worker-{made.workers + 1}"
     worker = threading.Thread(target=loop, args=(ctypes.addressof(made),), name=name, daemon=True)
     worker.start()
+    if made.workers < PLACED:
+        made.ids[made.workers] = worker.native_id or 0
     _workers.append(worker)
     made.workers += 1
+    made.avoided = -1
 
 
 def _shut_down() -> None:
@@ -213,7 +227,7 @@ def _shut_down() -> None:
 
 
 def _forget_workers() -> None:
-    """In a forked child no worker exists, and a lock may have been held by a thread that is gone."""
+    """In a forked child no worker exists, and whoever held the lock may be gone."""
     global _lock
     _lock = threading.Lock()
     _workers.clear()

@@ -1,7 +1,7 @@
 """What a trace has read besides its arguments, and whether it still is so.
 
-A ``Path`` says how to reach a value again (``self.w``, ``cfg["lr"]``, a closure cell). ``Guards`` is
-the ordered list of what was expected at which path. It is compiled to one Python function over
+A ``Path`` says how to reach a value again (``self.w``, ``cfg["lr"]``, a closure cell). ``Guards``
+is the ordered list of what was expected at which path. It is compiled to one Python function over
 pre-bound roots, because it runs before every call:
 
     def fetch(args):
@@ -16,6 +16,7 @@ A value is compared by identity first; equality (which knows nan, the sign of ze
 asked only where another object stands at the same path.
 """
 
+import functools
 import keyword
 import math
 import operator
@@ -169,6 +170,8 @@ class Guards:
 
     def add(self, path: Path, kind: str, expected: object) -> None:
         """Expect ``expected`` at ``path``; ``kind`` is a row of the table above."""
+        if path.kind == "pin" and kind in ("is", "type"):
+            return
         distinct = expected if kind in ("lacks", "no_attr") else None
         self._guards.setdefault((path, kind, distinct), expected)
         self._fetch = None
@@ -231,7 +234,7 @@ def _explain(path: Path, kind: str, want: object, value: Any) -> str:
     if kind == "keys":
         return f"{path} had the keys {_short(want)}, has now {_short([*value])}"
     if kind in ("lacks", "no_attr"):
-        return f"{path} has now {want!r}, which it had not"
+        return f"{path.text or 'the module'} has now {want!r}, which it had not"
     return f"{path} was {_short(want)}, is now {_short(value)}"
 
 
@@ -300,7 +303,13 @@ def _compile(guards: dict[tuple[Path, str, object], object], arrays: list[Path])
         f"    def fetch(args):\n        try:\n            {body}\n"
         "        except Exception:\n            return None\n    return fetch\n"
     )
+    return _bind(source)(writer.constants)
+
+
+@functools.lru_cache(maxsize=256)
+def _bind(source: str) -> Callable[[list[object]], Fetch]:
+    """The function that ``source`` defines; one text serves all traces that read alike."""
     namespace: dict[str, Any] = {"same": same, "same_items": same_items}
     exec(compile(source, "<fusec guards>", "exec"), namespace)
-    fetch: Fetch = namespace["bind"](writer.constants)
-    return fetch
+    bind: Callable[[list[object]], Fetch] = namespace["bind"]
+    return bind

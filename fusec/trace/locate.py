@@ -9,17 +9,11 @@ import sys
 import sysconfig
 import types
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
-
-class Loc(NamedTuple):
-    """A line of the user's code, as errors and printed graphs show it."""
-
-    filename: str
-    line: int
-    function: str
+from fusec.ir.graph import Loc
 
 
 def _folder(path: str | Path) -> str:
@@ -95,14 +89,22 @@ def is_user_class(cls: type) -> bool:
     >>> is_user_class(dict), is_user_class(Loc)
     (False, False)
     """
-    module = sys.modules.get(cls.__module__)
-    library = module is not None and is_library_module(module)
-    if library and cls not in _NAMESPACES and not has_user_code(cls):
+    if _is_library_class(cls) and cls.__module__ not in _OPEN:
         return False
     base: type | None = cls
     while base is not None and _is_python_class(base):
         base = base.__base__
-    return base in _CONTAINERS or base is object or cls in _NAMESPACES
+    return base in _CONTAINERS or base is object or base is types.SimpleNamespace
+
+
+def _is_library_class(cls: type) -> bool:
+    """Whether a library's module holds this class; one made for the user may only say so."""
+    found: Any = sys.modules.get(cls.__module__)
+    if found is None or not is_library_module(found):
+        return False
+    for name in cls.__qualname__.split("."):
+        found = getattr(found, "__dict__", {}).get(name)
+    return found is cls or not cls.__flags__ & _HEAP_TYPE
 
 
 def has_user_code(cls: type) -> bool:
@@ -123,13 +125,14 @@ def _is_user_code(raw: object) -> bool:
 
 def _is_python_class(cls: type) -> bool:
     marks = {"__dict__", "__weakref__", "__slots__"}
-    if cls is object or not cls.__flags__ & (1 << 9):  # Py_TPFLAGS_HEAPTYPE
+    if cls is object or not cls.__flags__ & _HEAP_TYPE:
         return False
     return not marks.isdisjoint(vars(cls)) or any(map(_is_python_class, cls.__bases__))
 
 
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE, set for classes that Python code made
 _CONTAINERS = (dict, list, tuple, set, frozenset)
-_NAMESPACES = (types.SimpleNamespace,)
+_OPEN = ("types", "argparse", "collections")  # modules whose classes hold the user's settings
 
 
 # Modules whose functions are known by name however the user got hold of them.

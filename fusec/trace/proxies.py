@@ -16,15 +16,12 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Never
 
-import numpy as np
-
 from fusec.errors import UnsupportedError
+from fusec.trace.copies import MISSING
 from fusec.trace.guards import Path
 
 if TYPE_CHECKING:
     from fusec.trace.capture import Capture
-
-MISSING: Any = type("Missing", (), {"__repr__": lambda self: "nothing"})()
 
 
 class State:
@@ -70,11 +67,9 @@ class Holder:
 store_of: Callable[[Any], dict[str, object]] = vars(Holder)["__dict__"].__get__
 
 
-def lookup(cls: type, name: str, after: type | None = None) -> Any:
-    """The raw attribute in the classes of ``cls`` (those after ``after``), or MISSING."""
-    order = cls.__mro__
-    start = order.index(after) + 1 if after is not None else 0
-    return next((vars(c)[name] for c in order[start:] if name in vars(c)), MISSING)
+def lookup(cls: type, name: str) -> Any:
+    """The raw attribute in ``cls`` and its bases, or MISSING."""
+    return next((vars(c)[name] for c in cls.__mro__ if name in vars(c)), MISSING)
 
 
 def unwrap(value: Any) -> Any:
@@ -93,13 +88,16 @@ class ObjectProxy(Holder):
         return read(self, name)
 
     def __setattr__(self, name: str, value: object) -> None:
-        raw = lookup(type(self._fusec.obj), name)
+        cls, capture = type(self._fusec.obj), self._fusec.capture
+        raw = lookup(cls, name)
         if isinstance(raw, property):
             if raw.fset is None:
                 raise AttributeError(f"property {name!r} has no setter")
-            self._fusec.capture.twin(raw.fset)(self, value)
-        else:
+            capture.member(cls, name, raw, raw.fset)(self, value)
+        elif isinstance(raw, _SLOTS) or not hasattr(type(raw), "__set__"):
             object.__setattr__(self, name, value)
+        else:
+            capture.map(raw, capture.member_path(cls, name)).__set__(self, value)
 
     def __delattr__(self, name: str) -> None:
         getattr(self, name)
@@ -160,7 +158,7 @@ def read(proxy: Any, name: str) -> Any:
     own = name in getattr(obj, "__dict__", ())
     if own and not hasattr(descriptor, "__set__"):
         return _own_value(proxy, name)
-    if descriptor in (types.MemberDescriptorType, types.GetSetDescriptorType):
+    if descriptor in _SLOTS:
         return _own_value(proxy, name)
     if raw is MISSING:
         return _missing(proxy, name)
@@ -190,18 +188,22 @@ def _missing(proxy: Any, name: str) -> Any:
     raise AttributeError(f"{type(state.obj).__name__!r} object has no attribute {name!r}")
 
 
+_LRU_CACHE = type(functools.lru_cache(print))
+_SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 _C_MEMBERS = (
     types.WrapperDescriptorType,
     types.MethodDescriptorType,
     types.ClassMethodDescriptorType,
-    type(dataclasses.make_dataclass.__class__.__dict__.get("", None)),
 )
 
 
-def bind(proxy: Any, raw: Any, name: str) -> Any:
-    """A class attribute as it is seen through an instance: methods become bound twins."""
+def bind(proxy: Any, raw: Any, name: str, found_on: type | None = None) -> Any:
+    """A class attribute as it is seen through an instance: methods become bound twins.
+
+    found_on: the class it was looked up on, if that is not the instance's own.
+    """
     state: State = proxy._fusec
-    capture, cls = state.capture, type(state.obj)
+    capture, cls = state.capture, found_on or type(state.obj)
     if isinstance(raw, property):
         return capture.member(cls, name, raw, raw.fget)(proxy)
     if isinstance(raw, functools.cached_property):
@@ -209,20 +211,28 @@ def bind(proxy: Any, raw: Any, name: str) -> Any:
         store_of(proxy)[name] = state.given[name] = value
         return value
     if isinstance(raw, classmethod):
-        return types.MethodType(capture.member(cls, name, raw, raw.__func__), capture.class_(cls))
+        owner = capture.class_(type(state.obj))
+        return types.MethodType(capture.member(cls, name, raw, raw.__func__), owner)
     if isinstance(raw, staticmethod):
         return capture.member(cls, name, raw, raw.__func__)
     function = capture.inlined(raw)
+    function = function.__wrapped__ if isinstance(raw, _LRU_CACHE) else function
     if isinstance(function, types.FunctionType):
         return types.MethodType(capture.member(cls, name, raw, function), proxy)
-    if isinstance(raw, _C_MEMBERS[:3]):
+    if isinstance(raw, _C_MEMBERS):
         owner = getattr(raw, "__objclass__", object)
         return raw.__get__(proxy if owner is object else state.contents())
     if type(raw).__name__ == "_tuplegetter":
         return raw.__get__(state.contents())
+    if isinstance(raw, functools.partialmethod):
+        method = types.MethodType(capture.member(cls, name, raw, raw.func), proxy)
+        return functools.partial(method, *raw.args, **raw.keywords)
     mapped = capture.map(raw, capture.member_path(cls, name))
-    get = getattr(type(mapped), "__get__", None)
-    return mapped if get is None else get(mapped, proxy, cls)
+    if not hasattr(type(raw), "__get__"):
+        return mapped
+    if not isinstance(mapped, ObjectProxy):
+        raise UnsupportedError(f"`{cls.__qualname__}.{name}` is a {type(raw).__qualname__}")
+    return mapped.__get__(proxy, cls)
 
 
 _PLAIN_DUNDERS = {
@@ -236,9 +246,7 @@ _proxy_classes: dict[frozenset[str], type] = {}
 
 def proxy_class(cls: type) -> type:
     """ObjectProxy with the operators that ``cls`` defines, each calling the user's method."""
-    if lookup(cls, "__getattribute__") is not object.__getattribute__ and not any(
-        lookup(cls, "__getattribute__") is vars(base)["__getattribute__"] for base in _PLAIN
-    ):
+    if isinstance(lookup(cls, "__getattribute__"), types.FunctionType):
         raise UnsupportedError(f"{cls.__qualname__} defines __getattribute__")
     names = {n for c in cls.__mro__[:-1] for n in vars(c) if n[:2] == n[-2:] == "__"}
     offered = {n for n in names - _PLAIN_DUNDERS if callable(lookup(cls, n))}
@@ -265,17 +273,18 @@ def _operator(name: str) -> Callable[..., Any]:
 class SuperProxy:
     """``super()`` inside a twin: the methods of the next classes, as twins."""
 
-    __slots__ = ("_after", "_proxy")
+    __slots__ = ("_parts",)
 
     def __init__(self, proxy: Any, after: type):
-        self._proxy = proxy
-        self._after = after
+        self._parts = (proxy, after)
 
-    def __getattr__(self, name: str) -> Any:
-        raw = lookup(type(self._proxy._fusec.obj), name, self._after)
-        if raw is MISSING:
-            raise AttributeError(f"'super' object has no attribute {name!r}")
-        return bind(self._proxy, raw, name)
+    def __getattribute__(self, name: str) -> Any:
+        proxy, after = object.__getattribute__(self, "_parts")
+        order = type(proxy._fusec.obj).__mro__
+        for cls in order[order.index(after) + 1 :]:
+            if name in vars(cls):
+                return bind(proxy, vars(cls)[name], name, cls)
+        raise AttributeError(f"'super' object has no attribute {name!r}")
 
 
 class ClassProxy(Holder):
@@ -288,6 +297,8 @@ class ClassProxy(Holder):
         state: State = self._fusec
         cls, capture = state.obj, state.capture
         raw = lookup(cls, name)
+        if raw is MISSING and not hasattr(cls, name):
+            capture.guards.add(capture.class_path(cls), "no_attr", name)
         if raw is MISSING or name[:2] == name[-2:] == "__":
             return getattr(cls, name)
         if isinstance(raw, classmethod):
@@ -361,57 +372,3 @@ class ModuleProxy(types.ModuleType):
 
     def __fusec_unwrap__(self) -> Any:
         return self._fusec.obj
-
-
-class Forbidden:
-    """Stands for something that must not be used while tracing; says so when it is used."""
-
-    def __init__(self, name: str, refuse: Callable[[str], Never], obj: object = None):
-        self.__dict__["_fusec_name"] = name
-        self.__dict__["_fusec_refuse"] = refuse
-        self.__dict__["_fusec_obj"] = obj
-
-    def __getattr__(self, name: str) -> Any:
-        if name[:2] == name[-2:] == "__":
-            raise AttributeError(name)
-        return Forbidden(f"{self._fusec_name}.{name}", self._fusec_refuse)
-
-    def __call__(self, *args: object, **kwargs: object) -> Never:
-        self._fusec_refuse(self._fusec_name)
-
-    __iter__ = __next__ = __enter__ = __getitem__ = __len__ = __setattr__ = __call__
-
-    def __exit__(self, *error: object) -> None:
-        return None
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:
-        return Forbidden if self._fusec_obj is None else type(self._fusec_obj)
-
-
-def type_stand_in(
-    original: type, convert: Callable[..., Any], check: Callable[[Any, Any], bool]
-) -> type:
-    """A class to read where ``original`` (float, np.float32) was, whose call is ``convert``.
-
-    ``isinstance``, ``np.dtype`` and comparison see the original.
-
-    >>> F = type_stand_in(float, lambda x: ("traced", x), isinstance)
-    >>> F(2), isinstance(2.0, F), np.zeros(1, dtype=F).dtype, F == float
-    (('traced', 2), True, dtype('float64'), True)
-    """
-    members = {
-        "__call__": lambda cls, *args, **kwargs: convert(*args, **kwargs),
-        "__instancecheck__": lambda cls, value: check(value, original),
-        "__subclasscheck__": lambda cls, sub: issubclass(sub, original),
-        "__getattr__": lambda cls, name: getattr(original, name),
-        "__eq__": lambda cls, other: other is original or other is cls,
-        "__hash__": lambda cls: hash(original),
-        "__repr__": lambda cls: repr(original),
-        "__fusec_unwrap__": lambda cls: original,
-    }
-    body: dict[str, Any] = {"__module__": original.__module__}
-    if issubclass(original, (np.generic, float, int, complex)) and original is not np.generic:
-        body["dtype"] = np.dtype(original)
-    made: type = type("Meta", (type,), members)(original.__name__, (), body)
-    return made

@@ -345,7 +345,9 @@ def as_tracer(session: Session, value: Any, dtype: Any = None) -> Tracer:
 
         return array(session, value, dtype=dtype)
     if type(value) is np.ndarray and value.ndim > 0:
-        return session.lift(value, f"array{len(session.captured)}")
+        from fusec.trace.create import constant
+
+        return constant(session, value if dtype is None else value.astype(dtype))
     concrete = np.array(value, dtype)
     if concrete.dtype.kind not in "biufc":
         raise TypeError(f"fusec does not trace values of dtype {concrete.dtype}")

@@ -1,0 +1,157 @@
+"""Timing: alternating rounds, median and spread, and the machine's own copy speed.
+
+Times drift on a shared machine, so that what is compared is timed in turns, in one process,
+round after round; a figure is the median of its rounds and the spread their middle half.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+#: A round calls a function until this much time has gone by, so that short ones are not noise.
+ROUND_SECONDS = 0.02
+#: Bytes of the array whose copy is timed: far beyond any cache.
+COPY_BYTES = 128 << 20
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per call, one for each round."""
+
+    rounds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.rounds)
+
+    @property
+    def best(self) -> float:
+        return min(self.rounds)
+
+    @property
+    def spread(self) -> float:
+        """Width of the middle half of the rounds, relative to the median."""
+        low, high = np.percentile(self.rounds, [25, 75])
+        return float((high - low) / self.median)
+
+
+def calls_per_round(call: Callable[[], Any], seconds: float = ROUND_SECONDS) -> int:
+    """How many calls fill one round, judged by calls that are thrown away."""
+    count = 1
+    while True:
+        start = time.perf_counter()
+        for _ in range(count):
+            call()
+        took = time.perf_counter() - start
+        if took >= seconds / 4:
+            return max(1, round(count * seconds / took))
+        count *= 4
+
+
+def alternate(
+    calls: Mapping[str, Callable[[], Any]], budget: float = 1.0, least: int = 3, most: int = 15
+) -> dict[str, Timing]:
+    """Time several functions in turns.
+
+    calls: functions without arguments, by name. budget: seconds for all rounds together, though
+    there are at least `least` rounds; most: the most rounds.
+
+    >>> times = alternate({"a": lambda: sum(range(9)), "b": lambda: None}, budget=0.1)
+    >>> times["a"].median > times["b"].median
+    True
+    """
+    counts = {name: calls_per_round(call) for name, call in calls.items()}
+    rounds: dict[str, list[float]] = {name: [] for name in calls}
+    end = time.perf_counter() + budget
+    for number in range(most):
+        if number >= least and time.perf_counter() > end:
+            break
+        for name, call in calls.items():
+            start = time.perf_counter()
+            for _ in range(counts[name]):
+                call()
+            rounds[name].append((time.perf_counter() - start) / counts[name])
+    return {name: Timing(tuple(values)) for name, values in rounds.items()}
+
+
+def cpus() -> int:
+    """CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def copy_bandwidth() -> float:
+    """Bytes read plus written in a second by a copy that uses all CPUs: the roof of a kernel.
+
+    The best of several rounds, as nothing can be faster than the memory.
+    """
+    source = np.ones(COPY_BYTES // 8)
+    target = np.empty_like(source)
+    parts = list(zip(np.array_split(target, cpus()), np.array_split(source, cpus())))
+    with ThreadPoolExecutor(cpus()) as pool:
+
+        def copy() -> None:
+            list(pool.map(lambda pair: np.copyto(*pair), parts))
+
+        copy()
+        best = alternate({"copy": copy}, budget=0.5, least=5)["copy"].best
+    return 2 * source.nbytes / best
+
+
+def machine() -> dict[str, Any]:
+    """What a reader needs to know about where the figures come from."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for name in ("numpy", "numba", "llvmlite", "jax", "torch", "numexpr"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "processor": _processor(),
+        "cpus": cpus(),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:  # noqa: PTH123
+            return next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def require_rich() -> None:
+    """Leave with the way out, before anything is measured, where rich is not installed."""
+    if find_spec("rich") is None:
+        raise SystemExit("python -m benchmarks prints with rich: pip install 'fusec[bench]'")
+
+
+def print_table(
+    title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
+) -> None:
+    """Print a table with rich; the first `left` columns hold text, the others figures."""
+    require_rich()
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for number, header in enumerate(headers):
+        table.add_column(header, justify="left" if number < left else "right", no_wrap=number >= 1)
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    console = console if console.is_terminal else Console(width=140)
+    console.print(table)

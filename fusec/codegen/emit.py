@@ -1,0 +1,249 @@
+"""What every emitter needs: arguments by name, index expressions and scalar lines as source.
+
+Sizes, strides and offsets never appear as numbers: they become int arguments, and the constant part
+of an address moves into the pointer that the runtime passes. So one source serves every size.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fusec.codegen.loops import Block, Bound, Buffer, Line
+from fusec.codegen.schedule import Schedule
+from fusec.codegen.writer import Writer
+from fusec.ir.aval import short
+from fusec.ir.graph import Loc, Node
+from fusec.passes.access import Index, Quotient
+
+HEADER = "from numpy import inf, nan\n\nfrom fusec.codegen.pointers import *\nfrom fusec.codegen.primitives import *\n"
+
+
+@dataclass
+class Pointer:
+    """A pointer argument: ``offset`` elements into the memory of ``buffer``."""
+
+    name: str
+    buffer: Buffer
+    offset: int
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.buffer.dtype
+
+
+@dataclass
+class KernelSource:
+    """A kernel as text with what to pass to it.
+
+    rows: the grid; work: estimated nanoseconds a row; scratch: bytes a thread needs (the last
+    pointer argument, when not 0); partial: elements of each array between two kernels.
+    """
+
+    name: str
+    text: str
+    ints: list[tuple[str, int]]
+    pointers: list[Pointer]
+    rows: int
+    work: float
+    scratch: int = 0
+    partial: dict[str, tuple[np.dtype, int]] = field(default_factory=dict)
+    notes: list[tuple[str, Loc | None]] = field(default_factory=list)
+    bytes_read: int = 0
+    bytes_written: int = 0
+    outputs: list[Node] = field(default_factory=list)
+
+    @property
+    def int_names(self) -> tuple[str, ...]:
+        return tuple([name for name, _ in self.ints])
+
+    @property
+    def ptr_types(self) -> tuple[tuple[str, str], ...]:
+        types = [(p.name, p.dtype.str) for p in self.pointers]
+        if self.scratch:
+            types.append(("scratch", "|u1"))
+        return tuple(types)
+
+
+class Emitter:
+    """Names the arguments and prints scalar lines; subclasses write the loops around them."""
+
+    def __init__(self, plan: Schedule) -> None:
+        self.plan = plan
+        self.body = plan.body
+        self.ints: dict[str, int] = {}
+        self.pointers: dict[tuple[Buffer, int], Pointer] = {}
+        self.strides: dict[tuple[Buffer, str, int], str] = {}
+        self.scratch_bytes = 0
+        self.scratches: list[tuple[str, str]] = []
+        self.w = Writer()
+        self.known: dict[Line, str] = {}  # lines whose value stands in scratch: how to read it
+
+    # -- arguments --------------------------------------------------------------------------------
+
+    def int_arg(self, stem: str, value: int) -> str:
+        """The name of an int argument; ``n_i0``-like stems are shared, others are numbered."""
+        if stem in self.ints and self.ints[stem] == value:
+            return stem
+        name, k = stem, 1
+        while name in self.ints:
+            name, k = f"{stem}_{k}", k + 1
+        self.ints[name] = int(value)
+        return name
+
+    def size(self, name: str) -> str:
+        stem = f"n_{name}"
+        self.ints[stem] = self.body.extents[name]
+        return stem
+
+    def pointer(self, buffer: Buffer, offset: int) -> Pointer:
+        found = self.pointers.get((buffer, offset))
+        if found is None:
+            others = sum(b is buffer for b, _ in self.pointers)
+            name = buffer.name if not others else f"{buffer.name}_{others}"
+            found = self.pointers[buffer, offset] = Pointer(name, buffer, offset)
+        return found
+
+    def scratch(self, name: str, dtype: np.dtype, count: int) -> str:
+        """A private array of ``count`` elements; its place is an int argument."""
+        place = self.int_arg(f"at_{name}", self.scratch_bytes)
+        letters = "u1" if dtype.kind == "b" else short(dtype)
+        self.scratches.append((name, f"scratch_{letters}(scratch, {place})"))
+        self.scratch_bytes += -(-max(count, 1) * dtype.itemsize // 64) * 64
+        return name
+
+    # -- index expressions ------------------------------------------------------------------------
+
+    def address(self, buffer: Buffer, index: Index) -> tuple[str, str]:
+        """``(pointer, position)`` of an element."""
+        pointer = self.pointer(buffer, index.const)
+        parts = []
+        for atom, c in index.terms:
+            text = self.atom(atom)
+            if c != 1:
+                key = (buffer, text, c)
+                if key not in self.strides:
+                    stem = (
+                        f"{buffer.name}_s{text.removeprefix('i')}" if isinstance(atom, str) else "s"
+                    )
+                    self.strides[key] = self.int_arg(stem, c)
+                text = f"{text} * {self.strides[key]}"
+            parts.append(text)
+        return pointer.name, " + ".join(parts) or "0"
+
+    def atom(self, atom: object) -> str:
+        if isinstance(atom, str):
+            return atom
+        call = "quotient" if isinstance(atom, Quotient) else "remainder"
+        value = self.number(atom.value)  # type: ignore[attr-defined]
+        return f"{call}({value}, {self.int_arg('q', atom.divisor)})"  # type: ignore[attr-defined]
+
+    def number(self, index: Index) -> str:
+        """An index expression as an int64 value."""
+        parts = []
+        for atom, c in index.terms:
+            text = self.atom(atom)
+            parts.append(
+                text if c == 1 else f"-{text}" if c == -1 else f"{text} * {self.int_arg('a', c)}"
+            )
+        if index.const or not parts:
+            parts.append("0" if index.const == 0 else self.int_arg("o", index.const))
+        return " + ".join(parts)
+
+    # -- scalar lines -----------------------------------------------------------------------------
+
+    def read(self, line: Line) -> str:
+        return self.known.get(line, line.name)
+
+    def line(self, line: Line) -> None:
+        """Write one line of the body."""
+        if line in self.known or (line.kind == "fold"):
+            return
+        if line.effect:
+            self.w(f"status |= {self.expression(line)}")
+        elif line.kind == "branch":
+            self.branch(line)
+        elif line.kind == "scan":
+            carry = f"carry_{line.name}"
+            args = [self.read(a) for a in line.args]
+            self.w(f"{carry} = {line.text.format(*args, carry=carry)}")
+            self.w(f"{line.name} = {carry}")
+        else:
+            self.w(f"{line.name} = {self.expression(line)}")
+
+    def expression(self, line: Line) -> str:
+        if line.kind in ("load", "gather"):
+            assert line.buffer is not None
+            if line.kind == "load":
+                assert line.index is not None
+                pointer, where = self.address(line.buffer, line.index)
+            else:
+                pointer, where = self.pointer(line.buffer, 0).name, self.read(line.args[0])
+            return loaded(line.dtype, f"{pointer}[{where}]")
+        if line.kind == "index":
+            assert line.index is not None
+            return f"cast_i8({self.number(line.index)})"
+        if line.kind == "size":
+            return self.int_arg("d", int(line.text))
+        return line.text.format(*[self.read(a) for a in line.args])
+
+    def branch(self, line: Line) -> None:
+        assert line.blocks is not None
+        with self.w.block(f"if {self.condition(line.guard)}:"):
+            self.side(line, line.blocks[0])
+        with self.w.block("else:"):
+            self.side(line, line.blocks[1])
+
+    def side(self, line: Line, block: Block) -> None:
+        for inner in block.lines:
+            self.line(inner)
+        self.w(f"{line.name} = {self.read(block.value)}")
+
+    def condition(self, bounds: list[Bound]) -> str:
+        tests = []
+        for bound in bounds:
+            text = self.number(bound.index)
+            if bound.low is not None:
+                tests.append(f"({text} >= {self.int_arg('lo', bound.low)})")
+            if bound.high is not None:
+                tests.append(f"({text} < {self.int_arg('hi', bound.high)})")
+            if bound.step != 1:
+                step = self.int_arg("step", bound.step)
+                tests.append(f"(remainder({text}, {step}) == 0)")
+        return " & ".join(tests)
+
+    def header(self, name: str) -> str:
+        """The first lines: what is fused, from which lines of the user."""
+        notes = [f"# {self.body.title}"]
+        for what, loc in self.body.notes[:24]:
+            notes.append(f"#   {what}" + (f"  ({loc.function}:{loc.line})" if loc else ""))
+        return "\n".join([*notes, HEADER])
+
+    def finish(self, name: str, rows: int, work: float) -> KernelSource:
+        """Put the arguments in front of what has been written."""
+        pointers = list(self.pointers.values())
+        names = [*self.ints, *[p.name for p in pointers]]
+        if self.scratch_bytes:
+            names.append("scratch")
+        lines = [f"def kernel({', '.join(['start', 'stop', *names])}):", "    status = 0"]
+        lines += [f"    {scratch} = {text}" for scratch, text in self.scratches]
+        lines += ["    " + x for x in self.w.lines]
+        lines.append("    return status")
+        text = self.header(name) + "\n\n" + "\n".join(lines) + "\n"
+        return KernelSource(
+            name,
+            text,
+            list(self.ints.items()),
+            pointers,
+            rows,
+            work,
+            self.scratch_bytes,
+            notes=self.body.notes,
+        )
+
+
+def loaded(dtype: np.dtype, text: str) -> str:
+    return f"cast_b1({text})" if dtype.kind == "b" else text
+
+
+def stored(dtype: np.dtype, text: str) -> str:
+    return f"cast_u1({text})" if dtype.kind == "b" else text

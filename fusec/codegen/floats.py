@@ -1,0 +1,211 @@
+"""Float primitives whose results are exact, with NumPy's choices for NaN and signed zero.
+
+``maximum`` and ``minimum`` keep the second of two equal zeros, as NumPy does and as the vector
+instructions of x86 do; so they are plain selects and not ``llvm.maximum``.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+
+from fusec.codegen.intrinsic import call, intrinsic, names_of
+
+_BITS = {"float": ir.IntType(32), "double": ir.IntType(64)}
+
+
+def is_nan(b: Any, x: Any) -> Any:
+    return b.fcmp_unordered("uno", x, x)
+
+
+def propagate(b: Any, sign: str, x: Any, y: Any) -> Any:
+    """``x if x sign y else y``, NaN if one is; in this form LLVM finds the max instruction."""
+    other = b.select(is_nan(b, x), x, y)
+    return b.select(b.fcmp_ordered(sign, x, other), x, other)
+
+
+def ignore(b: Any, sign: str, x: Any, y: Any) -> Any:
+    """``x if x sign y else y``, NaN only if both are."""
+    other = b.select(is_nan(b, y), x, y)
+    return b.select(b.fcmp_ordered(sign, x, other), x, other)
+
+
+@intrinsic(2)
+def fmaximum(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """The larger; a NaN wins, x's before y's."""
+    return propagate(b, ">", x, y)
+
+
+@intrinsic(2)
+def fminimum(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """The smaller; a NaN wins, x's before y's."""
+    return propagate(b, "<", x, y)
+
+
+@intrinsic(2)
+def fmax(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """The larger; a NaN loses."""
+    return ignore(b, ">", x, y)
+
+
+@intrinsic(2)
+def fmin(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """The smaller; a NaN loses."""
+    return ignore(b, "<", x, y)
+
+
+@intrinsic(1)
+def fsign(b: Any, t: Any, x: Any) -> Any:
+    """-1, 0 or 1; NaN for NaN."""
+    zero = x.type(0.0)
+    rest = b.select(b.fcmp_ordered("==", x, zero), zero, x)
+    below = b.select(b.fcmp_ordered("<", x, zero), x.type(-1.0), rest)
+    return b.select(b.fcmp_ordered(">", x, zero), x.type(1.0), below)
+
+
+@intrinsic(2)
+def heaviside(b: Any, t: Any, x: Any, h: Any) -> Any:
+    """0 below 0, h at 0, 1 above; NaN for NaN x."""
+    zero = x.type(0.0)
+    step = b.select(b.fcmp_ordered("<", x, zero), zero, x.type(1.0))
+    return b.select(b.fcmp_ordered("==", x, zero), h, b.select(is_nan(b, x), x, step))
+
+
+@intrinsic(1)
+def freciprocal(b: Any, t: Any, x: Any) -> Any:
+    """1 / x."""
+    return b.fdiv(x.type(1.0), x)
+
+
+@intrinsic(2)
+def fscaled(b: Any, t: Any, g: Any, d: Any) -> Any:
+    """g * d, but 0 where g is 0."""
+    zero = g.type(0.0)
+    return b.select(b.fcmp_ordered("==", g, zero), zero, b.fmul(g, d))
+
+
+def _constant_factor(name: str, factor: float) -> Any:
+    def emit(b: Any, t: Any, x: Any) -> Any:
+        return b.fmul(x, x.type(factor))
+
+    emit.__name__ = name
+    emit.__doc__ = f"x * {factor}."
+    return intrinsic(1)(emit)
+
+
+# The factors are rounded once to the type, from these doubles.
+deg2rad = _constant_factor("deg2rad", 0.017453292519943295)
+rad2deg = _constant_factor("rad2deg", 57.29577951308232)
+
+
+# Tests of the bits; finite(b, x) and the like are shared with complex numbers.
+
+
+def finite(b: Any, x: Any) -> Any:
+    return b.fcmp_ordered("<", call(b, "llvm.fabs", x), x.type(float("inf")))
+
+
+def infinite(b: Any, x: Any) -> Any:
+    return b.fcmp_ordered("==", call(b, "llvm.fabs", x), x.type(float("inf")))
+
+
+@intrinsic(1, to=types.boolean)
+def signbit(b: Any, t: Any, x: Any) -> Any:
+    """Is the sign bit set?"""
+    bits = _BITS[str(x.type)]
+    return b.icmp_signed("<", b.bitcast(x, bits), bits(0))
+
+
+# Division with a remainder.
+
+# Quotients of at most this many bits leave ``n - trunc(n / d) * d`` exact: for float32 because
+# it is computed in float64, for float64 because the product is not rounded before the sum (fma).
+_QUOTIENT_BITS = {"float": 28, "double": 51}
+
+
+def _fmod(b: Any, x: Any, y: Any) -> Any:
+    """C's fmod: x - trunc(x / y) * y exactly, with the sign of x."""
+    name, double = str(x.type), ir.DoubleType()
+    n, d = (call(b, "llvm.fabs", b.fpext(v, double) if name == "float" else v) for v in (x, y))
+    unbounded = b.fcmp_unordered(">=", d, double(float("inf")))
+    invalid = b.or_(b.fcmp_ordered("==", d, double(0.0)), b.not_(finite(b, n)))
+    special = b.or_(unbounded, invalid)
+    safe_n, safe_d = b.select(special, double(0.0), n), b.select(special, double(1.0), d)
+    rest = _long_division(b, safe_n, safe_d, 2.0 ** _QUOTIENT_BITS[name])
+    rest = b.fptrunc(rest, x.type) if name == "float" else rest
+    rest = b.select(b.fcmp_ordered("==", d, double(float("inf"))), call(b, "llvm.fabs", x), rest)
+    invalid = b.or_(invalid, is_nan(b, y))
+    return b.select(invalid, x.type(float("nan")), call(b, "llvm.copysign", rest, x))
+
+
+def _long_division(b: Any, n: Any, d: Any, digit: float) -> Any:
+    """The remainder of n / d in base ``digit``, a power of two; one step for common quotients."""
+    before, up, down, after = (
+        b.block,
+        *[b.append_basic_block(f"fmod.{name}") for name in ("up", "down", "end")],
+    )
+    b.branch(up)
+    b.position_at_end(up)
+    unit = b.phi(n.type)
+    larger = b.fmul(unit, n.type(digit))
+    b.cbranch(b.fcmp_ordered(">=", b.fdiv(n, unit), n.type(digit)), up, down)
+    unit.add_incoming(d, before)
+    unit.add_incoming(larger, up)
+    b.position_at_end(down)
+    divisor, rest = b.phi(n.type), b.phi(n.type)
+    less = _small_remainder(b, rest, divisor)
+    smaller = b.fmul(divisor, n.type(1.0 / digit))
+    b.cbranch(b.fcmp_ordered(">=", smaller, d), down, after)
+    for phi, first, following in ((divisor, unit, smaller), (rest, n, less)):
+        phi.add_incoming(first, up)
+        phi.add_incoming(following, down)
+    b.position_at_end(after)
+    return less
+
+
+def _small_remainder(b: Any, n: Any, d: Any) -> Any:
+    """The remainder of n / d; the rounded quotient may be one too large."""
+    rest = b.fma(b.fneg(call(b, "llvm.trunc", b.fdiv(n, d))), d, n)
+    return b.select(b.fcmp_ordered("<", rest, rest.type(0.0)), b.fadd(rest, d), rest)
+
+
+@intrinsic(2)
+def ffmod(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """C's fmod, exact, with the sign of x."""
+    return _fmod(b, x, y)
+
+
+def _floor_mod(b: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
+    """The remainder with the sign of y, C's remainder, and whether the two differ."""
+    rest, zero = _fmod(b, x, y), x.type(0.0)
+    nonzero = b.fcmp_unordered("!=", rest, zero)
+    opposite = b.xor(b.fcmp_ordered("<", y, zero), b.fcmp_ordered("<", rest, zero))
+    moved = b.and_(nonzero, opposite)
+    shifted = b.select(moved, b.fadd(rest, y), rest)
+    return b.select(nonzero, shifted, call(b, "llvm.copysign", zero, y)), rest, moved
+
+
+@intrinsic(2)
+def fremainder(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """x % y with the sign of y; NaN for y == 0."""
+    wrapped, rest, _ = _floor_mod(b, x, y)
+    return b.select(b.fcmp_ordered("==", y, y.type(0.0)), rest, wrapped)
+
+
+@intrinsic(2)
+def ffloordiv(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """x // y consistent with fremainder; x / y for y == 0."""
+    zero, one = x.type(0.0), x.type(1.0)
+    _, rest, moved = _floor_mod(b, x, y)
+    quotient = b.fdiv(x, y)
+    whole = b.fdiv(b.fsub(x, rest), y)
+    whole = b.select(moved, b.fsub(whole, one), whole)
+    down = call(b, "llvm.floor", whole)
+    late = b.fcmp_ordered(">", b.fsub(whole, down), x.type(0.5))
+    down = b.select(late, b.fadd(down, one), down)
+    signed_zero = call(b, "llvm.copysign", zero, quotient)
+    result = b.select(b.fcmp_unordered("!=", whole, zero), down, signed_zero)
+    return b.select(b.fcmp_ordered("==", y, zero), quotient, result)
+
+
+__all__ = names_of(globals())

@@ -1,0 +1,222 @@
+"""Integer primitives: wrapping arithmetic on one type; division and shifts as NumPy has them."""
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+
+from fusec.codegen.intrinsic import call, intrinsic, names_of
+
+
+@intrinsic(2)
+def iadd(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """x + y, wrapping."""
+    return b.add(x, y)
+
+
+@intrinsic(2)
+def isub(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """x - y, wrapping."""
+    return b.sub(x, y)
+
+
+@intrinsic(2)
+def imul(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """x * y, wrapping."""
+    return b.mul(x, y)
+
+
+@intrinsic(1)
+def ineg(b: Any, t: Any, x: Any) -> Any:
+    """-x, wrapping."""
+    return b.neg(x)
+
+
+@intrinsic(1)
+def iabs(b: Any, t: Any, x: Any) -> Any:
+    """abs(x); that of the smallest integer is itself."""
+    return b.select(b.icmp_signed("<", x, x.type(0)), b.neg(x), x) if t.signed else x
+
+
+@intrinsic(1)
+def isign(b: Any, t: Any, x: Any) -> Any:
+    """-1, 0 or 1."""
+    zero = x.type(0)
+    above = b.zext(b.icmp_unsigned("!=", x, zero), x.type)
+    return b.select(b.icmp_signed("<", x, zero), x.type(-1), above) if t.signed else above
+
+
+@intrinsic(2)
+def imaximum(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """The larger."""
+    return b.select(compare(b, t, ">", x, y), x, y)
+
+
+@intrinsic(2)
+def iminimum(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """The smaller."""
+    return b.select(compare(b, t, "<", x, y), x, y)
+
+
+def compare(b: Any, t: Any, sign: str, x: Any, y: Any) -> Any:
+    """``x sign y`` for two integers of one type."""
+    return (b.icmp_signed if t.signed else b.icmp_unsigned)(sign, x, y)
+
+
+@intrinsic(2)
+def ipow(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """x ** y by repeated squaring, wrapping; for y < 0 see exponent_bad."""
+    one, before = x.type(1), b.block
+    loop, after = b.append_basic_block("ipow"), b.append_basic_block("ipow.end")
+    b.branch(loop)
+    b.position_at_end(loop)
+    result, base, rest = b.phi(x.type), b.phi(x.type), b.phi(x.type)
+    odd = b.trunc(rest, ir.IntType(1))
+    product = b.select(odd, b.mul(result, base), result)
+    left = b.lshr(rest, one)
+    for phi, first, following in (
+        (result, one, product),
+        (base, x, b.mul(base, base)),
+        (rest, y, left),
+    ):
+        phi.add_incoming(first, before)
+        phi.add_incoming(following, loop)
+    b.cbranch(b.icmp_unsigned("!=", left, x.type(0)), loop, after)
+    b.position_at_end(after)
+    return product
+
+
+@intrinsic(1, to=types.boolean)
+def exponent_bad(b: Any, t: Any, y: Any) -> Any:
+    """Is y a negative integer, which NumPy refuses as an exponent of integers?"""
+    if isinstance(t, types.Integer) and t.signed:
+        return b.icmp_signed("<", y, y.type(0))
+    return ir.IntType(1)(0)
+
+
+# Division. Up to 32 bits the quotient of two integers is exact in floats after rounding down or
+# towards zero (a quotient that is no integer differs from the next one by at least 1/|y|, more
+# than the rounding error), and float division is vector code where integer division is not.
+
+
+def _float_for(t: Any) -> Any:
+    return ir.FloatType() if t.bitwidth <= 16 else ir.DoubleType()
+
+
+def _quotient(b: Any, t: Any, x: Any, y: Any, rounding: str) -> Any:
+    """x / y rounded by ``rounding`` (floor or trunc), for y neither 0 nor -1 against the least."""
+    if t.bitwidth <= 32:
+        to_float, to_int = (b.sitofp, b.fptosi) if t.signed else (b.uitofp, b.fptoui)
+        wide = _float_for(t)
+        quotient = b.fdiv(to_float(x, wide), to_float(y, wide))
+        return to_int(call(b, f"llvm.{rounding}", quotient), x.type)
+    if not t.signed:
+        return b.udiv(x, y)
+    towards_zero = b.sdiv(x, y)
+    if rounding == "trunc":
+        return towards_zero
+    rest = b.sub(x, b.mul(towards_zero, y))
+    zero = x.type(0)
+    down = b.and_(b.icmp_signed("!=", rest, zero), b.icmp_signed("<", b.xor(rest, y), zero))
+    return b.add(towards_zero, b.sext(down, x.type))
+
+
+def _divide(b: Any, t: Any, x: Any, y: Any, rounding: str) -> tuple[Any, Any]:
+    """Quotient and remainder; both 0 for y == 0, and the wrapped x and 0 for least / -1."""
+    zero = b.icmp_unsigned("==", y, y.type(0))
+    unsafe = zero
+    if t.signed:
+        least = b.icmp_signed("==", x, x.type(-(1 << (t.bitwidth - 1))))
+        unsafe = b.or_(zero, b.and_(least, b.icmp_signed("==", y, y.type(-1))))
+    divisor = b.select(unsafe, y.type(1), y)
+    quotient = _quotient(b, t, x, divisor, rounding)
+    rest = b.sub(x, b.mul(quotient, divisor))
+    return b.select(zero, x.type(0), quotient), rest
+
+
+@intrinsic(2)
+def ifloordiv(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """x // y rounded down; 0 for y == 0."""
+    return _divide(b, t, x, y, "floor")[0]
+
+
+@intrinsic(2)
+def iremainder(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """x % y with the sign of y; 0 for y == 0."""
+    return _divide(b, t, x, y, "floor")[1]
+
+
+@intrinsic(2)
+def ifmod(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """C's x % y, with the sign of x; 0 for y == 0."""
+    return _divide(b, t, x, y, "trunc")[1]
+
+
+# Bits.
+
+
+@intrinsic(2)
+def iand(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """x & y."""
+    return b.and_(x, y)
+
+
+@intrinsic(2)
+def ior(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """x | y."""
+    return b.or_(x, y)
+
+
+@intrinsic(2)
+def ixor(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """x ^ y."""
+    return b.xor(x, y)
+
+
+@intrinsic(1)
+def inot(b: Any, t: Any, x: Any) -> Any:
+    """~x."""
+    return b.not_(x)
+
+
+@intrinsic(2)
+def ishl(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """x << y; 0 where y is negative or at least the width."""
+    fits = b.icmp_unsigned("<", y, y.type(t.bitwidth))
+    return b.select(fits, b.shl(x, b.select(fits, y, y.type(0))), x.type(0))
+
+
+@intrinsic(2)
+def ishr(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """x >> y; where y is negative or at least the width, -1 for negative x and 0 otherwise."""
+    fits = b.icmp_unsigned("<", y, y.type(t.bitwidth))
+    if t.signed:
+        return b.ashr(x, b.select(fits, y, y.type(t.bitwidth - 1)))
+    return b.select(fits, b.lshr(x, b.select(fits, y, y.type(0))), x.type(0))
+
+
+@intrinsic(1, to=types.uint8)
+def popcount(b: Any, t: Any, x: Any) -> Any:
+    """The number of ones in abs(x), as uint8."""
+    count = call(b, "llvm.ctpop", iabs.emit(b, t, x))
+    return count if t.bitwidth == 8 else b.trunc(count, ir.IntType(8))
+
+
+# Indices.
+
+
+@intrinsic(2)
+def wrap_index(b: Any, t: Any, i: Any, n: Any) -> Any:
+    """An index with negative ones wrapped once; 0 where index_bad."""
+    wrapped = b.select(b.icmp_signed("<", i, i.type(0)), b.add(i, n), i)
+    return b.select(b.icmp_unsigned("<", wrapped, n), wrapped, i.type(0))
+
+
+@intrinsic(2, to=types.boolean)
+def index_bad(b: Any, t: Any, i: Any, n: Any) -> Any:
+    """Is i out of range for an axis of n elements?"""
+    wrapped = b.select(b.icmp_signed("<", i, i.type(0)), b.add(i, n), i)
+    return b.icmp_unsigned(">=", wrapped, n)
+
+
+__all__ = names_of(globals())

@@ -1,0 +1,119 @@
+"""The kernel IR: scalar lines with what they depend on, before any loop is written.
+
+``lower`` evaluates a group symbolically into a ``Body``: lines in single-assignment form, loads and
+stores with index expressions, folds (reductions) and scans. ``schedule`` decides which loops there
+are and which line stands in which of them; the emitters print that.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fusec.ir.graph import Loc, Node
+from fusec.passes.access import Index
+
+
+@dataclass(eq=False)
+class Line:
+    """One scalar value of a kernel.
+
+    kind: "op", "load", "index" (an index expression as int64), "fold" (the result of a
+    reduction), "scan", "branch" (one of two blocks by a condition) or "size" (an int argument).
+    text: expression with ``{0} {1}`` for ``args``; variables: the loop variables it depends on;
+    stage: the number of folds that have to be finished before; cost: additions to compute it
+    again from its arguments; dtype: of the value.
+    """
+
+    name: str
+    kind: str
+    dtype: np.dtype
+    text: str = ""
+    args: tuple["Line", ...] = ()
+    variables: frozenset[str] = frozenset()
+    stage: int = 0
+    cost: int = 0
+    index: Index | None = None
+    buffer: "Buffer | None" = None
+    guard: list["Bound"] = field(default_factory=list)
+    blocks: "tuple[Block, Block] | None" = None
+    effect: bool = False  # sets the error status instead of giving a value
+
+
+@dataclass(eq=False)
+class Block:
+    """The lines of one side of a branch, and the line that is its value."""
+
+    lines: list[Line]
+    value: Line
+
+
+@dataclass(frozen=True)
+class Bound:
+    """``low <= index < high`` and, for a step other than 1, a multiple of the step."""
+
+    index: Index
+    low: int | None
+    high: int | None
+    step: int = 1
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory that a kernel reads or writes: a node's value, or scratch.
+
+    strides: in elements, one an axis; role: "in", "out", "partial" or "scratch".
+    """
+
+    name: str
+    dtype: np.dtype
+    strides: tuple[int, ...]
+    role: str
+    node: Node | None = None
+
+
+@dataclass(eq=False)
+class Store:
+    """``buffer[index] = value``."""
+
+    buffer: Buffer
+    index: Index
+    value: Line
+
+
+@dataclass(eq=False)
+class Fold:
+    """A reduction of ``value`` over the reduced variables; ``result`` is its line."""
+
+    op: str
+    value: Line
+    result: Line
+    identity: str
+
+
+@dataclass(eq=False)
+class Body:
+    """All that a group computes, without loops."""
+
+    extents: dict[str, int]
+    reduced: tuple[str, ...]
+    lines: list[Line]
+    stores: list[Store]
+    folds: list[Fold]
+    title: str = ""
+    notes: list[tuple[str, Loc | None]] = field(default_factory=list)
+
+
+def closure(targets: list[Line], stop: set[Line]) -> set[Line]:
+    """What has to be computed for ``targets``; lines in ``stop`` are known already."""
+    found: set[Line] = set()
+    stack = [t for t in targets if t not in stop]
+    while stack:
+        line = stack.pop()
+        if line in found:
+            continue
+        found.add(line)
+        inner = list(line.args)
+        if line.blocks:
+            inner += [a for b in line.blocks for x in (*b.lines, b.value) for a in (*x.args, x)]
+        stack += [a for a in inner if a not in stop]
+    return found

@@ -1,0 +1,348 @@
+"""From a group of nodes to scalar lines: movement ops vanish here.
+
+Every node is evaluated at an index; a movement op turns that index into its input's, an
+elementwise op becomes one line, a buffer becomes a load at ``sum(stride * index)``.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fusec.codegen.loops import Block, Body, Bound, Buffer, Fold, Line, Store
+from fusec.ir.graph import Node
+from fusec.ops.elementwise import expression
+from fusec.ops.registry import COSTLY, MEDIUM
+from fusec.passes.access import ZERO, Index, flatten
+from fusec.passes.fuse import Group, Idx, inputs_at, region_index
+
+INT = np.dtype(np.int64)
+IDENTITY = {
+    "sum": lambda d: "-0.0" if d.kind == "f" else "0",
+    "prod": lambda d: "1",
+    "max": lambda d: "-inf" if d.kind == "f" else str(_limits(d)[0]),
+    "fmax": lambda d: "nan" if d.kind == "f" else str(_limits(d)[0]),
+    "min": lambda d: "inf" if d.kind == "f" else str(_limits(d)[1]),
+    "fmin": lambda d: "nan" if d.kind == "f" else str(_limits(d)[1]),
+    "any": lambda d: "0",
+    "all": lambda d: "1",
+}
+SCANS = {"sum": "add", "prod": "multiply", "max": "maximum", "min": "minimum"}
+
+
+def _limits(dtype: np.dtype) -> tuple[int, int]:
+    if dtype.kind == "b":
+        return 0, 1
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)
+
+
+@dataclass
+class Layout:
+    """Strides (elements) of every value that has a buffer before the group runs."""
+
+    strides: Callable[[Node], tuple[int, ...]]
+    stored: Callable[[Node], bool]
+
+
+def lower(group: Group, layout: Layout) -> Body:
+    """The scalar program of ``group``. Loads come from values that ``layout`` says are stored."""
+    return _Lowering(group, layout).run()
+
+
+class _Lowering:
+    def __init__(self, group: Group, layout: Layout) -> None:
+        self.group = group
+        self.layout = layout
+        self.lines: list[Line] = []
+        self.memo: list[dict[tuple[Node, Idx | None], Line]] = [{}]
+        self.loads: dict[tuple[Node, Index], Line] = {}
+        self.buffers: dict[Node, Buffer] = {}
+        self.tables: dict[Node, Buffer] = {}
+        self.folds: list[Fold] = []
+        self.numbers: dict[str, int] = {}
+
+    def run(self) -> Body:
+        group = self.group
+        stores = []
+        for node in group.members:
+            self.value(node, group.members[node])
+        for node in group.outputs:
+            idx = group.members[node]
+            line = self.value(node, idx)
+            strides = self.layout.strides(node)
+            buffer = Buffer(self._name("y"), node.dtype, strides, "out", node)
+            stores.append(Store(buffer, _offset(idx, strides), line))
+        reduced = tuple([v for v in group.extents if v in group.reduced])
+        names = list(dict.fromkeys(m.op.name for m in group.members))
+        notes = [(_describe(m), m.loc) for m in group.members]
+        title = ", ".join(names[:12]) + (" ..." if len(names) > 12 else "")
+        return Body(group.extents, reduced, self.lines, stores, self.folds, title, notes)
+
+    # -- helpers ------------------------------------------------------------------------------
+
+    def _name(self, prefix: str) -> str:
+        number = self.numbers.get(prefix, 0)
+        self.numbers[prefix] = number + 1
+        return f"{prefix}{number}"
+
+    def _add(self, line: Line) -> Line:
+        line.variables = line.variables.union(*[a.variables for a in line.args])
+        line.stage = max([line.stage, *[a.stage for a in line.args]])
+        self.lines.append(line)
+        return line
+
+    def _op(
+        self, text: str, args: Iterable[Line], dtype: np.dtype, cost: int, effect: bool = False
+    ) -> Line:
+        name = "" if effect else self._name("t")
+        return self._add(Line(name, "op", dtype, text, tuple(args), cost=cost, effect=effect))
+
+    def value(self, node: Node, idx: Idx) -> Line:
+        """The line that holds ``node`` at ``idx``."""
+        key = (node, idx)
+        for scope in reversed(self.memo):
+            if key in scope:
+                return scope[key]
+        line = self._compute(node, idx)
+        self.memo[-1][key] = line
+        return line
+
+    def _compute(self, node: Node, idx: Idx) -> Line:
+        op = node.op
+        if node not in self.group.members and self.layout.stored(node):
+            return self._load(node, idx)
+        if op.name == "param":
+            return self._load(node, idx)
+        if op.name == "const":
+            return self._const(node, idx)
+        if op.name == "dim":
+            return self._add(Line(self._name("d"), "size", INT, str(node.attrs["value"])))
+        if op.name == "iota":
+            return self._index(idx[node.attrs["axis"]])
+        if op.family == "reduce":
+            return self._reduce(node)
+        if op.family == "scan":
+            return self._scan(node, idx)
+        if op.name in ("concatenate", "slice_update", "pad"):
+            return self._regions(node, idx)
+        if op.family == "gather":
+            return self._gather(node, idx)
+        args = [self.value(i, at) for i, at in inputs_at(node, idx, self.group) if at is not None]
+        if op.family == "movement":
+            return args[0]
+        return self._elementwise(node, args)
+
+    # -- one method for each kind of node ---------------------------------------------------------
+
+    def _elementwise(self, node: Node, args: list[Line]) -> Line:
+        dtypes = [i.dtype for i in node.inputs]
+        holes = [f"{{{k}}}" for k in range(len(args))]
+        if node.op.checked:
+            bad = expression(node.op, holes, dtypes, node.dtype, key="!")
+            if bad:
+                self._op(bad, args, np.dtype(bool), 1, effect=True)
+        text = expression(node.op, holes, dtypes, node.dtype)
+        assert text is not None, node
+        return self._op(text, args, node.dtype, node.op.cost)
+
+    def _const(self, node: Node, idx: Idx) -> Line:
+        array = node.attrs["value"].value
+        if array.ndim and array.size > 1:
+            return self._load(node, idx)
+        return self._add(Line(self._name("c"), "op", node.dtype, literal(array.reshape(()))))
+
+    def _index(self, index: Index) -> Line:
+        variables = frozenset(index.variables())
+        return self._add(
+            Line(self._name("k"), "index", INT, index=index, variables=variables, cost=1)
+        )
+
+    def _load(self, node: Node, idx: Idx) -> Line:
+        buffer = self.buffers.get(node)
+        if buffer is None:
+            buffer = Buffer(self._name("x"), node.dtype, self.layout.strides(node), "in", node)
+            self.buffers[node] = buffer
+        index = _offset(idx, buffer.strides)
+        found = self.loads.get((node, index)) if len(self.memo) == 1 else None
+        if found is not None:
+            return found
+        line = Line(
+            self._name("v"),
+            "load",
+            node.dtype,
+            index=index,
+            buffer=buffer,
+            cost=1,
+            variables=frozenset(index.variables()),
+        )
+        if len(self.memo) == 1:
+            self.loads[node, index] = line
+        return self._add(line)
+
+    def _gather(self, node: Node, idx: Idx) -> Line:
+        table, where = node.inputs
+        at = self.value(where, idx)
+        buffer = self.tables.get(table)
+        if buffer is None:
+            buffer = self.tables[table] = Buffer(self._name("x"), table.dtype, (), "table", table)
+        return self._add(
+            Line(self._name("v"), "gather", node.dtype, args=(at,), buffer=buffer, cost=MEDIUM)
+        )
+
+    def _reduce(self, node: Node) -> Line:
+        value = self.value(node.inputs[0], self.group.indices)
+        result = Line(
+            self._name("r"),
+            "fold",
+            node.dtype,
+            variables=frozenset(v for v in self.group.extents if v not in self.group.reduced),
+            stage=value.stage + 1,
+            cost=10 * COSTLY,
+        )
+        self.lines.append(result)
+        op = node.op.name.removeprefix("reduce_")
+        self.folds.append(
+            Fold(op, value, result, f"cast_{_letters(node.dtype)}({IDENTITY[op](node.dtype)})")
+        )
+        return result
+
+    def _scan(self, node: Node, idx: Idx) -> Line:
+        from fusec.ops.registry import OPS
+
+        value = self.value(node.inputs[0], idx)
+        op = node.op.name.removeprefix("scan_")
+        text = expression(OPS[SCANS[op]], ("{carry}", "{0}"), [node.dtype] * 2, node.dtype)
+        assert text is not None
+        line = Line(self._name("q"), "scan", node.dtype, text, (value,), cost=10 * COSTLY)
+        line.index = Index((), 0)
+        line.variables = frozenset(self.group.extents)
+        line.buffer = Buffer(_start(op, node.dtype), node.dtype, (), "carry")
+        return self._add(line)
+
+    def _regions(self, node: Node, idx: Idx) -> Line:
+        """A value that comes from different inputs in different regions of the result."""
+        if node.op.name == "slice_update":
+            base, new = node.inputs
+            bounds = _update_bounds(node, idx)
+            return self._branch(
+                bounds,
+                lambda: self.value(new, _clean(region_index(node, idx), new.shape)),
+                lambda: self.value(base, idx),
+                node.dtype,
+            )
+        if node.op.name == "pad":
+            (x, at), (fill, _) = inputs_at(node, idx, self.group)
+            assert at is not None
+            limits = [Bound(i, 0, n) for i, n in zip(at, x.shape)]
+            return self._branch(
+                limits,
+                lambda: self.value(x, _clean(at, x.shape)),
+                lambda: self.value(fill, ()),
+                node.dtype,
+            )
+        parts = [(p, at) for p, at in inputs_at(node, idx, self.group) if p.aval.size]
+        return self._concatenated(node, parts)
+
+    def _concatenated(self, node: Node, parts: list[tuple[Node, Idx | None]]) -> Line:
+        part, at = parts[0]
+        assert at is not None
+        first = _clean(at, part.shape)
+        if len(parts) == 1:
+            return self.value(part, first)
+        axis = node.attrs["axis"]
+        limit = Bound(at[axis], None, part.shape[axis])
+        return self._branch(
+            [limit],
+            lambda: self.value(part, first),
+            lambda: self._concatenated(node, parts[1:]),
+            node.dtype,
+        )
+
+    def _branch(
+        self,
+        bounds: list[Bound],
+        then: Callable[[], Line],
+        other: Callable[[], Line],
+        dtype: np.dtype,
+    ) -> Line:
+        bounds = [b for b in bounds if b.low is not None or b.high is not None or b.step != 1]
+        if not bounds:
+            return then()
+        blocks = (self._block(then), self._block(other))
+        line = Line(self._name("w"), "branch", dtype, guard=bounds, blocks=blocks)
+        inner = [*blocks[0].lines, *blocks[1].lines, blocks[0].value, blocks[1].value]
+        names = frozenset().union(*[b.index.variables() for b in bounds])
+        line.variables = names.union(*[x.variables for x in inner])
+        line.stage = max(x.stage for x in inner)
+        line.cost = 2 + max(sum(x.cost for x in b.lines) for b in blocks)
+        self.lines.append(line)
+        return line
+
+    def _block(self, build: Callable[[], Line]) -> Block:
+        outer, self.lines = self.lines, []
+        self.memo.append({})
+        value = build()
+        lines, self.lines = self.lines, outer
+        self.memo.pop()
+        # Reductions and their arguments are computed in loops of their own, never in a branch.
+        if any(x.kind in ("fold", "scan") for x in lines):
+            self.lines += lines
+            lines = []
+        return Block(lines, value)
+
+
+def _start(op: str, dtype: np.dtype) -> str:
+    return f"cast_{_letters(dtype)}({IDENTITY[op](dtype)})"
+
+
+def _letters(dtype: np.dtype) -> str:
+    return dtype.str[1:]
+
+
+def _offset(idx: Idx, strides: tuple[int, ...]) -> Index:
+    from fusec.passes.access import rejoin
+
+    total = ZERO
+    for i, s in zip(idx, strides):
+        total = total.plus(i, s)
+    return rejoin(total)
+
+
+def _clean(idx: Idx, shape: tuple[int, ...]) -> Idx:
+    return tuple([ZERO if n == 1 else i for i, n in zip(idx, shape)])
+
+
+def _update_bounds(node: Node, idx: Idx) -> list[Bound]:
+    found = []
+    whole, part = node.shape, node.inputs[1].shape
+    for i, b, s, n, full in zip(idx, node.attrs["start"], node.attrs["step"], part, whole):
+        last = b + (n - 1) * s
+        low, high = min(b, last), max(b, last) + 1
+        found.append(
+            Bound(
+                i.plus(Index((), -low)) if abs(s) != 1 else i,
+                (0 if abs(s) != 1 else low) if low > 0 or abs(s) != 1 else None,
+                (high - low if abs(s) != 1 else high) if high < full or abs(s) != 1 else None,
+                abs(s),
+            )
+        )
+    return found
+
+
+def literal(value: np.ndarray) -> str:
+    """A 0-d constant as kernel source."""
+    kind = value.dtype.kind
+    if kind == "c":
+        part = "f4" if value.dtype.itemsize == 8 else "f8"
+        re, im = float(value.real), float(value.imag)
+        return f"cmake(cast_{part}({re!r}), cast_{part}({im!r}))"
+    item = int(value) if kind in "iub" else float(value)
+    return f"cast_{_letters(value.dtype)}({item!r})"
+
+
+def _describe(node: Node) -> str:
+    return f"{node.op.name} {node.aval!r}"
+
+
+__all__ = ["Layout", "flatten", "literal", "lower"]

@@ -1,0 +1,130 @@
+"""exp and what is made of it: e**x = 2**n * (1 + p), with p = expm1(r) and |r| <= ln2 / 2.
+
+The rounding to n is an addition of 1.5 * 2**mantissa, which also leaves n as an integer in the
+low bits; no conversion instruction is needed. Results that overflow or become subnormal are
+scaled in two steps, so that they round once.
+"""
+
+from fusec.codegen.mathlib.dsl import (
+    Val,
+    at_least,
+    at_most,
+    constant,
+    fma,
+    polynomial,
+    where,
+)
+
+# (below: e**x rounds to 0, above: to inf), and the same for 2**x; a little beyond the edges.
+EXP_RANGE = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
+EXP2_RANGE = {"f32": (-151.0, 129.0), "f64": (-1076.0, 1025.0)}
+# expm1 rounds to -1 below these.
+EXPM1_LEAST = {"f32": -20.0, "f64": -42.0}
+# sinh and cosh overflow just below these.
+SINH_MOST = {"f32": 89.5, "f64": 710.6}
+# tanh is 1 and erf is 1 from here on.
+TANH_MOST = {"f32": 10.0, "f64": 20.0}
+ERF_MOST = 6.0
+
+
+def clamp(x: Val, limits: tuple[float, float]) -> Val:
+    """x between the limits; nan stays."""
+    return at_most(at_least(x, limits[0]), limits[1])
+
+
+def expm1_reduced(r: Val) -> Val:
+    """expm1 for |r| <= ln2 / 2."""
+    return fma(r * r, polynomial(r, "exp"), r)
+
+
+def exp_parts(x: Val) -> tuple[Val, Val, Val]:
+    """(n, the integer with n in its low bits, p) with e**x = 2**n * (1 + p)."""
+    kind = x.kind
+    shifted = fma(x, constant(x, "log2(e)")[0], kind.magic)
+    n = shifted - kind.magic
+    high, low, _ = constant(x, "ln2")
+    r = fma(n, -low, fma(n, -high, x))
+    return n, shifted.bits(), expm1_reduced(r)
+
+
+def power_of_two(n: Val, add: int = 0) -> Val:
+    """2**(n + add) as a normal number, from an integer with n in its low bits."""
+    return ((n << n.kind.mantissa) + (n.kind.one + (add << n.kind.mantissa))).real()
+
+
+def scaled(y: Val, n: Val) -> Val:
+    """y * 2**n rounded once, for n as in ``exp_parts`` and |n| up to twice the normal range."""
+    kind = y.kind
+    whole = n << kind.mantissa
+    half = (n >> 1) << kind.mantissa
+    return (y * (half + kind.one).real()) * (whole - half + kind.one).real()
+
+
+def exp(x: Val) -> Val:
+    _, n, p = exp_parts(clamp(x, EXP_RANGE[x.kind.name]))
+    return scaled(p + 1.0, n)
+
+
+def exp_unscaled(x: Val) -> Val:
+    """e**x where neither overflow nor underflow can occur."""
+    _, n, p = exp_parts(x)
+    s = power_of_two(n)
+    return fma(s, p, s)
+
+
+def exp2_parts(x: Val, tail: Val | None = None) -> tuple[Val, Val]:
+    """(integer with n in its low bits, p) with 2**(x + tail) = 2**n * (1 + p)."""
+    shifted = x + x.kind.magic
+    r = x - (shifted - x.kind.magic)
+    if tail is not None:
+        r = r + tail
+    return shifted.bits(), expm1_reduced(r * constant(x, "ln2")[0])
+
+
+def exp2(x: Val) -> Val:
+    n, p = exp2_parts(clamp(x, EXP2_RANGE[x.kind.name]))
+    return scaled(p + 1.0, n)
+
+
+def expm1(x: Val) -> Val:
+    least, most = EXPM1_LEAST[x.kind.name], EXP_RANGE[x.kind.name][1]
+    _, n, p = exp_parts(clamp(x, (least, most)))
+    half = power_of_two(n, -1)
+    return ((fma(half, p, half - 0.5)) * 2.0).copysign(x)
+
+
+def _sinh_cosh(x: Val) -> tuple[Val, Val, Val]:
+    """(s, p, q) with e**|x| / 4 = s * (1 + p) and e**-|x| / 4 = q."""
+    _, n, p = exp_parts(at_most(abs(x), SINH_MOST[x.kind.name]))
+    s = power_of_two(n, -2)
+    return s, p, x.const(0.0625) / fma(s, p, s)
+
+
+def sinh(x: Val) -> Val:
+    s, p, q = _sinh_cosh(x)
+    z = x * x
+    large = (s + fma(s, p, -q)) * 2.0
+    small = fma(z * x, polynomial(z, "sinh"), x)
+    return where(abs(x) < 1.0, small, large.copysign(x))
+
+
+def cosh(x: Val) -> Val:
+    s, p, q = _sinh_cosh(x)
+    return (s + fma(s, p, q)) * 2.0
+
+
+def tanh(x: Val) -> Val:
+    """x + x**3 * T(x**2) below 0.55, where 1 - 2 / (e**2x + 1) would cancel."""
+    z = x * x
+    small = fma(z * x, polynomial(z, "tanh"), x)
+    a = at_most(abs(x), TANH_MOST[x.kind.name])
+    large = 1.0 - x.const(2.0) / (exp_unscaled(a + a) + 1.0)
+    return where(abs(x) < 0.55, small, large.copysign(x))
+
+
+def erf(x: Val) -> Val:
+    """x + x * E(x**2) below 1, then 1 - exp(-x**2 + x * Q(x))."""
+    small = fma(x, polynomial(x * x, "erf"), x)
+    a = at_most(abs(x), ERF_MOST)
+    large = 1.0 - exp_unscaled(a * (polynomial(a, "erf_tail") - a))
+    return where(abs(x) < 1.0, small, large.copysign(x))

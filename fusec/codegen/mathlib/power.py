@@ -1,0 +1,119 @@
+"""pow, cbrt, hypot: logarithm and exponential in two numbers, and roots."""
+
+from fusec.codegen.mathlib.dsl import (
+    INF,
+    NAN,
+    Val,
+    constant,
+    fast_two_sum,
+    fma,
+    polynomial,
+    where,
+)
+from fusec.codegen.mathlib.exponential import EXP2_RANGE, clamp, exp2_parts, power_of_two, scaled
+from fusec.codegen.mathlib.logarithm import split
+
+# |log2 x| is 0 or above 2**-mantissa, so a larger |y| over- or underflows all the same.
+POW_MOST = {"f32": 2.0**40, "f64": 2.0**80}
+
+
+def _log2_of_sum(x: Val) -> tuple[Val, Val]:
+    """log2 of a positive number as high + low, to about 2**-64 (float32: 2**-34).
+
+    With s = f / (2 + f): log2(1 + f) = s * (2/ln2 + s**2 * (2/(3 ln2) + s**2 * q(s**2))).
+    """
+    e, m, _ = split(x)
+    f = m - 1.0
+    den = f + 2.0
+    den_low = f - (den - 2.0)
+    inverse = 1.0 / den
+    s = f * inverse
+    s_low = (fma(-s, den, f) - s * den_low) * inverse
+    z = s * s
+    z_low = fma(s, s, -z) + (s + s) * s_low
+    first, first_low, _ = constant(x, "2/ln2")
+    third, third_low, _ = constant(x, "2/(3 ln2)")
+    g, g_low = fast_two_sum(x.const(third), z * polynomial(z, "log2_tail"))
+    inner = z * g
+    inner_low = fma(z, g, -inner) + (z * (g_low + third_low) + z_low * g)
+    w, w_low = fast_two_sum(x.const(first), inner)
+    w_low = w_low + (inner_low + first_low)
+    main = s * w
+    main_low = fma(s, w, -main) + fma(s, w_low, s_low * w)
+    high, low = fast_two_sum(e, main)
+    return high, low + main_low
+
+
+def _pow_positive(x: Val, y: Val) -> Val:
+    """x**y for finite x > 0."""
+    high, low = _log2_of_sum(x)
+    limit = POW_MOST[x.kind.name]
+    y = clamp(y, (-limit, limit))
+    product = y * high
+    tail = fma(y, high, -product) + y * low
+    limits = EXP2_RANGE[x.kind.name]
+    exponent = clamp(product, limits)
+    n, p = exp2_parts(exponent, where(exponent == product, tail, 0.0))
+    return scaled(p + 1.0, n)
+
+
+def pow_(x: Val, y: Val) -> Val:
+    """C99's pow, whose special values are NumPy's."""
+    a = abs(x)
+    half = y * 0.5
+    whole = y == y.intrinsic("llvm.rint")
+    odd = where(half == half.intrinsic("llvm.rint"), x.bits().const(0), x.signbit())
+    odd = where(whole, odd, odd.const(0))
+    edge = where(_same(a == 0.0, y < 0.0), x.const(INF), 0.0)
+    size = where(a == 0.0, edge, where(a < INF, _pow_positive(a, y), edge))
+    size = where(~whole & (x < 0.0) & (a < INF), NAN, size)
+    size = where((x != x) | (y != y), NAN, size.flip(odd))
+    return where((y == 0.0) | (x == 1.0), 1.0, size)
+
+
+def _same(a: Val, b: Val) -> Val:
+    return ~(a ^ b)
+
+
+def cbrt(x: Val) -> Val:
+    """x = m * 2**(3 k + j) with m in [1, 2): Newton's steps on (m * 2**j)**(-1/3), then one more.
+
+    The last step corrects y itself by its exact residual, so the result rounds about once.
+    """
+    kind = x.kind
+    a = abs(x)
+    subnormal = a < kind.tiny
+    lift = 3 * ((kind.mantissa + 3) // 3)
+    bits = where(subnormal, a * 2.0**lift, a).bits()
+    base = 2.0**kind.mantissa
+    e = ((bits >> kind.mantissa) | kind.bits_of(base)).real() - (base + kind.bias)
+    shifted = fma(e - 1.0, 1.0 / 3.0, kind.magic)
+    j = fma(shifted - kind.magic, -3.0, e)
+    fraction = ((bits & ((1 << kind.mantissa) - 1)) | kind.one).real()
+    m = fraction * where(j == 0.0, x.const(1.0), where(j == 1.0, x.const(2.0), 4.0))
+    root = where(j == 0.0, x.const(1.0), where(j == 1.0, x.const(2 ** (-1 / 3)), 2 ** (-2 / 3)))
+    r = polynomial(fraction, "cbrt_inverse") * root
+    for _ in range(1):
+        miss = fma(-m * r, r * r, 1.0)
+        r = fma(r * miss, fma(miss, 2 / 9, 1 / 3), r)
+    y = m * (r * r)
+    square = y * y
+    y = fma(fma(-square, y, m), (r * r) * (1 / 3), y)
+    y = (y * power_of_two(shifted.bits())) * where(subnormal, x.const(2.0 ** (-lift // 3)), 1.0)
+    plain = (a > 0.0) & (a < INF)
+    return where(plain, y.copysign(x), x + x)
+
+
+def hypot(x: Val, y: Val) -> Val:
+    """sqrt(x**2 + y**2) of numbers scaled by a power of two; inf wins over nan."""
+    a, b = abs(x), abs(y)
+    swap = b > a
+    big, small = where(swap, b, a), where(swap, a, b)
+    far = 2.0 ** (x.kind.bias // 2 - 4)
+    step = 2.0 ** (x.kind.bias // 2 + 40 if x.kind.mantissa > 30 else 90)
+    down, up = big > far, big < 1.0 / far
+    scale = where(down, x.const(1.0 / step), where(up, x.const(step), 1.0))
+    back = where(down, x.const(step), where(up, x.const(1.0 / step), 1.0))
+    big, small = big * scale, small * scale
+    h = fma(big, big, small * small).intrinsic("llvm.sqrt") * back
+    return where((a == INF) | (b == INF), INF, h)

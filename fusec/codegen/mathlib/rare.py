@@ -1,0 +1,151 @@
+"""Slow paths for arguments that hardly occur, kept out of vector loops.
+
+The loop vectoriser accepts no branch that it cannot turn into selects, but it accepts a call whose
+vector forms are known (LLVM's ``vector-function-abi-variant``). So ``patched("sin", x, usual)`` is
+
+    call double @fusec.patch_sin.f64(double %x, double %usual)
+
+which returns ``usual`` unless |x| is beyond the formula's range. Its forms for 2 to 16 lanes test
+all lanes at once; ``finish`` inlines that one test into the vector loop once LLVM is through.
+On a GPU the scalar form is inlined from the start.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+
+from fusec.codegen.mathlib.dsl import Kind, Val
+
+LANES = {"f32": (4, 8, 16), "f64": (2, 4, 8)}
+KEEP = "llvm.compiler.used"
+I32, BIT = ir.IntType(32), ir.IntType(1)
+
+
+def new_function(
+    module: ir.Module, symbol: str, result: ir.Type, arguments: list[ir.Type], *attributes: str
+) -> ir.Function:
+    """An internal function without side effects."""
+    function = ir.Function(module, ir.FunctionType(result, arguments), symbol)
+    function.linkage = "internal"
+    for attribute in ("nounwind", "readnone", *attributes):
+        function.attributes.add(attribute)
+    return function
+
+
+def patched(name: str, x: Val, usual: Val, slow: Callable[[Val], Val], most: float) -> Val:
+    """``usual`` where |x| <= most, else ``slow(x)``; inf and nan are beyond."""
+    module, kind = x.b.module, x.kind
+    symbol = f"fusec.patch_{name}.{kind.name}"
+    function = module.globals.get(symbol) or _scalar(module, symbol, kind, slow, most)
+    return Val(x.b, x.b.call(function, [x.v, usual.v]))
+
+
+def _scalar(
+    module: ir.Module, symbol: str, kind: Kind, slow: Callable[[Val], Val], most: float
+) -> ir.Function:
+    """``symbol(x, usual)``, with its vector forms where the target has vectors."""
+    gpu = "nvptx" in str(module.triple)
+    how = "alwaysinline" if gpu else "noinline"
+    function = new_function(module, symbol, kind.real, [kind.real] * 2, how)
+    builder = ir.IRBuilder(function.append_basic_block())
+    x = Val(builder, function.args[0])
+    huge = new_function(module, symbol + ".huge", kind.real, [kind.real], "noinline", "cold")
+    with builder.if_then((~(abs(x) <= most)).v, likely=False):
+        builder.ret(builder.call(huge, [x.v]))
+    builder.ret(function.args[1])
+    inner = ir.IRBuilder(huge.append_basic_block())
+    inner.ret(slow(Val(inner, huge.args[0])).v)
+    if not gpu:
+        _vector_forms(module, function, kind, most)
+    return function
+
+
+def _vector_forms(module: ir.Module, scalar: ir.Function, kind: Kind, most: float) -> None:
+    """Names the forms in an attribute of the scalar function and keeps them alive."""
+    forms = [_vector(module, scalar, kind, lanes, most) for lanes in LANES[kind.name]]
+    mangled = ",".join(
+        f"_ZGV_LLVM_N{lanes}vv_{scalar.name}({form.name})"
+        for lanes, form in zip(LANES[kind.name], forms)
+    )
+    set.add(scalar.attributes, f'"vector-function-abi-variant"="{mangled}"')
+    _keep(module, forms)
+
+
+def _keep(module: ir.Module, functions: list[ir.Function]) -> None:
+    """Adds to the module's list of functions that must survive until ``finish``."""
+    pointer = ir.IntType(8).as_pointer()
+    used = module.globals.get(KEEP)
+    kept = [] if used is None else list(used.initializer.constant)
+    kept += [function.bitcast(pointer) for function in functions]
+    array = ir.ArrayType(pointer, len(kept))
+    if used is None:
+        used = ir.GlobalVariable(module, array, KEEP)
+        used.linkage, used.section = "appending", "llvm.metadata"
+    used.value_type, used.initializer = array, ir.Constant(array, kept)
+
+
+def _vector(
+    module: ir.Module, scalar: ir.Function, kind: Kind, lanes: int, most: float
+) -> ir.Function:
+    """The form for ``lanes`` lanes: one test, and a loop over the lanes behind it."""
+    vector = ir.VectorType(kind.real, lanes)
+    symbol = f"{scalar.name}.v{lanes}"
+    each = _each_lane(module, symbol + ".each", scalar, lanes)
+    function = new_function(module, symbol, vector, [vector] * 2, "alwaysinline")
+    builder = ir.IRBuilder(function.append_basic_block())
+    x, usual = function.args
+    whole = ir.VectorType(kind.integer, lanes)
+    size = builder.and_(builder.bitcast(x, whole), _splat(whole, kind.sign - 1))
+    beyond = builder.icmp_unsigned(">", size, _splat(whole, kind.bits_of(most)))
+    some = builder.icmp_unsigned(
+        "!=", builder.bitcast(beyond, ir.IntType(lanes)), ir.IntType(lanes)(0)
+    )
+    with builder.if_then(some, likely=False):
+        builder.ret(builder.call(each, [x, usual]))
+    builder.ret(usual)
+    return function
+
+
+def _splat(vector: ir.VectorType, value: int) -> ir.Constant:
+    return ir.Constant(vector, [ir.Constant(vector.element, value)] * vector.count)
+
+
+def _each_lane(module: ir.Module, symbol: str, scalar: ir.Function, lanes: int) -> ir.Function:
+    """A loop that applies the scalar function to every lane."""
+    vector = ir.VectorType(scalar.args[0].type, lanes)
+    function = new_function(module, symbol, vector, [vector] * 2, "noinline", "cold")
+    entry, loop, out = (function.append_basic_block() for _ in range(3))
+    ir.IRBuilder(entry).branch(loop)
+    builder = ir.IRBuilder(loop)
+    i, y = builder.phi(I32), builder.phi(vector)
+    x, usual = function.args
+    lane = builder.call(scalar, [builder.extract_element(a, i) for a in (x, usual)])
+    done = builder.insert_element(y, lane, i)
+    following = builder.add(i, I32(1))
+    for phi, first, then in ((i, I32(0), following), (y, usual, done)):
+        phi.add_incoming(first, entry)
+        phi.add_incoming(then, loop)
+    builder.cbranch(builder.icmp_unsigned("<", following, I32(lanes)), loop, out)
+    ir.IRBuilder(out).ret(done)
+    return function
+
+
+def finish(module: Any, target_machine: Any) -> None:
+    """Inline the vector tests into the optimised loops of an ``llvmlite.binding`` module.
+
+    Run it once after the optimiser. Without it kernels are correct, but make a call per vector.
+    """
+    from llvmlite import binding
+
+    kept = [g for g in module.global_variables if g.name == KEEP]
+    if not kept:
+        return
+    kept[0].linkage, kept[0].name = "internal", "fusec.vector_forms"
+    options = binding.create_pipeline_tuning_options(speed_level=3)
+    passes = binding.create_pass_builder(target_machine, options)
+    manager = binding.create_new_module_pass_manager()
+    manager.add_always_inliner_pass()
+    manager.add_global_dead_code_eliminate_pass()
+    manager.add_simplify_cfg_pass()
+    manager.run(module, passes)

@@ -1,0 +1,38 @@
+"""The functions that are one instruction."""
+
+from fusec.codegen.mathlib import dsl
+from fusec.codegen.mathlib.dsl import Val
+
+
+def sqrt(x: Val) -> Val:
+    return x.intrinsic("llvm.sqrt")
+
+
+def rint(x: Val) -> Val:
+    """The nearest integer, halves to even."""
+    return x.intrinsic("llvm.rint")
+
+
+def floor(x: Val) -> Val:
+    return x.intrinsic("llvm.floor")
+
+
+def ceil(x: Val) -> Val:
+    return x.intrinsic("llvm.ceil")
+
+
+def trunc(x: Val) -> Val:
+    return x.intrinsic("llvm.trunc")
+
+
+def fabs(x: Val) -> Val:
+    return abs(x)
+
+
+def copysign(x: Val, y: Val) -> Val:
+    return x.copysign(y)
+
+
+def fma(x: Val, y: Val, z: Val) -> Val:
+    """x * y + z with one rounding."""
+    return dsl.fma(x, y, z)

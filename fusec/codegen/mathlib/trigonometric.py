@@ -1,0 +1,158 @@
+"""sin, cos, tan: the argument minus the nearest multiple of pi (tan: pi / 2), then a polynomial.
+
+Ordinary arguments take three products with parts of pi, by fma. Beyond ``FAST`` a call computes
+the function from 192 binary digits of 1/pi; see ``rare`` for how it stays out of the way.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from llvmlite import ir
+
+from fusec.codegen.mathlib.coefficients import INVERSE_PI
+from fusec.codegen.mathlib.dsl import (
+    F64,
+    INF,
+    NAN,
+    Val,
+    constant,
+    fma,
+    polynomial,
+    where,
+)
+from fusec.codegen.mathlib.rare import patched
+
+# Up to here n * pi loses nothing that matters in three parts.
+FAST = {"f32": 2.0**16, "f64": 2.0**30}
+I64, I128 = ir.IntType(64), ir.IntType(128)
+
+
+class Reduced(NamedTuple):
+    """x = n * period + r + low; ``odd`` holds the sign bit where n is odd."""
+
+    r: Val
+    low: Val
+    odd: Val
+
+
+def _minus_multiple(x: Val, n: Val, scale: float) -> tuple[Val, Val]:
+    """x - n * pi * scale as a sum, ``scale`` a power of two; the first product is exact."""
+    first, second, third = (p * scale for p in constant(x, "pi"))
+    start = fma(n, -first, x)
+    r = fma(n, -second, start)
+    low = fma(n, -third, fma(n, -second, start - r))
+    return r, low
+
+
+def _reduce(x: Val, per_pi: float, half: bool = False) -> Reduced:
+    """With period pi / per_pi; ``half``: n + 1/2 periods instead."""
+    kind = x.kind
+    inverse = constant(x, "1/pi")[0] * per_pi
+    if half:
+        shifted = fma(x, inverse, -0.5) + kind.magic
+        n = (shifted - kind.magic) + 0.5
+    else:
+        shifted = fma(x, inverse, kind.magic)
+        n = shifted - kind.magic
+    r, low = _minus_multiple(x, n, 1.0 / per_pi)
+    return Reduced(r, low, shifted.bits() << (kind.integer.width - 1))
+
+
+def _sine(a: Reduced) -> Val:
+    """sin(n * pi + r + low)."""
+    z = a.r * a.r
+    low = fma(z * a.low, -0.5, a.low)
+    return (a.r + fma(z * a.r, polynomial(z, "sin"), low)).flip(a.odd)
+
+
+def _tangent(a: Reduced) -> Val:
+    """tan(n * pi / 2 + r + low): sin / cos or -cos / sin, all three with their errors."""
+    z = a.r * a.r
+    s_tail = fma(z * a.r, polynomial(z, "sin_quarter"), a.low)
+    c_tail = fma(z * z, polynomial(z, "cos_quarter"), fma(-a.r, a.low, z * -0.5))
+    s, c = a.r + s_tail, c_tail + 1.0
+    s_low, c_low = (a.r - s) + s_tail, (1.0 - c) + c_tail
+    odd = a.odd != 0
+    den, den_low = where(odd, s, c), where(odd, s_low, c_low)
+    num, num_low = where(odd, c, s), where(odd, c_low, s_low)
+    inverse = 1.0 / den
+    q = num * inverse
+    rest = fma(-q, den, num) + fma(-q, den_low, num_low)
+    return fma(rest, inverse, q).flip(a.odd)
+
+
+def _digits(x: Val) -> Val:
+    """|x| / pi mod 2 as a 128-bit integer in units of 2**-127, for |x| >= 2**-10."""
+    bits = x.bits()
+    exponent = (bits >> 52) & 0x7FF
+    m = ((bits & ((1 << 52) - 1)) | (1 << 52)).convert("zext", I128)
+    position = exponent - (1075 - 64)
+    words = [_word(x, (position >> 6) + k).convert("zext", I128) for k in range(4)]
+    shift = (position & 63).convert("zext", I128)
+    high, middle, low = ((((words[k] << 64) | words[k + 1]) << shift) >> 64 for k in range(3))
+    return ((m * high) << 64) + m * middle + ((m * low) >> 64)
+
+
+def _word(x: Val, index: Val) -> Val:
+    """A word of the digits of 1/pi, from a table in the module."""
+    module = x.b.module
+    kind = ir.ArrayType(I64, len(INVERSE_PI))
+    table = module.globals.get("fusec.inverse_pi")
+    if table is None:
+        table = ir.GlobalVariable(module, kind, "fusec.inverse_pi")
+        table.linkage, table.global_constant = "internal", True
+        table.initializer = ir.Constant(kind, [ir.Constant(I64, w) for w in INVERSE_PI])
+    return Val(x.b, x.b.load(x.b.gep(table, [I64(0), index.v])))
+
+
+def _reduce_huge(x: Val, per_pi: int, half: bool = False) -> Reduced:
+    """``_reduce`` of |x| for any x from 2**-10 on, in integers."""
+    turns = _digits(x) << (per_pi - 1)
+    if half:
+        turns = turns + (1 << 126)
+    odd = ((turns + (1 << 126)) >> 64).convert("trunc", I64) & F64.sign
+    part = turns << 1
+    sign = (part >> 64).convert("trunc", I64) & F64.sign
+    size = where(sign != 0, -part, part)
+    zeros = Val(x.b, x.b.ctlz((size >> 64).convert("trunc", I64).v, ir.Constant(ir.IntType(1), 0)))
+    size = size << zeros.convert("zext", I128)
+    top = ((size >> 75).convert("trunc", I64)).convert("uitofp", F64.real)
+    rest = ((size >> 11).convert("trunc", I64)).convert("uitofp", F64.real)
+    scale = ((zeros.const(1023 - 53) - zeros) << 52).real().flip(sign)
+    top, rest = top * scale, rest * (scale * 2.0**-64)
+    high, low, _ = (p / per_pi for p in constant(x, "pi"))
+    r = top * high
+    return Reduced(r, fma(top, high, -r) + fma(top, low, rest * high), odd)
+
+
+def _with_huge(name: str, x: Val, usual: Val, slow: Callable[[Val], Val]) -> Val:
+    """``usual``, or ``slow(x)`` for huge x, in float64 always."""
+    kind = x.kind
+
+    def finite(value: Val) -> Val:
+        wide = value if kind is F64 else value.convert("fpext", F64.real)
+        y = where(abs(wide) < INF, slow(wide), NAN)
+        return y if kind is F64 else y.convert("fptrunc", kind.real)
+
+    return patched(name, x, usual, finite, FAST[kind.name])
+
+
+def sin(x: Val) -> Val:
+    def slow(v: Val) -> Val:
+        return _sine(_reduce_huge(v, 1)).flip(v.signbit())
+
+    return _with_huge("sin", x, where(x == 0.0, x, _sine(_reduce(x, 1.0))), slow)
+
+
+def cos(x: Val) -> Val:
+    def slow(v: Val) -> Val:
+        return _sine(_reduce_huge(v, 1, half=True))
+
+    return _with_huge("cos", x, -_sine(_reduce(x, 1.0, half=True)), slow)
+
+
+def tan(x: Val) -> Val:
+    def slow(v: Val) -> Val:
+        return _tangent(_reduce_huge(v, 2)).flip(v.signbit())
+
+    return _with_huge("tan", x, where(x == 0.0, x, _tangent(_reduce(x, 2.0))), slow)

@@ -1,0 +1,46 @@
+"""Pointer and index primitives of kernels: offsets, scratch arrays, unsigned division."""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+from numba.np import numpy_support
+
+
+def _scratch(letters: str) -> Any:
+    dtype = np.dtype(letters)
+    element = numpy_support.from_dtype(dtype) if letters != "b1" else types.uint8
+
+    def typer(context: Any, base: Any, offset: Any) -> Any:
+        def build(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
+            raw = b.gep(b.bitcast(args[0], ir.IntType(8).as_pointer()), [args[1]])
+            return b.bitcast(raw, ctx.get_value_type(sig.return_type))
+
+        return types.CPointer(element)(base, types.int64), build
+
+    typer.__name__ = f"scratch_{letters}"
+    typer.__doc__ = f"The scratch array of {letters} that starts ``offset`` bytes after ``base``."
+    return intrinsic(typer)
+
+
+def _unsigned(name: str, instruction: str) -> Any:
+    def typer(context: Any, a: Any, n: Any) -> Any:
+        def build(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
+            return getattr(b, instruction)(*args)
+
+        return types.int64(types.int64, types.int64), build
+
+    typer.__name__ = name
+    typer.__doc__ = f"{name} of two int64 that are never negative."
+    return intrinsic(typer)
+
+
+quotient = _unsigned("quotient", "udiv")
+remainder = _unsigned("remainder", "urem")
+
+_NAMES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "c8", "c16")
+globals().update({f"scratch_{n}": _scratch(n) for n in _NAMES})
+
+__all__ = ["quotient", "remainder", *[f"scratch_{n}" for n in _NAMES]]

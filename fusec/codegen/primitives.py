@@ -1,0 +1,17 @@
+"""The vocabulary of kernels: every name that generated source may call.
+
+Plain Numba promotes small integers, branches on zero divisors, and orders NaNs, shifts and mixed
+signs as Python or C do. These primitives do exactly what NumPy's loops do, on one type, and without
+a branch wherever a loop over them should become vector code. Names begin with ``i`` for wrapping
+integers, ``f`` for floats, ``c`` for complex numbers; casts, comparisons and ``select`` take any
+type. The math functions are ``mathlib``'s, ``folds`` has the reductions of blocks, ``pointers`` the
+arithmetic of addresses.
+"""
+
+from fusec.codegen.casts import *  # noqa: F403
+from fusec.codegen.complexes import *  # noqa: F403
+from fusec.codegen.floats import *  # noqa: F403
+from fusec.codegen.folds import *  # noqa: F403
+from fusec.codegen.integers import *  # noqa: F403
+from fusec.codegen.mathlib.intrinsics import *  # noqa: F403
+from fusec.codegen.pointers import *  # noqa: F403

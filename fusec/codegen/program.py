@@ -1,0 +1,299 @@
+"""A program: the flat list of steps that runs one graph, over numbered buffers.
+
+Each group becomes one or two launches; library and host calls become calls of NumPy. Movement ops
+in front of a call are views that NumPy makes at run time. Intermediates share slots by lifetime.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fusec.codegen.emit import KernelSource
+from fusec.codegen.emit_cpu import chunk_rows, emit
+from fusec.codegen.loops import Buffer
+from fusec.codegen.lower import Layout, lower
+from fusec.config import log
+from fusec.ir.graph import Graph, Node
+from fusec.passes.access import MOVES
+from fusec.passes.fuse import Group, Partition
+
+
+@dataclass
+class Slot:
+    """One buffer: an input (param), a result, a temporary, a constant or the value of a call.
+
+    strides: bytes, as kernels see them; node: None for the partial results of a split reduction.
+    """
+
+    number: int
+    role: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None = None
+    node: Node | None = None
+    place: int = -1  # which temporary block holds it
+
+    @property
+    def nbytes(self) -> int:
+        size = self.dtype.itemsize
+        for n in self.shape:
+            size *= n
+        return size
+
+
+@dataclass
+class Launch:
+    """Run a kernel over its rows. arguments: for each pointer a slot and a byte offset."""
+
+    kernel: KernelSource
+    arguments: list[tuple[int, int]]
+    chunk: int
+    group: Group
+
+
+@dataclass
+class Call:
+    """``outputs = function(*inputs)`` in NumPy; a view when it moves no data."""
+
+    name: str
+    function: Callable[..., Any]
+    inputs: list[int]
+    outputs: list[int]
+    view: bool = False
+    why: str = ""
+    node: Node | None = None
+
+
+Step = Launch | Call
+
+
+@dataclass
+class Program:
+    """Steps over slots. ``inputs`` follow the graph's params, ``results`` its outputs."""
+
+    graph: Graph
+    partition: Partition
+    slots: list[Slot] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    inputs: list[int] = field(default_factory=list)
+    results: list[int] = field(default_factory=list)
+    blocks: list[int] = field(default_factory=list)
+
+    @property
+    def kernels(self) -> list[KernelSource]:
+        return [s.kernel for s in self.steps if isinstance(s, Launch)]
+
+
+Strides = tuple[int, ...]
+
+
+def build(
+    partition: Partition, input_strides: Sequence[Strides], result_strides: Sequence[Strides]
+) -> Program:
+    """Lower every group and number the buffers.
+
+    input_strides, result_strides: in bytes, one for each param and each output of the graph.
+    """
+    return _Builder(partition, input_strides, result_strides).run()
+
+
+class _Builder:
+    def __init__(
+        self,
+        partition: Partition,
+        input_strides: Sequence[Strides],
+        result_strides: Sequence[Strides],
+    ) -> None:
+        graph = partition.graph
+        self.partition = partition
+        self.program = Program(graph, partition)
+        self.slot_of: dict[Node, Slot] = {}
+        self.contiguous: dict[Node, int] = {}
+        self.views: dict[Node, int] = {}
+        self.wanted = dict(zip(graph.outputs, result_strides))
+        for node, strides in zip(graph.params, input_strides):
+            slot = self._slot("input", node.dtype, node.shape, strides, node)
+            self.program.inputs.append(slot.number)
+        for group in partition.groups:
+            for node in group.outputs:
+                role = "result" if node in graph.outputs else "temp"
+                self._slot(role, node.dtype, node.shape, self.wanted.get(node), node)
+
+    def run(self) -> Program:
+        for group in self.partition.groups:
+            if group.kind == "call":
+                self._call(next(iter(group.members)))
+            else:
+                self._launch(group)
+        for node in self.partition.graph.outputs:
+            self.program.results.append(self.slot_of[node].number)
+        self._share()
+        return self.program
+
+    def _slot(
+        self,
+        role: str,
+        dtype: np.dtype,
+        shape: tuple[int, ...],
+        strides: Strides | None = None,
+        node: Node | None = None,
+    ) -> Slot:
+        strides = c_strides(shape, dtype.itemsize) if strides is None else strides
+        slot = Slot(len(self.program.slots), role, dtype, shape, strides, node)
+        self.program.slots.append(slot)
+        if node is not None:
+            self.slot_of[node] = slot
+        return slot
+
+    # -- groups -------------------------------------------------------------------------------------
+
+    def _element_strides(self, node: Node) -> Strides:
+        strides = self.source(node).strides or ()
+        return tuple([s // node.dtype.itemsize for s in strides])
+
+    def _stored(self, node: Node) -> bool:
+        return node in self.slot_of
+
+    def source(self, node: Node) -> Slot:
+        """The slot of a value, made now for constants."""
+        if node not in self.slot_of and node.op.name == "const":
+            self._slot("const", node.dtype, node.shape, None, node)
+        return self.slot_of[node]
+
+    def _launch(self, group: Group) -> None:
+        if not group.outputs or all(o.aval.size == 0 for o in group.outputs):
+            return
+        body = lower(group, Layout(self._element_strides, self._stored))
+        partials: dict[Buffer, Slot] = {}
+        for kernel in emit(body, group.split):
+            arguments = []
+            for pointer in kernel.pointers:
+                slot = self._bind(pointer.buffer, partials, group)
+                arguments.append((slot, pointer.offset * pointer.dtype.itemsize))
+            number = len(self.program.steps)
+            kernel.name = f"k{number}"
+            log("source", "kernel %d\n%s", number, kernel.text)
+            self.program.steps.append(Launch(kernel, arguments, chunk_rows(kernel), group))
+
+    def _bind(self, buffer: Buffer, partials: dict[Buffer, Slot], group: Group) -> int:
+        if buffer.role == "partial":
+            if buffer not in partials:
+                count = group.rows * -(-_length(group) // 256)
+                partials[buffer] = self._slot("temp", buffer.dtype, (count,))
+            return partials[buffer].number
+        assert buffer.node is not None
+        if buffer.role == "table":
+            return self._table(buffer.node)
+        return self.source(buffer.node).number
+
+    def _table(self, node: Node) -> int:
+        """A C-contiguous buffer with the elements of ``node``, for gathers."""
+        if node not in self.contiguous:
+            number = self._view(node)
+            slot = self.program.slots[number]
+            if slot.strides != c_strides(slot.shape, slot.dtype.itemsize) or slot.role == "view":
+                new = self._slot("call", node.dtype, node.shape)
+                step = Call("ascontiguousarray", np.ascontiguousarray, [number], [new.number], True)
+                self.program.steps.append(step)
+                number = new.number
+            self.contiguous[node] = number
+        return self.contiguous[node]
+
+    # -- calls ----------------------------------------------------------------------------------------
+
+    def _view(self, node: Node) -> int:
+        """The slot of a call's input; movement ops become views that NumPy makes."""
+        if self._stored(node) or node.op.name == "const":
+            return self.source(node).number
+        if node not in self.views:
+            inputs = [self._view(i) for i in node.inputs]
+            slot = self._slot("view", node.dtype, node.shape)
+            self.views[node] = slot.number
+            step = Call(node.op.name, _bound(node), inputs, [slot.number], view=True, node=node)
+            self.program.steps.append(step)
+        return self.views[node]
+
+    def _call(self, node: Node) -> None:
+        if node.op.name == "host_out":
+            call = self.slot_of[node.inputs[0]]
+            slot = self._slot("call", node.dtype, node.shape, self.wanted.get(node), node)
+            self.program.steps.append(
+                Call("result", _bound(node), [call.number], [slot.number], view=True, node=node)
+            )
+            return
+        inputs = [self._view(i) for i in node.inputs]
+        slot = self._slot("call", node.dtype, node.shape, self.wanted.get(node), node)
+        name, why = _named(node)
+        self.program.steps.append(
+            Call(name, _bound(node), inputs, [slot.number], why=why, node=node)
+        )
+
+    # -- memory -----------------------------------------------------------------------------------------
+
+    def _share(self) -> None:
+        """Give temporaries whose lives do not overlap the same block."""
+        program = self.program
+        last: dict[int, int] = {}
+        for k, step in enumerate(program.steps):
+            used = [s for s, _ in step.arguments] if isinstance(step, Launch) else step.inputs
+            for number in used:
+                last[number] = k
+        for step in reversed(program.steps):  # a view keeps what it looks at alive
+            if isinstance(step, Call) and step.view:
+                end = max([last.get(o, 0) for o in step.outputs], default=0)
+                for number in step.inputs:
+                    last[number] = max(last.get(number, 0), end)
+        keep = set(program.results)
+        free: list[int] = []
+        ending: dict[int, list[int]] = {}
+        for k, step in enumerate(program.steps):
+            used = [s for s, _ in step.arguments] if isinstance(step, Launch) else []
+            for number in used:
+                slot = program.slots[number]
+                if slot.role == "temp" and slot.place < 0:
+                    slot.place = self._take(free, slot.nbytes)
+                    if number not in keep:
+                        ending.setdefault(last[number], []).append(slot.place)
+            free += ending.pop(k, [])
+
+    def _take(self, free: list[int], nbytes: int) -> int:
+        blocks = self.program.blocks
+        fitting = sorted(free, key=lambda p: abs(blocks[p] - nbytes))
+        if fitting:
+            free.remove(fitting[0])
+            blocks[fitting[0]] = max(blocks[fitting[0]], nbytes)
+            return fitting[0]
+        blocks.append(nbytes)
+        return len(blocks) - 1
+
+
+def _length(group: Group) -> int:
+    length = 1
+    for name, n in group.extents.items():
+        length *= n if name in group.reduced else 1
+    return length
+
+
+def _bound(node: Node) -> Callable[..., Any]:
+    op, attrs = node.op, dict(node.attrs)
+    return lambda *arrays: op.impl(*arrays, **attrs)
+
+
+def _named(node: Node) -> tuple[str, str]:
+    if node.op.name == "host_call":
+        return node.attrs["call"].name, node.attrs["call"].why
+    if node.op.family == "library":
+        return node.op.name, "a whole-array call of NumPy (BLAS for matrix products)"
+    kind = node.inputs[0].dtype.name
+    return node.op.name, f"no kernel expression for {kind}: NumPy runs it"
+
+
+def c_strides(shape: tuple[int, ...], itemsize: int) -> Strides:
+    """The strides of C order, in bytes."""
+    strides, step = [], itemsize
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))

@@ -1,0 +1,191 @@
+"""Decides the loops of a kernel: their order, which merge, which axis is vectorised, what is kept.
+
+The choice depends on strides only through what can be merged and which axis is contiguous, so all
+sizes of one layout share a kernel.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from fusec.codegen.loops import Body, Line, Store, closure
+from fusec.ops.registry import MEDIUM
+from fusec.passes.access import Index, Quotient, Remainder, make
+
+SHORT_AXIS = 4  # a contiguous axis shorter than this is no axis to vectorise along
+
+
+@dataclass
+class Schedule:
+    """The loops of one kernel.
+
+    outer: kept variables that make up the rows, slowest first; reduced: variables of the inner
+    loops, in logical order; column: the kept variable that is vectorised, or "" when the reduced
+    ones are; stages: how many loops over the reduced axes there are; saved: values that a later
+    stage reads back from scratch instead of computing them again.
+    """
+
+    body: Body
+    outer: list[str]
+    reduced: list[str]
+    column: str = ""
+    stages: int = 1
+    saved: list[Line] = field(default_factory=list)
+
+
+def schedule(body: Body) -> Schedule:
+    """Order and merge the loops of ``body`` (which is changed) and choose the vector axis."""
+    kept = [v for v in body.extents if v not in body.reduced and body.extents[v] != 1]
+    reduced = [v for v in body.reduced if body.extents[v] != 1] or list(body.reduced[-1:])
+    kept = _order(body, kept)
+    pinned = _pinned(body)
+    kept = _merge(body, kept, pinned)
+    reduced = _merge(body, reduced, pinned)
+    plan = Schedule(body, kept, reduced)
+    if reduced:
+        column = _column(body, kept, reduced[-1])
+        if column:
+            plan.outer = [v for v in kept if v != column]
+            plan.column = column
+    elif kept:
+        plan.reduced, plan.outer = kept[-1:], kept[:-1]
+    plan.stages = 1 + max(
+        [s.value.stage for s in body.stores] + [f.value.stage for f in body.folds]
+    )
+    plan.saved = _saved(plan)
+    return plan
+
+
+def all_lines(body: Body) -> Iterator[Line]:
+    """Every line, those inside branches too."""
+    stack = list(body.lines)
+    while stack:
+        line = stack.pop()
+        yield line
+        for block in line.blocks or ():
+            stack += block.lines
+
+
+def _memory(body: Body) -> list[Index]:
+    lines = [x.index for x in all_lines(body) if x.kind == "load" and x.index is not None]
+    return [s.index for s in body.stores] + lines
+
+
+def _coefficient(index: Index, name: str) -> int:
+    return dict(index.terms).get(name, 0)
+
+
+def _order(body: Body, kept: list[str]) -> list[str]:
+    """Slowest first, by the largest store; else by the largest load."""
+    places = _memory(body)
+    if not places:
+        return kept
+    main = max(places, key=lambda i: len(i.variables()))
+    return sorted(kept, key=lambda v: (_coefficient(main, v) != 0, -abs(_coefficient(main, v))))
+
+
+def _pinned(body: Body) -> set[str]:
+    """Variables that are used as numbers, not only in addresses: these loops stay apart."""
+    pinned: set[str] = set()
+    for line in all_lines(body):
+        if line.kind == "index" and line.index is not None:
+            pinned |= line.index.variables()
+        for bound in line.guard:
+            pinned |= bound.index.variables()
+    for place in _memory(body):
+        for atom, _ in place.terms:
+            if isinstance(atom, Quotient | Remainder):
+                pinned |= atom.value.variables()
+    return pinned
+
+
+def _merge(body: Body, names: list[str], pinned: set[str]) -> list[str]:
+    """Merge neighbours whose strides fit in every access; the faster name stands for both."""
+    names = list(names)
+    k = len(names) - 1
+    while k > 0:
+        slow, fast = names[k - 1], names[k]
+        n = body.extents[fast]
+        fits = not {slow, fast} & pinned and all(
+            _coefficient(i, slow) == _coefficient(i, fast) * n for i in _memory(body)
+        )
+        if fits:
+            body.extents[fast] = n * body.extents[slow]
+            _forget(body, slow)
+            names.pop(k - 1)
+        k -= 1
+    return names
+
+
+def _forget(body: Body, name: str) -> None:
+    def drop(index: Index) -> Index:
+        return make({a: c for a, c in index.terms if a != name}, index.const)
+
+    for line in all_lines(body):
+        line.variables = line.variables - {name}
+        if line.kind == "load" and line.index is not None:
+            line.index = drop(line.index)
+    for store in body.stores:
+        store.index = drop(store.index)
+
+
+def _column(body: Body, kept: list[str], inner: str) -> str:
+    """The kept axis to vectorise along, when it is contiguous and the reduced one is not."""
+    places = [i for i in _memory(body) if _coefficient(i, inner)]
+    rows = sum(abs(_coefficient(i, inner)) == 1 for i in places)
+    best, score = "", rows
+    for name in kept:
+        unit = sum(abs(_coefficient(i, name)) == 1 for i in places)
+        if unit > score and body.extents[name] >= SHORT_AXIS:
+            best, score = name, unit
+    return best
+
+
+def is_inner(line: Line, plan: Schedule) -> bool:
+    """Whether the line changes inside the inner loops."""
+    return bool(line.variables & {*plan.reduced, plan.column})
+
+
+def stage_targets(plan: Schedule, stage: int) -> list[Line]:
+    """The inner values that the loop of ``stage`` exists for."""
+    body = plan.body
+    found = [f.value for f in body.folds if f.value.stage == stage]
+    found += [s.value for s in inner_stores(plan, stage)]
+    found += [x for x in body.lines if x.effect and x.stage == stage and is_inner(x, plan)]
+    return found + [x for x in plan.saved if x.stage == stage]
+
+
+def inner_stores(plan: Schedule, stage: int) -> list[Store]:
+    """The stores inside the loop of ``stage``: those that move with the reduced axes."""
+    along = set(plan.reduced)
+    return [
+        s
+        for s in plan.body.stores
+        if s.value.stage == stage and (s.index.variables() & along or not plan.body.reduced)
+    ]
+
+
+def row_stores(plan: Schedule, stage: int) -> list[Store]:
+    inner = inner_stores(plan, stage)
+    return [s for s in plan.body.stores if s.value.stage == stage and s not in inner]
+
+
+def _price(line: Line, known: set[Line]) -> int:
+    return sum(x.cost for x in closure([line], known))
+
+
+def _saved(plan: Schedule) -> list[Line]:
+    """Costly values of an earlier stage that a later one reads: kept in scratch."""
+    saved: list[Line] = []
+    along = set(plan.reduced)
+    for stage in range(1, plan.stages):
+        known = set(saved)
+        needed = closure(stage_targets(plan, stage), known)
+        targets = set(stage_targets(plan, stage))
+        direct = {a for x in needed if x.stage == stage for a in x.args} | targets
+        for line in plan.body.lines:
+            old = line in direct and line.stage < stage and line not in known
+            if old and line.variables & along and line.kind not in ("load", "index", "fold"):
+                rows = {x for x in closure([line], known) if not x.variables & along}
+                if _price(line, known | rows) >= MEDIUM:
+                    saved.append(line)
+    return saved

@@ -1,0 +1,45 @@
+"""The passes, in order: each is ``graph -> graph`` and pure, named as it appears in logs."""
+
+from collections.abc import Callable
+
+from fusec.config import config, log
+from fusec.ir.graph import Graph
+from fusec.ir.rewrite import RewriteLog, rebuild
+from fusec.ir.text import format_graph
+from fusec.passes.rules import FOLD, SIMPLIFY
+
+Pass = Callable[[Graph], Graph]
+
+
+def cse(graph: Graph) -> Graph:
+    """One node for each value; nodes that no output needs are gone."""
+    return rebuild(graph)
+
+
+def fold(graph: Graph) -> Graph:
+    """Ops on constants become constants."""
+    return rebuild(graph, FOLD)
+
+
+def simplify(graph: Graph, log: RewriteLog | None = None) -> Graph:
+    """Exact algebraic simplification."""
+    return rebuild(graph, SIMPLIFY, log)
+
+
+PASSES: tuple[tuple[str, Pass], ...] = (
+    ("cse", cse),
+    ("fold", fold),
+    ("simplify", simplify),
+    ("dce", cse),
+)
+
+
+def optimise(graph: Graph, history: list[tuple[str, Graph]] | None = None) -> Graph:
+    """Run every pass; ``history`` receives the graph after each."""
+    for name, run in PASSES:
+        graph = run(graph)
+        if history is not None:
+            history.append((name, graph))
+        if "passes" in config.log:
+            log("passes", "after %s\n%s", name, format_graph(graph))
+    return graph

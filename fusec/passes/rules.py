@@ -1,0 +1,190 @@
+"""Rewrite rules: constant folding and exact algebraic simplification.
+
+A rule that holds for numbers may still change bits: ``x + 0`` loses -0.0, ``x * 0`` loses NaN. Only
+what keeps every bit (or, for powers, stays within 2 ULP as the design allows) is here.
+"""
+
+import numpy as np
+
+from fusec.ir.aval import Aval
+from fusec.ir.graph import Literal, Node
+from fusec.ops import OPS
+from fusec.ops.reduce import IDENTITY
+from fusec.ops.registry import Op
+
+FOLD_LIMIT = 64  # elements; larger constants are cheaper to compute again than to store
+
+
+def node_of(op: str | Op, *inputs: Node, **attrs: object) -> Node:
+    """A node without a location: the rewriter gives it that of the node it replaces."""
+    op = OPS[op] if isinstance(op, str) else op
+    return Node(op, inputs, attrs, op.infer_aval(*[i.aval for i in inputs], **attrs))
+
+
+def const_of(value: object, dtype: np.dtype) -> Node:
+    literal = Literal(np.array(value, dtype))
+    return Node(OPS["const"], (), {"value": literal}, Aval(literal.value.shape, dtype))
+
+
+def scalar(node: Node) -> object:
+    """The value of a constant that is one number spread over a shape, else None."""
+    while node.op.name in ("broadcast_to", "reshape"):
+        node = node.inputs[0]
+    if node.op.name == "const" and node.aval.size == 1:
+        return node.attrs["value"].value.reshape(())[()]
+    return None
+
+
+def fold_constants(node: Node) -> Node | None:
+    """An op on constants alone becomes its value, computed by NumPy."""
+    if not node.inputs or node.aval.size > FOLD_LIMIT or node.op.checked:
+        return None
+    if any(i.op.name != "const" or i.aval.size > FOLD_LIMIT for i in node.inputs):
+        return None
+    with np.errstate(all="ignore"):
+        value = node.op.impl(*[i.attrs["value"].value for i in node.inputs], **node.attrs)
+    return const_of(value, node.dtype)
+
+
+def empty_reduction(node: Node) -> Node | None:
+    """A reduction of nothing is its identity."""
+    if node.inputs[0].aval.size or not node.aval.size:
+        return None
+    identity = IDENTITY[node.op.name.removeprefix("reduce_")](node.dtype)
+    return spread(const_of(identity, node.dtype), node.shape)
+
+
+def spread(node: Node, shape: tuple[int, ...]) -> Node:
+    return node if node.shape == shape else node_of("broadcast_to", node, shape=shape)
+
+
+def same_cast(node: Node) -> Node | None:
+    """A cast to the dtype it has, or a widening cast and back, is nothing."""
+    x = node.inputs[0]
+    if x.dtype == node.dtype:
+        return x
+    if x.op.name == "cast" and x.inputs[0].dtype == node.dtype:
+        if np.can_cast(node.dtype, x.dtype, "safe"):
+            return x.inputs[0]
+    return None
+
+
+def trivial_move(node: Node) -> Node | None:
+    """A movement that moves nothing."""
+    x = node.inputs[0]
+    if node.op.name == "transpose":
+        if node.attrs["perm"] == tuple(range(len(node.shape))):
+            return x
+        if x.op.name == "transpose":
+            perm = tuple([x.attrs["perm"][p] for p in node.attrs["perm"]])
+            return node_of("transpose", x.inputs[0], perm=perm)
+        return None
+    if node.op.name == "slice":
+        whole = node.shape == x.shape and all(s == 1 for s in node.attrs["step"])
+        return x if whole else _slice_of_slice(node, x)
+    if node.shape == x.shape:
+        return x
+    if node.op.name == x.op.name:
+        return node_of(node.op.name, x.inputs[0], shape=node.shape)  # type: ignore[arg-type]
+    return None
+
+
+def _slice_of_slice(node: Node, x: Node) -> Node | None:
+    if x.op.name != "slice":
+        return None
+    inner, outer = x.attrs, node.attrs
+    start = tuple([b + s * o for b, s, o in zip(inner["start"], inner["step"], outer["start"])])
+    step = tuple([s * o for s, o in zip(inner["step"], outer["step"])])
+    return node_of("slice", x.inputs[0], start=start, step=step, shape=node.shape)
+
+
+def whole_update(node: Node) -> Node | None:
+    """An update of every element is the new value; of none, the old one."""
+    x, v = node.inputs
+    if v.aval.size == 0:
+        return x
+    if v.shape == x.shape and all(s == 1 for s in node.attrs["step"]):
+        return v
+    return None
+
+
+def update_of_update(node: Node) -> Node | None:
+    """A second update of the same region replaces the first."""
+    x, v = node.inputs
+    if x.op.name == "slice_update" and dict(x.attrs) == dict(node.attrs):
+        if x.inputs[1].shape == v.shape:
+            return Node(node.op, (x.inputs[0], v), node.attrs, node.aval)
+    return None
+
+
+def slice_of_update(node: Node) -> Node | None:
+    """Reading back exactly the region that was written."""
+    x = node.inputs[0]
+    if x.op.name == "slice_update" and x.inputs[1].shape == node.shape:
+        if all(x.attrs[k] == node.attrs[k] for k in ("start", "step")):
+            return x.inputs[1]
+    return None
+
+
+def multiply_by_one(node: Node) -> Node | None:
+    """``x * 1`` and ``x / 1`` are x, bit for bit."""
+    a, b = node.inputs
+    if scalar(b) == 1 and a.dtype == node.dtype and a.shape == node.shape and a.dtype.kind != "c":
+        return a
+    if node.op.name == "multiply" and scalar(a) == 1 and b.shape == node.shape:
+        return b if b.dtype == node.dtype and b.dtype.kind != "c" else None
+    return None
+
+
+def small_power(node: Node) -> Node | None:
+    """``x ** n`` for n = 1, 2, 3, 0.5, -1 as products, roots and quotients (within 2 ULP)."""
+    x, n = node.inputs[0], scalar(node.inputs[1])
+    if n is None or x.dtype != node.dtype or x.shape != node.shape or x.dtype.kind not in "fiu":
+        return None
+    if n == 1:
+        return x
+    if n == 2:
+        return node_of("square", x)
+    if n == 3:
+        return node_of("multiply", node_of("square", x), x)
+    if x.dtype.kind == "f" and n == -1:
+        return node_of("reciprocal", x)
+    return None
+
+
+def where_same(node: Node) -> Node | None:
+    """Both choices equal, or a constant condition."""
+    cond, a, b = node.inputs
+    if a is b and a.shape == node.shape:
+        return a
+    known = scalar(cond)
+    if known is not None:
+        chosen = a if known else b
+        return spread(chosen, node.shape)
+    return None
+
+
+def double_negation(node: Node) -> Node | None:
+    x = node.inputs[0]
+    return x.inputs[0] if x.op.name == node.op.name else None
+
+
+FOLD = {
+    name: [fold_constants] for name, op in OPS.items() if op.family in ("elementwise", "movement")
+}
+SIMPLIFY = {
+    "cast": [same_cast],
+    "transpose": [trivial_move],
+    "reshape": [trivial_move],
+    "broadcast_to": [trivial_move],
+    "slice": [trivial_move, slice_of_update],
+    "slice_update": [whole_update, update_of_update],
+    "multiply": [multiply_by_one],
+    "divide": [multiply_by_one],
+    "power": [small_power],
+    "where": [where_same],
+    "negative": [double_negation],
+    "invert": [double_negation],
+    "logical_not": [],
+    **{name: [empty_reduction] for name in OPS if name.startswith("reduce_")},
+}

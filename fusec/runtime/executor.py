@@ -1,0 +1,179 @@
+"""Runs a program: launches of machine code and calls of NumPy over numbered buffers.
+
+The executor knows no ops. It is given launches (an address and where its pointers come from) and
+calls (a Python function); runs of launches become one native program.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fusec.runtime.native import StepSpec, prepare
+
+RELEASE_GIL_NS = 20_000.0  # work from which other Python threads may run meanwhile
+
+
+@dataclass
+class SlotSpec:
+    """Memory of one slot: strides in bytes; block: which temporary block it lies in."""
+
+    role: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    value: np.ndarray | None = None
+    block: int = -1
+
+
+@dataclass
+class LaunchSpec:
+    """One kernel launch; pointers: (slot, byte offset)."""
+
+    address: int
+    rows: int
+    chunk: int
+    ints: list[int]
+    pointers: list[tuple[int, int]]
+    scratch: int
+    work: float
+
+
+@dataclass
+class CallSpec:
+    """One call of a Python function on slots."""
+
+    function: Callable[..., Any]
+    inputs: list[int]
+    outputs: list[int]
+    view: bool
+
+
+class KernelError(Exception):
+    """A kernel reported an error status; the caller runs NumPy to learn which."""
+
+
+def step_spec(launch: LaunchSpec, number: Callable[[int], int], spin: bool = True) -> StepSpec:
+    """A launch for the native runtime; ``number`` maps slots to its buffer indices."""
+    pointers = [(number(slot), offset) for slot, offset in launch.pointers]
+    slot = -1
+    if launch.scratch:
+        slot = len(pointers)
+        pointers.append((0, 0))
+    return StepSpec(
+        address=launch.address,
+        total=launch.rows,
+        chunk=launch.chunk,
+        ints=launch.ints,
+        ptrs=pointers,
+        scratch_bytes=launch.scratch,
+        scratch_slot=slot,
+        spin=spin,
+    )
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...]) -> np.ndarray:
+    """Fresh memory with the axes in the order of ``strides``."""
+    order = sorted(range(len(shape)), key=lambda k: -abs(strides[k]))
+    if order == list(range(len(shape))):
+        return np.empty(shape, dtype)
+    array = np.empty([shape[k] for k in order], dtype)
+    return array.transpose(np.argsort(order))
+
+
+class Executor:
+    """A program made ready to run many times, from many threads."""
+
+    def __init__(
+        self,
+        slots: Sequence[SlotSpec],
+        steps: Sequence[LaunchSpec | CallSpec],
+        inputs: Sequence[int],
+        results: Sequence[int],
+        blocks: Sequence[int],
+    ) -> None:
+        self.slots = list(slots)
+        self.inputs = list(inputs)
+        self.results = list(results)
+        self.blocks = list(blocks)
+        self.constants = [(k, s.value) for k, s in enumerate(slots) if s.value is not None]
+        self.fresh = sorted({k for k in results if slots[k].role == "result"})
+        self.temps = [(k, s.block) for k, s in enumerate(slots) if s.block >= 0]
+        self.runs = list(self._runs(steps))
+
+    def _runs(self, steps: Sequence[LaunchSpec | CallSpec]) -> Any:
+        pending: list[LaunchSpec] = []
+        for step in steps:
+            if isinstance(step, LaunchSpec):
+                pending.append(step)
+                continue
+            if pending:
+                yield self._prepare(pending, spin=False)
+            pending = []
+            yield step
+        if pending:
+            yield self._prepare(pending, spin=True)
+
+    @staticmethod
+    def _prepare(launches: list[LaunchSpec], spin: bool) -> tuple[Any, list[int]]:
+        used = sorted({slot for launch in launches for slot, _ in launch.pointers})
+        number = {slot: k for k, slot in enumerate(used)}
+        steps = [step_spec(launch, number.__getitem__, spin) for launch in launches]
+        work = sum(launch.work * launch.rows for launch in launches)
+        program = prepare(steps, pointers=len(used), release_gil=work > RELEASE_GIL_NS)
+        return program.run, used
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Run on one array per input; returns one array per result.
+
+        Raises KernelError when a kernel reports an error; nothing of the caller's was written.
+        """
+        values: list[Any] = [None] * len(self.slots)
+        for slot, array in zip(self.inputs, arrays):
+            values[slot] = array
+        for slot, value in self.constants:
+            values[slot] = value
+        for slot in self.fresh:
+            spec = self.slots[slot]
+            values[slot] = empty(spec.shape, spec.dtype, spec.strides)
+        if self.temps:
+            blocks = [np.empty(n, np.uint8) for n in self.blocks]
+            for slot, block in self.temps:
+                values[slot] = blocks[block]
+        for step in self.runs:
+            if isinstance(step, CallSpec):
+                self._call(step, values)
+            else:
+                program, used = step
+                if program(*[values[k] for k in used]):
+                    raise KernelError
+        return [values[k] for k in self.results]
+
+    def _call(self, step: CallSpec, values: list[Any]) -> None:
+        inputs = [self._array(values, k) for k in step.inputs]
+        result = step.function(*inputs)
+        for k in step.outputs:
+            spec = self.slots[k]
+            if isinstance(result, tuple):
+                values[k] = result
+                continue
+            array = np.asarray(result, spec.dtype)
+            if not step.view and any(np.may_share_memory(array, i) for i in _arrays(inputs)):
+                array = array.copy()
+            if spec.role != "view" and array.strides != spec.strides and array.size:
+                new = empty(spec.shape, spec.dtype, spec.strides)
+                new[...] = array
+                array = new
+            values[k] = array
+
+    def _array(self, values: list[Any], k: int) -> Any:
+        """A temporary block as the array that it holds."""
+        spec = self.slots[k]
+        if spec.block < 0:
+            return values[k]
+        return np.ndarray(spec.shape, spec.dtype, values[k], 0, spec.strides)
+
+
+def _arrays(values: Sequence[Any]) -> list[np.ndarray]:
+    return [v for v in values if isinstance(v, np.ndarray)]

@@ -1,0 +1,313 @@
+"""Arrays that a traced function makes itself: ``np.zeros(n)``, ``np.array([a, b])``, ``np.arange``.
+
+They take no traced argument, so NumPy's protocols do not see them; ``overrides`` puts these in
+their place. A filled array is a broadcast constant and costs no memory until it is written to.
+Lengths stay arguments of the kernels; contents that are known are constants.
+"""
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from fusec.ir.graph import Node
+from fusec.trace.scalars import PyScalar
+from fusec.trace.session import Session, Source
+from fusec.trace.standin import result_like, stand_in
+from fusec.trace.table import (
+    INT,
+    as_dtype,
+    common_dtype,
+    dim,
+    implements,
+    iota,
+    number,
+    plain,
+    zeros as filled_node,
+)
+from fusec.trace.tracer import Tracer, as_tracer, contains_traced, fresh
+from fusec.trace.ufuncs import weak_type
+
+SMALL = 64  # elements of a constant that is part of the graph; larger ones become hidden inputs
+
+
+def as_shape(shape: Any) -> tuple[int, ...]:
+    """A shape argument as a tuple of ints; negative lengths raise as in NumPy."""
+    shape = plain(shape)
+    if hasattr(shape, "__index__") and np.ndim(shape) == 0:
+        shape = (shape,)
+    lengths = tuple([operator.index(n) for n in shape])
+    if any(n < 0 for n in lengths):
+        raise ValueError("negative dimensions are not allowed")
+    return lengths
+
+
+def constant(session: Session, value: np.ndarray) -> Tracer:
+    """A real array as a traced one; large ones are hidden inputs that never change."""
+    if value.dtype.kind not in "biufc" or value.dtype.itemsize > 16 or value.dtype.char in "gG":
+        raise TypeError(f"fusec does not trace values of dtype {value.dtype}")
+    value = np.asarray(value, value.dtype.newbyteorder("="))
+    if value.size > SMALL:
+        frozen = value.copy()
+        frozen.setflags(write=False)
+        tracer = session.array_param(frozen, Source("constant", frozen, "constant"))
+        return fresh(session, tracer.node)
+    return fresh(session, session.const(value))
+
+
+def _like_order(session: Session, node: Node, order: str, operand: Tracer | None = None) -> Tracer:
+    like = None
+    if order == "F" or (order == "A" and operand is not None and operand._like.flags.fnc):
+        like = stand_in(node.shape[::-1], node.dtype).T
+    elif order == "K" and operand is not None and operand._like.shape == node.shape:
+        like = result_like(node.shape, node.dtype, [operand._like])
+    return fresh(session, node, like)
+
+
+def _checked(dtype: Any) -> np.dtype:
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "biufc" or dtype.char in "gG":
+        raise TypeError(f"fusec does not trace values of dtype {dtype}")
+    return dtype.newbyteorder("=")
+
+
+def zeros(session: Session, shape: Any, dtype: Any = float, order: str = "C", *,
+          device: Any = None, like: Any = None) -> Tracer:
+    """``np.zeros``; ``np.empty`` too, whose contents are anything."""
+    dtype = float if dtype is None else dtype
+    return _like_order(session, filled_node(session, as_shape(shape), _checked(dtype)), order)
+
+
+def ones(session: Session, shape: Any, dtype: Any = None, order: str = "C", *,
+         device: Any = None, like: Any = None) -> Tracer:
+    """``np.ones``."""
+    dtype = float if dtype is None else dtype
+    return _like_order(session, filled_node(session, as_shape(shape), _checked(dtype), 1), order)
+
+
+def full(session: Session, shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", *,
+         device: Any = None, like: Any = None) -> Tracer:
+    """``np.full``, of a plain or a traced value."""
+    shape = as_shape(shape)
+    return _filled(session, shape, fill_value, dtype, order, None)
+
+
+def _filled(session: Session, shape: tuple[int, ...], value: Any, dtype: Any, order: str,
+            operand: Tracer | None) -> Tracer:
+    from fusec.trace.indexing import assigned
+
+    if not weak_type(value):
+        value = as_tracer(session, value)
+    if dtype is None:
+        kind = weak_type(value)
+        dtype = np.dtype(kind) if kind is not None else value.dtype
+    sample = fresh(session, filled_node(session, shape, _checked(dtype)))
+    return _like_order(session, assigned(sample, value, shape), order, operand)
+
+
+def _like_maker(value: Any) -> Any:
+    def make(session: Session, a: Any, dtype: Any = None, order: str = "K", subok: bool = True,
+             shape: Any = None, *, device: Any = None) -> Tracer:
+        x = as_tracer(session, a)
+        shape = x._like.shape if shape is None else as_shape(shape)
+        dtype = x.dtype if dtype is None else _checked(dtype)
+        return _like_order(session, filled_node(session, shape, dtype, value), order, x)
+
+    return make
+
+
+zeros_like = implements(np.zeros_like, np.empty_like)(_like_maker(0))
+ones_like = implements(np.ones_like)(_like_maker(1))
+
+
+@implements(np.full_like)
+def full_like(session: Session, a: Any, fill_value: Any, dtype: Any = None, order: str = "K",
+              subok: bool = True, shape: Any = None, *, device: Any = None) -> Tracer:
+    """``np.full_like``."""
+    x = as_tracer(session, a)
+    shape = x._like.shape if shape is None else as_shape(shape)
+    return _filled(session, shape, fill_value, x.dtype if dtype is None else dtype, order, x)
+
+
+# -- from values ------------------------------------------------------------------------------------
+
+
+def array(session: Session, object: Any, dtype: Any = None, *, copy: Any = True,
+          order: str = "K", subok: bool = False, ndmin: int = 0, ndmax: int = 0,
+          like: Any = None) -> Tracer:
+    """``np.array`` of anything: a traced array, or nested lists of traced values and numbers."""
+    if type(object) is Tracer:
+        made = _converted(session, object, dtype, copy, order)
+    elif contains_traced(object) and type(object) is not PyScalar:
+        made = fresh(session, _stacked(session, object, dtype))
+    elif type(object) is PyScalar:
+        kind = np.dtype(dtype) if dtype is not None else np.dtype(weak_type(object))
+        made = fresh(session, as_dtype(session, object, kind))
+    else:
+        real = np.array(object, dtype=dtype, order=order)
+        made = _like_order(session, constant(session, real).node, "F" if real.flags.fnc else "C")
+    missing = number(ndmin) - made._like.ndim
+    return made.reshape((1,) * missing + made._like.shape) if missing > 0 else made
+
+
+def _converted(session: Session, x: Tracer, dtype: Any, copy: Any, order: str) -> Tracer:
+    wanted = x.dtype if dtype is None else _checked(dtype)
+    flags = x._like.flags
+    fits = {"C": flags.c_contiguous, "F": flags.f_contiguous}.get(order, True)
+    if wanted == x.dtype and fits and copy is not True:
+        return x if not x._scalar else fresh(session, x.node)
+    if copy is False:
+        raise ValueError(
+            "Unable to avoid copy while creating an array as requested.\nIf using "
+            "`np.array(obj, copy=False)` replace it with `np.asarray(obj)`"
+        )
+    return _like_order(session, session.cast(x.node, wanted), order, x)
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, list | tuple):
+        return [leaf for item in value for leaf in _leaves(item)]
+    return [value]
+
+
+def _stacked(session: Session, value: Any, dtype: Any) -> Node:
+    """Nested sequences as one node: traced parts are stacked, the dtype is NumPy's common one."""
+    if dtype is None:
+        samples = [
+            v if type(v) is Tracer else np.dtype(weak_type(v) or np.asarray(v).dtype)
+            for v in _leaves(value)
+        ]
+        dtype = np.result_type(*[s.dtype if type(s) is Tracer else s for s in samples])
+    return _stack(session, value, _checked(dtype))
+
+
+def _stack(session: Session, value: Any, dtype: np.dtype) -> Node:
+    if not isinstance(value, list | tuple):
+        return as_dtype(session, value, dtype)
+    if not contains_traced(value):
+        return constant(session, np.array(value, dtype)).node
+    parts = [_stack(session, item, dtype) for item in value]
+    if any(p.shape != parts[0].shape for p in parts):
+        raise ValueError(
+            "setting an array element with a sequence. The requested array has an inhomogeneous "
+            f"shape after 1 dimensions. The detected shape was ({len(parts)},) + inhomogeneous "
+            "part."
+        )
+    parts = [session.reshape(p, (1, *p.shape)) for p in parts]
+    return session.make("concatenate", *parts, axis=0) if len(parts) > 1 else parts[0]
+
+
+def asarray(session: Session, a: Any, dtype: Any = None, order: Any = None, *,
+            device: Any = None, copy: Any = None, like: Any = None) -> Tracer:
+    """``np.asarray``: the same array where that is possible."""
+    return array(session, a, dtype, copy=copy, order=order or "K")
+
+
+def ascontiguousarray(session: Session, a: Any, dtype: Any = None, *, like: Any = None) -> Tracer:
+    """``np.ascontiguousarray``."""
+    return array(session, a, dtype, copy=None, order="C", ndmin=1)
+
+
+def asfortranarray(session: Session, a: Any, dtype: Any = None, *, like: Any = None) -> Tracer:
+    """``np.asfortranarray``."""
+    return array(session, a, dtype, copy=None, order="F", ndmin=1)
+
+
+def require(session: Session, a: Any, dtype: Any = None, requirements: Any = None, *,
+            like: Any = None) -> Tracer:
+    """``np.require``; memory is always ours, aligned and writeable."""
+    wants = {str(r).upper()[0] for r in requirements or ()}
+    return array(session, a, dtype, copy=None, order="F" if "F" in wants else "C")
+
+
+@implements(np.copy)
+def copy(session: Session, a: Any, order: str = "K", subok: bool = False) -> Tracer:
+    """``np.copy``."""
+    return array(session, a, order=order, copy=True)
+
+
+# -- ranges and grids -------------------------------------------------------------------------------
+
+
+def arange(session: Session, *args: Any, dtype: Any = None, device: Any = None, like: Any = None,
+           **named: Any) -> Tracer:
+    """``np.arange``: start + index * step, in the result's dtype as NumPy computes it."""
+    if len(args) == 4:
+        *args, dtype = args  # type: ignore[assignment]
+    values = [plain(v) for v in args]
+    named = {k: plain(v) for k, v in named.items()}
+    real = np.arange(*values, dtype=dtype, **named)
+    first, step = _first_and_step(real)
+    node = iota(session, real.shape, 0) if real.size > 1 else session.const(np.zeros(real.size, int))
+    if real.dtype == bool:
+        return constant(session, real)
+    node = session.cast(node, real.dtype)
+    if step != 1:
+        node = session.make("multiply", node, session.const(step, real.dtype))
+    if first != 0 or real.dtype.kind in "fc":
+        node = session.make("add", node, session.const(first, real.dtype))
+    return fresh(session, node)
+
+
+def _first_and_step(real: np.ndarray) -> tuple[Any, Any]:
+    """What NumPy fills a range from: the first element and the difference to the second."""
+    if real.size == 0:
+        return 0, 1
+    with np.errstate(all="ignore"):
+        return real[0], real[1] - real[0] if real.size > 1 else real.dtype.type(1)
+
+
+def grid(session: Session, dimensions: Any, dtype: Any = int, sparse: bool = False) -> Any:
+    """``np.indices``."""
+    shape = as_shape(dimensions)
+    parts = [session.cast(iota(session, shape, k), np.dtype(dtype)) for k in range(len(shape))]
+    if sparse:
+        keep = [(1,) * k + (n,) + (1,) * (len(shape) - k - 1) for k, n in enumerate(shape)]
+        lines = [session.make("iota", shape=(n,), axis=0) for n in shape]
+        parts = [session.cast(session.reshape(x, s), np.dtype(dtype)) for x, s in zip(lines, keep)]
+        return tuple([fresh(session, p) for p in parts])
+    if not parts:
+        return constant(session, np.indices((), dtype))
+    return np.stack([fresh(session, p) for p in parts])
+
+
+def eye(session: Session, N: Any, M: Any = None, k: Any = 0, dtype: Any = float,  # noqa: N803
+        order: str = "C", *, device: Any = None, like: Any = None) -> Tracer:
+    """``np.eye``."""
+    rows = as_shape(N)[0]
+    shape = (rows, rows if M is None else as_shape(M)[0])
+    row = session.make("add", iota(session, shape, 0), session.const(operator.index(k), INT))
+    node = session.make("equal", row, iota(session, shape, 1))
+    return _like_order(session, session.cast(node, _checked(float if dtype is None else dtype)), order)
+
+
+def identity(session: Session, n: Any, dtype: Any = None, *, like: Any = None) -> Tracer:
+    """``np.identity``."""
+    return eye(session, n, dtype=dtype)
+
+
+def tri(session: Session, N: Any, M: Any = None, k: Any = 0, dtype: Any = float, *,  # noqa: N803
+        like: Any = None) -> Tracer:
+    """``np.tri``."""
+    rows = as_shape(N)[0]
+    shape = (rows, rows if M is None else as_shape(M)[0])
+    node = triangle(session, shape, operator.index(k))
+    return fresh(session, session.cast(node, _checked(float if dtype is None else dtype)))
+
+
+def triangle(session: Session, shape: tuple[int, ...], k: int) -> Node:
+    """True on and below the ``k``-th diagonal."""
+    row = session.make("add", iota(session, shape, 0), session.const(k, INT))
+    return session.make("greater_equal", row, iota(session, shape, 1))
+
+
+def linspace(session: Session, start: Any, stop: Any, num: Any = 50, endpoint: bool = True,
+             retstep: bool = False, dtype: Any = None, axis: int = 0, *,
+             device: Any = None) -> Any:
+    """``np.linspace``, composed as NumPy composes it."""
+    from fusec.trace.compose import call
+
+    return call(session, np.linspace, (start, stop, num, endpoint, retstep, dtype, axis), {})
+
+
+assert (common_dtype, dim)

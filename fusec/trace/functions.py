@@ -1,0 +1,197 @@
+"""NumPy's functions on traced values: look up an implementation, else call NumPy at run time.
+
+The implementations are in ``functions_reduce``, ``functions_shape``, ``functions_linalg`` and
+``functions_misc``; ``compose`` runs what NumPy itself writes in Python over other functions.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from fusec.errors import ShapeError, UnsupportedError
+from fusec.trace import compose, functions_linalg, functions_misc, functions_nan, functions_reduce
+from fusec.trace.hostcalls import host_call
+from fusec.trace.scalars import PyScalar
+from fusec.trace.session import Session
+from fusec.trace.table import FUNCTIONS, ToHost, apply, data_dependent, number
+from fusec.trace.tracer import Tracer, as_tracer
+from fusec.trace.ufuncs import elementwise, store_out, weak_type
+
+__all__ = ["FUNCTIONS", "call_function", "call_special_ufunc", "call_ufunc_method"]
+
+DATA_DEPENDENT = frozenset(
+    """unique unique_all unique_counts unique_inverse unique_values nonzero flatnonzero argwhere
+    extract compress setdiff1d setxor1d intersect1d union1d trim_zeros bincount histogram_bin_edges
+    roots poly real_if_close mask_indices diag_indices_from tril_indices_from""".split()
+)
+"""Functions whose result shape depends on data."""
+
+_IMPURE = frozenset("save savez savez_compressed savetxt".split())
+_TEXT = frozenset("array2string array_repr array_str datetime_as_string".split())
+
+
+def call_function(session: Session, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """What ``func(*args, **kwargs)`` gives for traced values (``__array_function__``)."""
+    implementation = FUNCTIONS.get(func)
+    if implementation is not None:
+        try:
+            return implementation(session, *args, **kwargs)
+        except ToHost:
+            return host_call(session, func, args, kwargs)
+    if compose.covers(func):
+        try:
+            return compose.call(session, func, args, kwargs)
+        except (UnsupportedError, ToHost, compose.Unfit):
+            return host_call(session, func, args, kwargs)
+    name = getattr(func, "__name__", str(func))
+    if getattr(func, "__module__", "").startswith("numpy.random") or name in _IMPURE:
+        return session.forbid(name)
+    if name in DATA_DEPENDENT:
+        raise data_dependent(session, f"np.{name}")
+    if name in _TEXT:
+        raise UnsupportedError(f"{session.location()}: np.{name} of a traced array has no value")
+    return host_call(session, func, args, kwargs)
+
+
+# -- methods of ufuncs ----------------------------------------------------------------------------
+
+
+def call_ufunc_method(
+    session: Session, ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """``np.add.reduce(x)``, ``np.add.outer(a, b)`` and the like."""
+    try:
+        return _METHODS[method](session, ufunc, inputs, kwargs)
+    except ToHost:
+        return host_call(session, getattr(ufunc, method), inputs, kwargs)
+
+
+def _reduce(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, Any]) -> Any:
+    args = dict(zip(("a", "axis", "dtype", "out", "keepdims", "initial", "where"), inputs))
+    args = {"axis": 0, **args, **kwargs}
+    if isinstance(args.get("out"), tuple):
+        args["out"] = args["out"][0]
+    return functions_reduce.fold(session, ufunc, **args)
+
+
+def _accumulate(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, Any]) -> Any:
+    args = dict(zip(("a", "axis", "dtype", "out"), inputs))
+    args = {"axis": 0, **args, **kwargs}
+    if isinstance(args.get("out"), tuple):
+        args["out"] = args["out"][0]
+    return functions_reduce.accumulate(session, ufunc, **args)
+
+
+def _outer(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, Any]) -> Any:
+    a, b = inputs
+    if weak_type(a) is None and weak_type(b) is None:
+        a, b = as_tracer(session, a), as_tracer(session, b)
+        a = a.reshape(a._like.shape + (1,) * b._like.ndim)
+    return ufunc(a, b, **kwargs)
+
+
+def _at(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, Any]) -> None:
+    target = as_tracer(session, inputs[0])
+
+    def at(x: Any, *rest: Any) -> Any:
+        out = np.array(x)
+        ufunc.at(out, *rest)
+        return out
+
+    at.__name__ = f"{ufunc.__name__}.at"
+    done = host_call(session, at, (target, *inputs[1:]), kwargs, shapes_of=[target])
+    target.write(session.cast(done.node, target.dtype))
+
+
+def _to_host(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, Any]) -> Any:
+    raise ToHost
+
+
+_METHODS = {
+    "reduce": _reduce,
+    "accumulate": _accumulate,
+    "outer": _outer,
+    "at": _at,
+    "reduceat": _to_host,
+}
+
+# -- ufuncs that are no elementwise op --------------------------------------------------------------
+
+
+def call_special_ufunc(
+    session: Session, ufunc: np.ufunc, inputs: tuple[Any, ...], out: Any, kwargs: dict[str, Any]
+) -> Any:
+    """Ufuncs with a core signature or several results, and ufuncs that have no op."""
+    outs = out if isinstance(out, tuple) else (out,) * ufunc.nout
+    special = _SPECIAL.get(ufunc.__name__)
+    try:
+        if special is None or kwargs.keys() - {"where", "casting"}:
+            raise ToHost
+        results = special(session, *inputs)
+    except ToHost:
+        results = _host_ufunc(session, ufunc, inputs, kwargs)
+    if ufunc.nout == 1 and not isinstance(results, tuple):
+        results = (results,)
+    results = tuple([_into(session, r, o, kwargs) for r, o in zip(results, outs)])
+    return results[0] if ufunc.nout == 1 else results
+
+
+def _into(session: Session, result: Any, out: Any, kwargs: dict[str, Any]) -> Any:
+    where = kwargs.get("where", True)
+    if out is None and where is True:
+        return result
+    casting = kwargs.get("casting", "same_kind")
+    if out is not None and not np.can_cast(result.dtype, out.dtype, casting):
+        raise np._core._exceptions.UFuncTypeError(np.positive) from None
+    return store_out(session, result.node, out, where, [result])
+
+
+def _host_ufunc(
+    session: Session, ufunc: np.ufunc, inputs: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    kwargs = {k: v for k, v in kwargs.items() if k != "where"}
+    if ufunc.signature is not None:
+        return host_call(session, ufunc, inputs, kwargs)
+    values = [v if weak_type(v) else as_tracer(session, v) for v in inputs]
+    shape = np.broadcast_shapes(*[v._like.shape for v in values if type(v) is Tracer])
+    tiny = [np.ones((0,), v.dtype) if type(v) is Tracer else number(v) for v in values]
+    probe = ufunc(*tiny, **kwargs)
+    probes = probe if isinstance(probe, tuple) else (probe,)
+    avals = [(shape, p.dtype) for p in probes]
+    return host_call(session, ufunc, tuple(values), kwargs, avals=avals)
+
+
+def _divmod(session: Session, a: Any, b: Any) -> Any:
+    return apply(session, np.floor_divide, a, b), apply(session, np.remainder, a, b)
+
+
+def _modf(session: Session, x: Any) -> Any:
+    x = as_tracer(session, x)
+    if x.dtype.kind != "f":
+        x = x.astype(np.modf(np.ones((0,), x.dtype))[0].dtype)
+    whole = apply(session, np.trunc, x)
+    rest = np.where(np.isinf(x), x.dtype.type(0), x - whole)
+    return apply(session, np.copysign, rest, x), whole
+
+
+def _erf(session: Session, x: Any) -> Any:
+    x = as_tracer(session, x)
+    if x.dtype.kind not in "fiub" or x.dtype == np.float16 or x._like.size == 0:
+        raise ToHost
+    x = x.astype(x.dtype if x.dtype.kind == "f" else np.float64)
+    from fusec.trace.table import wrap
+
+    return wrap(session, session.make("erf", x.node))
+
+
+_SPECIAL = {
+    "matmul": functions_linalg.matmul,
+    "vecdot": functions_linalg.vecdot,
+    "matvec": functions_linalg.matvec,
+    "vecmat": functions_linalg.vecmat,
+    "divmod": _divmod,
+    "modf": _modf,
+    "erf": _erf,
+}
+
+assert (functions_misc, functions_nan, elementwise, PyScalar, ShapeError)

@@ -1,0 +1,227 @@
+"""Calls of NumPy's own function in the middle of a program.
+
+Their results' shapes and dtypes are found by calling the function on dummy arrays of the right
+shape while tracing. Where those would be large, long axes are replaced by short ones, twice, and the
+result's axes are read off from what moved with what. The real call checks that the shapes are so.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fusec.errors import DataDependentShapeError, UnsupportedError
+from fusec.ir.aval import Aval
+from fusec.ops.host import HostCall
+from fusec.trace.scalars import Dim, PyScalar
+from fusec.trace.session import Session
+from fusec.trace.standin import stand_in
+from fusec.trace.tracer import Tracer, as_tracer, fresh
+from fusec.trace.tree import TreeDef, flatten
+
+SMALL = 100_000  # elements up to which a dummy has the real shape
+_LONG = 16  # an axis longer than this is replaced where the real shape is too large
+_SIZES = ((17, 19, 23, 29, 31, 37), (23, 31, 19, 41, 43, 47))  # unlike each other and _LONG
+
+
+class Slot:
+    """Where the ``index``-th array of a host call goes among its arguments."""
+
+    __slots__ = ("index", "kind")
+
+    def __init__(self, index: int, kind: str) -> None:
+        self.index = index
+        self.kind = kind
+
+    def fill(self, arrays: Any) -> Any:
+        """The array, NumPy scalar or Python number that NumPy's function is to see."""
+        value = np.asarray(arrays[self.index])
+        if self.kind == "array":
+            return value
+        return value[()] if self.kind == "scalar" else value.item()
+
+
+def host_call(
+    session: Session,
+    func: Any,
+    args: Any,
+    kwargs: dict[str, Any],
+    avals: list[tuple[Any, Any]] | None = None,
+    shapes_of: list[Tracer] | None = None,
+) -> Any:
+    """A call of ``func`` at run time.
+
+    avals: (shape, dtype) of each result where the caller knows them. shapes_of: tracers that have
+    the results' shapes and dtypes. Returns what ``func`` would: a tracer, or a tree of them.
+    """
+    out = kwargs.get("out")
+    if out is not None:
+        kwargs = {k: v for k, v in kwargs.items() if k != "out"}
+    leaves, tree = _leaves(args, kwargs)
+    operands, filled = _operands(session, leaves)
+    name = getattr(func, "__qualname__", getattr(func, "__name__", str(func)))
+
+    def invoke(arrays: Any) -> Any:
+        values = [v.fill(arrays) if type(v) is Slot else v for v in filled]
+        made_args, made_kwargs = tree.unflatten(values)
+        return func(*made_args, **made_kwargs)
+
+    if shapes_of is not None:
+        avals = [(t._like.shape, t.dtype) for t in shapes_of]
+    if avals is not None:
+        results = [stand_in(shape, np.dtype(dtype)) for shape, dtype in avals]
+        result: Any = results[0] if len(results) == 1 else tuple(results)
+        scalars = [not shape for shape, _ in avals]
+    else:
+        result, scalars = _probe(session, name, invoke, operands)
+    likes, result_tree = flatten(result)
+    call = HostCall(name, _runner(name, invoke, likes), tuple(_avals(likes)))
+    node = session.make("host_call", *[o.node for o in operands], call=call)
+    made = []
+    for k, (like, scalar) in enumerate(zip(likes, scalars)):
+        part = session.make("host_out", node, index=k, aval=Aval(like.shape, like.dtype))
+        made.append(fresh(session, part, like, scalar=scalar))
+    if out is not None:
+        return _stored(session, made, out)
+    return result_tree.unflatten(made)
+
+
+def _stored(session: Session, made: list[Tracer], out: Any) -> Any:
+    from fusec.trace.ufuncs import store_out
+
+    targets = out if isinstance(out, tuple) else (out,)
+    for result, target in zip(made, targets):
+        store_out(session, result.node, target, True, [], "unsafe")
+    return out if not isinstance(out, tuple) or len(out) > 1 else out[0]
+
+
+def _avals(likes: list[np.ndarray]) -> list[Aval]:
+    return [Aval(x.shape, x.dtype) for x in likes]
+
+
+def _leaves(args: Any, kwargs: dict[str, Any]) -> tuple[list[Any], TreeDef]:
+    return flatten((tuple(args), dict(kwargs)))
+
+
+def _operands(session: Session, leaves: list[Any]) -> tuple[list[Tracer], list[Any]]:
+    """The traced leaves, and all leaves with slots in the place of the traced ones."""
+    operands: list[Tracer] = []
+    filled: list[Any] = []
+    for leaf in leaves:
+        if type(leaf) is Tracer or type(leaf) is PyScalar:
+            kind = "number" if type(leaf) is PyScalar else "scalar" if leaf._scalar else "array"
+            filled.append(Slot(len(operands), kind))
+            operands.append(as_tracer(session, leaf))
+        else:
+            filled.append(int(leaf) if type(leaf) is Dim else leaf)
+    return operands, filled
+
+
+def _runner(name: str, invoke: Callable[[Any], Any], likes: list[np.ndarray]) -> Any:
+    """What the program calls: it gives all results as arrays, in order."""
+    shapes = [x.shape for x in likes]
+    dtypes = [x.dtype for x in likes]
+
+    def run(*arrays: Any) -> tuple[Any, ...]:
+        found = [np.asarray(x) for x in flatten(invoke(arrays))[0]]
+        if [x.shape for x in found] != shapes:
+            raise DataDependentShapeError(
+                f"{name} gave arrays of shapes {[x.shape for x in found]} where "
+                f"{shapes} were expected: its result's shape depends on the data. Call it outside "
+                "the jitted function."
+            )
+        return tuple([x.astype(t, copy=False) for x, t in zip(found, dtypes)])
+
+    run.__name__ = name
+    return run
+
+
+# -- shapes of results ------------------------------------------------------------------------------
+
+
+def _probe(
+    session: Session, name: str, invoke: Callable[[Any], Any], operands: list[Tracer]
+) -> tuple[Any, list[bool]]:
+    """Stand-ins for the results, in the tree that ``invoke`` gives, and which are scalars."""
+    shapes = [o._like.shape for o in operands]
+    if sum(math.prod(s) for s in shapes) <= SMALL:
+        result = _dummy_call(session, name, invoke, operands, shapes)
+        leaves, tree = flatten(result)
+        likes = [stand_in(np.shape(x), x.dtype, getattr(x, "strides", None)) for x in leaves]
+        return tree.unflatten(likes), [isinstance(x, np.generic) for x in leaves]
+    lengths = sorted({n for s in shapes for n in s if n > _LONG})[: len(_SIZES[0])]
+    tables = [dict(zip(lengths, sizes)) for sizes in _SIZES]
+    found = []
+    for table in tables:
+        small = [tuple([table.get(n, n) for n in s]) for s in shapes]
+        found.append(flatten(_dummy_call(session, name, invoke, operands, small)))
+    likes = [
+        stand_in(_scaled_up(session, name, a.shape, b.shape, tables), a.dtype)
+        for a, b in zip(found[0][0], found[1][0])
+    ]
+    return found[0][1].unflatten(likes), [isinstance(x, np.generic) for x in found[0][0]]
+
+
+def _scaled_up(
+    session: Session,
+    name: str,
+    first: tuple[int, ...],
+    second: tuple[int, ...],
+    tables: list[dict[int, int]],
+) -> tuple[int, ...]:
+    """The result's real shape: an axis that followed a replaced axis has that axis' length.
+
+    An axis may also be that length plus a constant, or half of it plus one (``rfft``), or the sum
+    of two lengths plus a constant (``convolve``).
+    """
+    shape = []
+    for a, b in zip(first, second):
+        rules: list[int] = [a] if a == b else []
+        for n in tables[0]:
+            x, y = tables[0][n], tables[1][n]
+            rules += [n + a - x] if a - x == b - y else []
+            rules += [n // 2 + 1] if (a, b) == (x // 2 + 1, y // 2 + 1) else []
+            for m in tables[0]:
+                u, v = x + tables[0][m], y + tables[1][m]
+                rules += [n + m + a - u] if a - u == b - v else []
+        if not rules:
+            raise _unknown(session, name)
+        shape.append(rules[0])
+    return tuple(shape)
+
+
+def _dummy_call(
+    session: Session,
+    name: str,
+    invoke: Callable[[Any], Any],
+    operands: list[Tracer],
+    shapes: list[tuple[int, ...]],
+) -> Any:
+    dummies = [_dummy(shape, o.dtype) for shape, o in zip(shapes, operands)]
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        result = invoke(dummies)
+    for leaf in flatten(result)[0]:
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None or dtype.kind not in "biufc" or dtype.char in "gG":
+            raise _unknown(session, name)
+    return result
+
+
+def _dummy(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Harmless values: the identity for square matrices, increasing numbers otherwise."""
+    if len(shape) >= 2 and shape[-1] == shape[-2]:
+        return np.broadcast_to(np.eye(shape[-1], dtype=dtype), shape).copy()
+    n = math.prod(shape)
+    if dtype.kind in "fc":
+        return np.linspace(0.25, 0.75, n).astype(dtype).reshape(shape)
+    return (np.arange(n) % 2).astype(dtype).reshape(shape)
+
+
+def _unknown(session: Session, name: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{session.location()}: fusec does not trace {name}, and the shape of its result is not "
+        "known before it runs. Call it outside the jitted function and pass its result."
+    )

@@ -1,0 +1,131 @@
+"""Methods of traced arrays and NumPy scalars: each is one of NumPy's functions, or close to it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fusec.trace import functions, functions_misc, functions_reduce, functions_shape, views
+from fusec.trace.table import INT, data_dependent, plain
+from fusec.trace.tracer import Tracer, fresh
+
+METHODS: dict[str, Callable[..., Any]] = {}
+
+
+def _by_function(implementation: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x, *args, **kwargs: implementation(x._session, x, *args, **kwargs)
+
+
+def _through_numpy(function: Any) -> Callable[..., Any]:
+    """A method that is NumPy's function of the same arguments, whatever that needs."""
+    return lambda x, *args, **kwargs: functions.call_function(
+        x._session, function, (x, *args), kwargs
+    )
+
+
+def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    METHODS[function.__name__.strip("_")] = function
+    return function
+
+
+for _name, _implementation in {
+    "sum": functions_reduce.sum_, "prod": functions_reduce.prod, "max": functions_reduce.max_,
+    "min": functions_reduce.min_, "any": functions_reduce.any_, "all": functions_reduce.all_,
+    "mean": functions_reduce.mean, "var": functions_reduce.var, "std": functions_reduce.std,
+    "argmax": functions_reduce.argmax, "argmin": functions_reduce.argmin,
+    "cumsum": functions_reduce.cumsum, "cumprod": functions_reduce.cumprod,
+    "clip": functions_misc.clipped, "round": functions_misc.round_, "take": functions_misc.take,
+    "put": functions_misc.put, "choose": functions_misc.choose, "astype": functions_misc.astype,
+    "ravel": functions_shape.ravel, "flatten": functions_shape.flatten,
+    "swapaxes": functions_shape.swapaxes, "squeeze": functions_shape.squeeze,
+    "repeat": functions_shape.repeat, "diagonal": functions_shape.diagonal,
+    "trace": functions_shape.trace,
+}.items():  # fmt: skip
+    METHODS[_name] = _by_function(_implementation)
+for _name in ("dot", "argsort", "argpartition", "searchsorted", "conjugate"):
+    _function = getattr(np, _name)
+    METHODS[_name] = _through_numpy(_function) if _name != "conjugate" else np.conjugate
+METHODS["conj"] = lambda x, *args, **kwargs: x if x.dtype.kind != "c" else np.conjugate(
+    x, *args, **kwargs)
+
+
+@_method
+def reshape(x: Tracer, *shape: Any, order: str = "C", copy: Any = None) -> Tracer:
+    """``x.reshape(3, 4)`` or ``x.reshape((3, 4))``."""
+    wanted = shape[0] if len(shape) == 1 else shape
+    if not shape:
+        raise TypeError("reshape() takes exactly 1 argument (0 given)")
+    return functions_shape.reshape(x._session, x, wanted, order, copy=copy)
+
+
+@_method
+def transpose(x: Tracer, *axes: Any) -> Tracer:
+    """``x.transpose(1, 0)``, ``x.transpose((1, 0))`` or ``x.transpose()``."""
+    wanted: Any = axes or None
+    if len(axes) == 1 and (axes[0] is None or np.ndim(plain(axes[0]))):
+        wanted = axes[0]
+    return functions_shape.transpose(x._session, x, wanted)
+
+
+@_method
+def copy(x: Tracer, order: str = "C") -> Tracer:
+    """``x.copy()``: C order unless asked otherwise; NumPy scalars stay scalars."""
+    made = views.copy(x, order)
+    return fresh(x._session, made.node, made._like, scalar=x._scalar)
+
+
+@_method
+def fill(x: Tracer, value: Any) -> None:
+    """``x.fill(value)``."""
+    x[...] = value
+
+
+@_method
+def sort(x: Tracer, axis: Any = -1, kind: Any = None, order: Any = None, *,
+         stable: Any = None) -> None:
+    """``x.sort()``, in place."""
+    _write_result(x, np.sort, axis, kind=kind, stable=stable)
+
+
+@_method
+def partition(x: Tracer, kth: Any, axis: Any = -1, kind: str = "introselect",
+              order: Any = None) -> None:
+    """``x.partition(kth)``, in place."""
+    _write_result(x, np.partition, kth, axis=axis, kind=kind)
+
+
+def _write_result(x: Tracer, function: Any, *args: Any, **kwargs: Any) -> None:
+    x.write(functions.call_function(x._session, function, (x, *args), kwargs).node)
+
+
+def _refused(name: str, advice: str = "") -> Callable[..., Any]:
+    def method(x: Tracer, *args: Any, **kwargs: Any) -> Any:
+        raise data_dependent(x._session, f"{name}()", advice)
+
+    return method
+
+
+METHODS["nonzero"] = _refused("nonzero")
+METHODS["compress"] = _refused("compress")
+
+
+@_method
+def setflags(x: Tracer, write: Any = None, align: Any = None, uic: Any = None) -> None:
+    """``x.setflags(write=...)`` holds for the whole memory of a traced array."""
+    if write is not None:
+        x._storage.writeable = bool(write)
+
+
+@_method
+def byteswap(x: Tracer, inplace: bool = False) -> Tracer:
+    """``x.byteswap()``, by NumPy."""
+    from fusec.trace.hostcalls import host_call
+
+    done = host_call(x._session, np.ndarray.byteswap, (x,), {}, shapes_of=[x])
+    if inplace:
+        x.write(done.node)
+        return x
+    return done
+
+
+assert INT

@@ -1,0 +1,327 @@
+"""What traced code gets instead of functions that NumPy's protocols do not reach.
+
+Creation functions, ``math``, and the builtins that would ask for a value. ``override`` is asked for
+each name that a traced function reads; it answers None for all others.
+"""
+
+import builtins
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fusec.trace import create
+from fusec.trace.scalars import Dim, PyScalar, py_apply
+from fusec.trace.selection import Selection
+from fusec.trace.session import Session
+from fusec.trace.table import BOOL, as_dtype, check, plain
+from fusec.trace.tracer import Tracer, as_tracer, contains_traced, fresh
+from fusec.trace.vectorize import Vectorized, fromfunction
+
+Override = Callable[..., Any]
+
+
+def override(session: Session, name: str) -> Override | None:
+    """What stands for the function or type with this qualified name; None: what is there."""
+    made = _OVERRIDES.get(name)
+    return None if made is None else made(session)
+
+
+# -- NumPy ------------------------------------------------------------------------------------------
+
+CREATION: dict[str, Override] = {
+    "zeros": create.zeros, "empty": create.zeros, "ones": create.ones, "full": create.full,
+    "array": create.array, "asarray": create.asarray, "asanyarray": create.asarray,
+    "ascontiguousarray": create.ascontiguousarray, "asfortranarray": create.asfortranarray,
+    "require": create.require, "arange": create.arange, "linspace": create.linspace,
+    "eye": create.eye, "identity": create.identity, "tri": create.tri, "indices": create.grid,
+    "fromfunction": fromfunction, "vectorize": Vectorized,
+}  # fmt: skip
+_KNOWN = (
+    "logspace geomspace hanning hamming bartlett blackman kaiser tril_indices triu_indices "
+    "diag_indices fromiter frombuffer fromstring fft.fftfreq fft.rfftfreq meshgrid ones_like "
+    "zeros_like empty_like full_like copy vander diag diagflat stack concatenate hstack vstack "
+    "dstack column_stack tile repeat where outer kron"
+).split()
+"""Functions whose results are constants when nothing traced goes in."""
+
+
+def _known(function: Any) -> Callable[[Session], Override]:
+    def bind(session: Session) -> Override:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if contains_traced([*args, *kwargs.values()]) or any(_foreign(a) for a in args):
+                return function(*args, **kwargs)
+            return traced_constants(session, function(*args, **kwargs))
+
+        return call
+
+    return bind
+
+
+def _foreign(value: Any) -> bool:
+    return type(value) is Selection
+
+
+def traced_constants(session: Session, result: Any) -> Any:
+    """Real arrays, alone or in a tuple, as traced constants."""
+    if isinstance(result, tuple | list):
+        return type(result)([traced_constants(session, r) for r in result])
+    if type(result) is np.ndarray and result.dtype.kind in "biufc":
+        return create.constant(session, result)
+    return result
+
+
+class _Grid:
+    """``np.mgrid`` and ``np.ogrid``."""
+
+    def __init__(self, session: Session, real: Any) -> None:
+        self._session, self._real = session, real
+
+    def __getitem__(self, key: Any) -> Any:
+        parts = key if isinstance(key, tuple) else (key,)
+        parts = [slice(plain(s.start), plain(s.stop), plain(s.step)) for s in parts]
+        made = self._real[tuple(parts) if isinstance(key, tuple) else parts[0]]
+        return traced_constants(self._session, made)
+
+
+class _Joined:
+    """``np.r_`` and ``np.c_``."""
+
+    def __init__(self, session: Session, real: Any, columns: bool) -> None:
+        self._session, self._real, self._columns = session, real, columns
+
+    def __getitem__(self, key: Any) -> Any:
+        parts = key if isinstance(key, tuple) else (key,)
+        if not contains_traced(list(parts)):
+            return traced_constants(self._session, self._real[key])
+        if any(isinstance(p, str) for p in parts):
+            raise NotImplementedError("np.r_ and np.c_ with a directive on traced arrays")
+        arrays = [self._real[p] if isinstance(p, slice) else p for p in parts]
+        if not self._columns:
+            return np.concatenate([np.atleast_1d(self._tracer(a)) for a in arrays])
+        tall = [self._tracer(a) for a in arrays]
+        tall = [t.reshape((-1, 1)) if t._like.ndim < 2 else t for t in tall]
+        return np.concatenate(tall, axis=-1)
+
+    def _tracer(self, value: Any) -> Tracer:
+        return as_tracer(self._session, value)
+
+
+def _scalar_type(kind: type) -> Callable[[Session], Override]:
+    """``np.float32(x)`` and the like."""
+    dtype = np.dtype(kind)
+
+    def bind(session: Session) -> Override:
+        def convert(*args: Any, **kwargs: Any) -> Any:
+            if len(args) != 1 or kwargs or not contains_traced(args[0]):
+                return kind(*args, **kwargs)
+            x = args[0] if type(args[0]) is PyScalar else as_tracer(session, args[0])
+            node = as_dtype(session, x, dtype)
+            return fresh(session, node, scalar=node.aval.ndim == 0)
+
+        return convert
+
+    return bind
+
+
+# -- Python's numbers -------------------------------------------------------------------------------
+
+_UFUNCS = {
+    "acos": np.arccos, "acosh": np.arccosh, "asin": np.arcsin, "asinh": np.arcsinh,
+    "atan": np.arctan, "atan2": np.arctan2, "atanh": np.arctanh, "pow": np.power,
+    "isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite, "fabs": np.fabs,
+}  # fmt: skip
+for _same in ("exp exp2 expm1 log2 log10 log1p sqrt cbrt sin cos tan sinh cosh tanh hypot copysign "
+              "fmod degrees radians nextafter").split():  # fmt: skip
+    _UFUNCS[_same] = getattr(np, _same)
+
+
+def _math(name: str) -> Callable[[Session], Override]:
+    real = getattr(math, name)
+
+    def bind(session: Session) -> Override:
+        @functools.wraps(real)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if any(type(a) is Tracer for a in args):
+                return _traced_math(session, name, real, args, kwargs)
+            if any(type(a) is PyScalar for a in args) and not kwargs:
+                return py_apply(real, session, *args)
+            return real(*args, **kwargs)
+
+        return call
+
+    return bind
+
+
+def _traced_math(session: Session, name: str, real: Any, args: Any, kwargs: Any) -> Any:
+    """A function of ``math`` as float64 arithmetic; its domain errors are run-time checks."""
+    values = [plain(a) if type(a) is Tracer else a for a in args]
+    if kwargs or not any(type(v) is Tracer for v in values):
+        return real(*values, **kwargs)
+    if name in ("floor", "ceil", "trunc"):
+        return to_int(session, getattr(np, name)(to_float(session, values[0])))
+    numbers = [to_float(session, v) for v in values]
+    if name == "log":
+        result = _checked(session, np.log(numbers[0]), numbers[:1])
+        return result / _checked(session, np.log(numbers[1]), numbers[1:]) if args[1:] else result
+    if name not in _UFUNCS:
+        return real(*args, **kwargs)
+    result = _UFUNCS[name](*numbers)
+    return result if result.dtype == BOOL else _checked(session, result, numbers)
+
+
+def _checked(session: Session, result: Tracer, inputs: list[Any]) -> Tracer:
+    """Python raises where finite numbers give nan or infinity, and where infinity gives nan."""
+    ok = np.isfinite(result)
+    for x in inputs:
+        ok = ok | np.isnan(x) | (np.isinf(x) & ~np.isnan(result))
+    return fresh(session, check(session, result.node, ok.node), scalar=True)
+
+
+def to_float(session: Session, value: Any) -> Any:
+    """``float(x)``: a NumPy float64 when ``x`` is traced."""
+    if type(value) is PyScalar:
+        return py_apply(float, session, value)
+    if type(value) is not Tracer:
+        return float(value)
+    known = plain(value)
+    if type(known) is not Tracer:
+        return float(known)
+    _one_number(value, float)
+    return fresh(session, session.cast(value.node, np.dtype(np.float64)), scalar=True)
+
+
+def to_int(session: Session, value: Any, *base: Any) -> Any:
+    """``int(x)``: a NumPy int64 when ``x`` is traced; nan, inf and huge values raise."""
+    if type(value) is PyScalar and not base:
+        return py_apply(int, session, value)
+    if type(value) is not Tracer:
+        return int(value, *base) if base else int(value)
+    known = plain(value)
+    if type(known) is not Tracer:
+        return int(known)
+    _one_number(value, int)
+    node = session.cast(value.node, np.dtype(np.int64))
+    if value.dtype.kind == "f":
+        fits = np.abs(value.astype(np.float64)) < 2.0**63
+        node = check(session, node, fits.node)
+    return fresh(session, node, scalar=True)
+
+
+def to_complex(session: Session, *args: Any) -> Any:
+    """``complex(x)`` and ``complex(re, im)``."""
+    if not any(type(a) is Tracer for a in args):
+        if any(type(a) is PyScalar for a in args):
+            return py_apply(complex, session, *args)
+        return complex(*args)
+    parts = [a if type(a) is PyScalar else as_tracer(session, a) for a in args]
+    nodes = [as_dtype(session, p, np.dtype(np.complex128)) for p in parts]
+    total = fresh(session, nodes[0], scalar=True)
+    return total + fresh(session, nodes[1], scalar=True) * 1j if len(nodes) > 1 else total
+
+
+def _one_number(x: Tracer, kind: type) -> None:
+    """Raise what Python raises for arrays and complex numbers."""
+    if x._like.ndim or x.dtype.kind == "c":
+        kind(np.zeros((min(n, 2) for n in x._like.shape) if x._like.ndim else (), x.dtype))
+
+
+def _extreme(real: Any, ufunc: np.ufunc) -> Callable[[Session], Override]:
+    """``min`` and ``max``: a later argument wins only if it compares as better."""
+
+    def bind(session: Session) -> Override:
+        @functools.wraps(real)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            items = list(args[0]) if len(args) == 1 else list(args)
+            single = all(np.ndim(i) == 0 for i in items if type(i) is Tracer)
+            if kwargs or not single or not any(type(i) is Tracer for i in items):
+                return real(*args, **kwargs) if len(args) > 1 else real(items, **kwargs)
+            best = items[0]
+            for item in items[1:]:
+                chosen = np.where(ufunc(item, best), item, best)
+                best = fresh(session, chosen.node, scalar=True)
+            return best
+
+        return call
+
+    return bind
+
+
+def _sum(session: Session) -> Override:
+    def call(iterable: Any, /, start: Any = 0) -> Any:
+        if type(iterable) is not Tracer or iterable._like.ndim == 0 or not len(iterable):
+            return sum(iterable, start)
+        dtype = np.int64 if iterable.dtype == BOOL else iterable.dtype
+        return start + np.add.reduce(iterable, axis=0, dtype=dtype)
+
+    return call
+
+
+def _len(session: Session) -> Override:
+    def call(value: Any, /) -> int:
+        return Dim(len(value)) if type(value) is Tracer else len(value)
+
+    return call
+
+
+def _round(session: Session) -> Override:
+    def call(number: Any, ndigits: Any = None) -> Any:
+        if type(number) is PyScalar and ndigits is None:
+            return py_apply(round, session, number)
+        if type(number) is not Tracer or not number._scalar:
+            return round(number) if ndigits is None else round(number, ndigits)
+        if ndigits is None:
+            return to_int(session, np.rint(number))
+        return np.round(number, ndigits)
+
+    return call
+
+
+def _type(session: Session) -> Override:
+    def call(*args: Any) -> Any:
+        if len(args) == 1 and type(args[0]) is Dim:
+            return int
+        if len(args) == 1 and type(args[0]) in (Tracer, PyScalar, Selection):
+            return args[0].__class__
+        return type(*args)
+
+    return call
+
+
+def _bound(function: Override) -> Callable[[Session], Override]:
+    return lambda session: functools.partial(function, session)
+
+
+_OVERRIDES: dict[str, Callable[[Session], Any]] = {
+    "builtins.float": _bound(to_float),
+    "builtins.int": _bound(to_int),
+    "builtins.complex": _bound(to_complex),
+    "builtins.min": _extreme(builtins.min, np.less),
+    "builtins.max": _extreme(builtins.max, np.greater),
+    "builtins.sum": _sum,
+    "builtins.len": _len,
+    "builtins.round": _round,
+    "builtins.type": _type,
+    "numpy.mgrid": lambda session: _Grid(session, np.mgrid),
+    "numpy.ogrid": lambda session: _Grid(session, np.ogrid),
+    "numpy.r_": lambda session: _Joined(session, np.r_, False),
+    "numpy.c_": lambda session: _Joined(session, np.c_, True),
+}
+for _name, _function in CREATION.items():
+    _OVERRIDES[f"numpy.{_name}"] = _bound(_function)
+for _name in _KNOWN:
+    _owner = np.fft if _name.startswith("fft.") else np
+    _OVERRIDES[f"numpy.{_name}"] = _known(getattr(_owner, _name.rpartition(".")[2]))
+for _name in [n for n in vars(math) if callable(getattr(math, n)) and n[0] != "_"]:
+    _OVERRIDES[f"math.{_name}"] = _math(_name)
+for _name, _kind in vars(np).items():
+    if isinstance(_kind, type) and issubclass(_kind, np.number | np.bool):
+        try:
+            _char = np.dtype(_kind).char
+        except TypeError:
+            continue
+        if _char not in "gG" and np.dtype(_kind).type is _kind:
+            _OVERRIDES[f"numpy.{_name}"] = _scalar_type(_kind)

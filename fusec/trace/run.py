@@ -1,0 +1,160 @@
+"""Traces one call: arguments become tracers, the twin runs, results become recipes.
+
+A ``Trace`` is what the rest of the compiler needs: a closed graph, where each param comes from at a
+call, and how the user's results are made of the graph's outputs.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fusec.errors import UnsupportedError
+from fusec.ir.graph import Graph, Node
+from fusec.trace import capture
+from fusec.trace.guards import Guards
+from fusec.trace.scalars import NUMBERS, Dim, PyScalar, Recipe, compute
+from fusec.trace.session import Session, Source, Storage, escaped
+from fusec.trace.tracer import Step, Tracer
+from fusec.trace.tree import TreeDef, flatten
+
+
+@dataclass
+class Result:
+    """How one leaf of the user's result is made.
+
+    kind: "output" (graph output ``ref``), "arg" (argument leaf ``ref``), "captured" (hidden array
+    ``ref``), "python" (recipe ``ref``) or "value" (``ref`` itself). path: views on top of it;
+    scalar: hand over a NumPy scalar.
+    """
+
+    kind: str
+    ref: Any
+    path: tuple[Step, ...] = ()
+    scalar: bool = False
+
+
+@dataclass
+class Trace:
+    """One traced call. ``writes``: (source, graph output) of arrays the function changed."""
+
+    graph: Graph
+    sources: list[Source]
+    strides: list[tuple[int, ...]]
+    out_strides: list[tuple[int, ...]]
+    results: list[Result]
+    tree: TreeDef
+    writes: list[tuple[Source, int]]
+    guards: Guards
+    scalar_guards: dict[Recipe, Any]
+    notes: list[str] = field(default_factory=list)
+
+    def holds(self, leaves: Sequence[Any]) -> bool:
+        """Whether the Python numbers whose values were used still have them."""
+        for recipe, value in self.scalar_guards.items():
+            now = compute(recipe, list(leaves))
+            if type(now) is not type(value) or not (now == value or now != now and value != value):
+                return False
+        return True
+
+
+def trace(
+    fn: Callable[..., Any], leaves: Sequence[Any], tree: TreeDef, static: frozenset[int]
+) -> Trace:
+    """Trace ``fn(*args, **kwargs)`` where ``(args, kwargs)`` flattens to ``leaves`` and ``tree``.
+
+    static: numbers of the leaves that are handed over as they are.
+    Raises what the function raises, and UnsupportedError for effects that tracing can't express.
+    """
+    session = Session(Guards())
+    paths = tree.paths("")
+    run = capture.twin(fn, session)
+    traced = [
+        leaf if k in static else _argument(session, k, leaf, _label(paths[k]))
+        for k, leaf in enumerate(leaves)
+    ]
+    args, kwargs = tree.unflatten(traced)
+    try:
+        with np.errstate(all="ignore"):
+            value = run(*args, **kwargs)
+        capture.finish(session)
+        if session.notes:
+            raise UnsupportedError(session.notes[0])
+        return _close(session, value)
+    finally:
+        session.active = False
+
+
+def _label(path: str) -> str:
+    return path.removeprefix("[0]").removeprefix("[1]").strip("[]'\"") or "x"
+
+
+def _argument(session: Session, k: int, leaf: Any, name: str) -> Any:
+    name = f"arg{name}" if name.isdigit() else name
+    if isinstance(leaf, np.ndarray):
+        return session.array_param(leaf, Source("arg", k, name))
+    if isinstance(leaf, np.generic) and leaf.dtype.kind in "biufc":
+        found = session.array_param(np.asarray(leaf), Source("arg", k, name))
+        found._scalar = True
+        return found
+    if type(leaf) in NUMBERS:
+        return PyScalar(leaf, ("arg", k), session)
+    path = session.guards.argument(k, name)
+    return capture.proxy_argument(leaf, path, session)
+
+
+def _close(session: Session, value: Any) -> Trace:
+    """The graph of everything that leaves the function: results and changed arrays."""
+    leaves, tree = flatten(value)
+    outputs: list[Node] = []
+    storages: list[Storage] = []
+    results = [_result(session, leaf, storages, outputs) for leaf in leaves]
+    writes = []
+    for storage in session.storages:
+        if storage.mutated:
+            assert storage.source is not None
+            writes.append((storage.source, len(outputs)))
+            outputs.append(storage.node)
+            storages.append(storage)
+    params = {id(s.start): s for s in session.storages}
+    strides = [
+        params[id(p)].like.strides if id(p) in params else (0,) * p.aval.ndim
+        for p in session.params
+    ]
+    return Trace(
+        Graph(session.params, outputs),
+        session.sources,
+        strides,
+        [s.like.strides for s in storages],
+        results,
+        tree,
+        writes,
+        session.guards,
+        session.scalar_guards,
+        session.notes,
+    )
+
+
+def _result(
+    session: Session, leaf: Any, storages: list[Storage], outputs: list[Node]
+) -> Result:
+    if type(leaf) is Tracer:
+        if leaf._session is not session:
+            raise escaped(leaf._storage.node.loc)
+        storage = leaf._storage
+        if storage.source is not None and storage.source.kind in ("arg", "captured"):
+            if not (storage.source.kind == "arg" and leaf._scalar):
+                return Result(storage.source.kind, storage.source.ref, leaf._path, leaf._scalar)
+        if storage not in storages:
+            storages.append(storage)
+            outputs.append(storage.node)
+        return Result("output", storages.index(storage), leaf._path, leaf._scalar)
+    if type(leaf) is PyScalar:
+        return Result("python", leaf._recipe)
+    if type(leaf) is Dim:
+        return Result("value", int(leaf))
+    if type(leaf).__module__ == "fusec.trace.selection":
+        leaf.refuse("returned")
+    unwrap = getattr(type(leaf), "__fusec_unwrap__", None)
+    return Result("value", unwrap(leaf) if unwrap else leaf)

@@ -1,0 +1,145 @@
+"""The table of NumPy's functions that have an implementation on traced values.
+
+``FUNCTIONS`` maps a NumPy function to ``implementation(session, *args, **kwargs)`` with NumPy's own
+parameters. An implementation that meets options it has no ops for raises ``ToHost``: then NumPy's
+function runs in the middle of the program.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fusec.errors import DataDependentShapeError
+from fusec.ir.graph import Node
+from fusec.trace.scalars import Dim, PyScalar
+from fusec.trace.session import Session
+from fusec.trace.standin import result_like, stand_in
+from fusec.trace.tracer import Tracer, as_tracer, fresh
+from fusec.trace.ufuncs import as_loop, elementwise, weak_type
+
+Implementation = Callable[..., Any]
+FUNCTIONS: dict[Any, Implementation] = {}
+NoValue = np._NoValue
+INT = np.dtype(np.int64)
+BOOL = np.dtype(bool)
+
+
+class ToHost(Exception):
+    """Raised by an implementation that leaves these arguments to NumPy at run time."""
+
+
+def implements(*functions: Any) -> Callable[[Implementation], Implementation]:
+    """Register the decorated function for ``functions``."""
+
+    def register(implementation: Implementation) -> Implementation:
+        for function in functions:
+            FUNCTIONS[function] = implementation
+        return implementation
+
+    return register
+
+
+def given(value: Any) -> bool:
+    return value is not None and value is not NoValue
+
+
+def apply(session: Session, ufunc: np.ufunc, *inputs: Any, **kwargs: Any) -> Tracer:
+    """One elementwise ufunc on traced or plain values."""
+    return elementwise(session, ufunc, inputs, **kwargs)
+
+
+def common_dtype(session: Session, *values: Any) -> np.dtype:
+    """``np.result_type`` of traced values, arrays and (weak) Python numbers."""
+    return np.result_type(*[_weak_sample(session, v) for v in values])
+
+
+def _weak_sample(session: Session, value: Any) -> Any:
+    kind = weak_type(value)
+    if kind is not None:
+        return np.dtype(bool) if kind is bool else kind(1)
+    return as_tracer(session, value).dtype
+
+
+def as_dtype(session: Session, value: Any, dtype: np.dtype) -> Node:
+    """A traced value, array or Python number as a node of ``dtype``."""
+    if weak_type(value) is not None:
+        return as_loop(session, value, dtype)
+    return session.cast(as_tracer(session, value).node, dtype)
+
+
+def is_scalar(x: Any) -> bool:
+    return weak_type(x) is not None or as_kind(x).ndim == 0
+
+
+def as_kind(x: Any) -> np.ndarray:
+    """Something with the shape of ``x``, without reading it."""
+    return x._like if type(x) is Tracer else np.asarray(x)
+
+
+def wrap(session: Session, node: Node, like: np.ndarray | None = None) -> Tracer:
+    """A fresh result; NumPy returns scalars in place of 0-d arrays."""
+    return fresh(session, node, like, scalar=node.aval.ndim == 0)
+
+
+def merged_like(node: Node, operands: list[np.ndarray]) -> np.ndarray:
+    """K order over operands that are read with the result's shape (concatenate, where)."""
+    shape = node.shape
+    if all(o.flags.c_contiguous for o in operands) or math.prod(shape) == 0:
+        return stand_in(shape, node.dtype)
+    views = [np.lib.stride_tricks.as_strided(o, shape, o.strides) for o in operands]
+    return result_like(shape, node.dtype, views)
+
+
+def zeros(session: Session, shape: tuple[int, ...], dtype: Any, value: Any = 0) -> Node:
+    """``value`` everywhere, without memory."""
+    return session.broadcast(session.const(value, np.dtype(dtype)), shape)
+
+
+def dim(session: Session, n: int) -> Node:
+    """A length as a value of the graph: an argument of the kernels."""
+    return session.make("dim", value=int(n))
+
+
+def iota(session: Session, shape: tuple[int, ...], axis: int) -> Node:
+    """The index along ``axis``, broadcast over the other axes."""
+    line = session.make("iota", shape=(shape[axis],), axis=0)
+    line = session.reshape(line, (shape[axis],) + (1,) * (len(shape) - axis - 1))
+    return session.broadcast(line, shape)
+
+
+def check(session: Session, value: Node, ok: Node) -> Node:
+    """``value``; where ``ok`` is false at run time NumPy runs instead, and raises."""
+    return session.make("check", value, ok)
+
+
+def number(value: Any) -> Any:
+    """A plain Python number; the value of a traced Python number becomes a guard."""
+    if type(value) is PyScalar:
+        return value._concrete()
+    return int(value) if type(value) is Dim else value
+
+
+def plain(value: Any) -> Any:
+    """``value`` with the values of constant tracers in place of the tracers."""
+    if type(value) is Tracer:
+        found = value.concrete()
+        if found is None:
+            return value
+        return found[()] if value._scalar else found
+    if isinstance(value, list | tuple):
+        made = [plain(v) for v in value]
+        return made if isinstance(value, list) else tuple(made)
+    return number(value)
+
+
+def data_dependent(session: Session, name: str, advice: str = "") -> DataDependentShapeError:
+    """The error of a result whose shape depends on the data."""
+    advice = advice or (
+        "Use np.where(condition, x, other) to keep the shape, reduce a selection at once "
+        "(x[mask].sum()), or call it outside the jitted function."
+    )
+    return DataDependentShapeError(
+        f"{session.location()}: the shape of the result of {name} depends on the data. {advice}"
+    )

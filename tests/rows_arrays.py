@@ -1,0 +1,221 @@
+"""Rows of `numpy_faithfulness.md` about arrays: indexing, views, layouts, creation."""
+
+import numpy as np
+from table import Table, layouts, misaligned, ramp
+
+ROWS = Table()
+row = ROWS.row
+LINE, PLANE, CUBE = ramp("f4"), ramp("f8", 3, 4), ramp("f4", 2, 3, 4)
+
+
+# --- indexing
+for name, fn in {
+    "out-of-range": lambda x: x[12], "negative-out-of-range": lambda x: x[-13],
+    "negative": lambda x: (x[-1], x[-12]), "too-many": lambda x: x[0, 0],
+    "slices": lambda x: (x[2:5], x[-3:], x[:100], x[8:3], x[::3], x[::-1], x[5:1:-2], x[20:]),
+    "step-0": lambda x: x[::0], "newaxis": lambda x: (x[None], x[:, None], x[..., None, 2:4]),
+    "float": lambda x: x[1.0], "string": lambda x: x["a"],
+    "ellipsis": lambda x: (x[...], x[..., 1]),
+    "list": lambda x: x[[0, 2, -1]], "list-out-of-range": lambda x: x[[0, 12]],
+    "bool-literal": lambda x: x[True], "empty-list": lambda x: x[[]],
+    "numpy-int": lambda x: x[np.int64(2)], "empty-tuple": lambda x: x[()],
+    "take": lambda x: (np.take(x, 3), np.take(x, [1, -1]), x.take([0, 0])),
+    "take-modes": lambda x: (np.take(x, [20, -30], mode="clip"), np.take(x, [20], mode="wrap")),
+    "take-out-of-range": lambda x: np.take(x, 12), "item": lambda x: x[3] * 2,
+    "len-shape": lambda x: (len(x), x.shape, x.size, x.ndim, x.dtype, x.nbytes, x.itemsize),
+    "iterate": lambda x: [v + 1 for v in x[:3]], "unpack": lambda x: (lambda a, b: a - b)(*x[:2]),
+    "contains": lambda x: x.reshape(3, 4)[1][2],
+}.items():
+    row(f"index-{name}", fn, LINE)
+ids = np.array([0, -1, 5, 5, 11, -12])
+row("index-array", lambda x, i: (x[i], np.take(x, i), x[i[:2]]), LINE, ids)
+row("index-array-out-of-range", lambda x, i: x[i], LINE, ids + 1)
+row("index-array-below-range", lambda x, i: x[i], LINE, ids - 1)
+row("index-take-array-out-of-range", lambda x, i: np.take(x, i) * 2, LINE, ids + 7)
+row("index-u1", lambda x, i: x[i], LINE, np.array([0, 11, 3], "u1"))
+row("index-float-array", lambda x, i: x[i], LINE, np.array([0.0, 1.0]))
+row("index-2d-array", lambda x, i: (x[i], x[i].shape), LINE, ids.reshape(2, 3))
+row("index-argument", lambda x, i: x[i], LINE, 3)
+row("index-argument-negative", lambda x, i: x[i], LINE, -2)
+row("index-argument-out-of-range", lambda x, i: x[i], LINE, 12)
+row("index-argument-slice", lambda x, i: x[i:], LINE, 3)
+row("index-pairs", lambda x, i, j: (x[i, j], x[i], x[:, j], x[i, 1]), PLANE, np.array([0, 2, -1]),
+    np.array([1, 3, -4]))
+row("index-pairs-broadcast", lambda x, i, j: x[i[:, None], j], PLANE, np.array([0, 2]),
+    np.array([1, 3, 0]))
+row("index-mixed-fancy", lambda x, i: (x[i, :, 1], x[0, i], x[:, i, 1:], x[i, None]), CUBE,
+    np.array([0, 1]))
+row("index-rows", lambda x: (x[0], x[-1], x[1:, ::2], x[:, 1], x[..., -1], x[0, 1], x[1][2]), CUBE)
+row("index-row-out-of-range", lambda x: x[0, 3], CUBE)
+row("take-axis", lambda x, i: (np.take(x, i, axis=1), np.take(x, i, axis=-1), x.take(i)), CUBE,
+    np.array([[0, 1], [-1, 0]]))
+row("take-along-axis", lambda x, i: np.take_along_axis(x, i, axis=1), PLANE,
+    np.array([[0], [-1], [3]]))
+row("take-along-axis-out-of-range", lambda x, i: np.take_along_axis(x, i, axis=1), PLANE,
+    np.array([[0], [4], [3]]))
+row("choose-select", lambda x: (np.select([x > 1, x > 0], [x, 2 * x], -1), np.choose(
+    np.array([0, 1, 0, 1]), x[:2])), PLANE)
+row("compress-of-constant", lambda x: x[np.array([True, False, True])], PLANE)
+for name, fn in {
+    "selection": lambda x: x[x > 0], "nonzero": lambda x: np.nonzero(x),
+    "where": lambda x: np.where(x), "unique": lambda x: np.unique(x),
+    "flatnonzero": lambda x: np.flatnonzero(x), "argwhere": lambda x: np.argwhere(x),
+}.items():
+    row(f"data-dependent-{name}", fn, LINE, later="the shape depends on data: with control flow")
+
+# --- 0-d, size 0, many axes
+row("0-d", lambda x: (x + 1, x[()], x * x, np.exp(x * 0), x.T, x.reshape(1), -x, x[None]),
+    np.array(2.5))
+row("0-d-returned", lambda x: x, np.array(2.5))
+row("0-d-ellipsis", lambda x: (x[...], x[()]), np.array(2.5))
+row("0-d-where", lambda x: np.where(x > 0, x, 0), np.array(2.5))
+row("0-d-int", lambda x: (x // 2, x ** 2, x / 2), np.array(5))
+row("0-d-out", lambda x: np.add(x, 1, out=x), np.array(2.5))
+row("0-d-index", lambda x: x[0], np.array(2.5))
+row("0-d-asarray", lambda x: (np.asarray(x), np.array(x), x.copy(), x.astype("f4")), np.array(2.5))
+row("numpy-scalar", lambda x: (x + 1, x * x, np.sqrt(x), x.astype("f8")), np.float32(2.5))
+row("numpy-scalar-returned", lambda x: x, np.float32(2.5))
+row("python-scalar-returned", lambda x: (x, [x, {"a": x}]), 2.5)
+row("none-and-strings", lambda x, n: (x + 1, n), LINE, None)
+row("size-0", lambda x: (x + 1, x.reshape(3, 0), x[:, None], np.concatenate([x, x])), LINE[:0])
+row("size-0-broadcast", lambda x, y: x + y, np.zeros((0, 4)), PLANE[:1])
+row("size-0-mismatch", lambda x, y: x + y, np.zeros((0, 4)), PLANE)
+row("size-1-axes", lambda x, y: (x + y, x * y.T), ramp("f4", 1, 5), ramp("f4", 5, 1))
+row("32-axes", lambda x: (x * 2, x.transpose(), x.reshape(-1)), ramp("f4", *[1, 2] * 3, *[1] * 26))
+row("33-axes", lambda x: x[None] * 2, ramp("f4", *[1, 2] * 3, *[1] * 26))
+row("broadcast-mismatch", lambda x, y: x + y, ramp("f4", 3), ramp("f4", 4))
+row("broadcast-3", lambda x, y, z: x * y + z, ramp("f4", 4, 1), ramp("f4", 5), ramp("f8", 3, 1, 1))
+row("same-array-twice", lambda x, y: x * y + x, *[LINE] * 2)
+
+# --- moving elements
+for name, fn in {
+    "reshape": lambda x: (x.reshape(6, 4), x.reshape(-1), x.reshape(4, -1), np.reshape(x, (24,))),
+    "reshape-fortran": lambda x: (x.reshape(6, 4, order="F"), x.ravel(order="F")),
+    "reshape-wrong": lambda x: x.reshape(5, 5), "ravel": lambda x: (x.ravel(), x.T.ravel()),
+    "reshape-of-transpose": lambda x: (x.T.reshape(-1), x.T.reshape(4, 6), x.T.ravel("K")),
+    "transpose": lambda x: (x.T, x.transpose(1, 0, 2), np.transpose(x, (2, 0, 1)), x.mT),
+    "transpose-wrong": lambda x: x.transpose(0, 0, 1), "flatten": lambda x: x.flatten(),
+    "swapaxes": lambda x: (x.swapaxes(0, 2), np.moveaxis(x, 0, -1), np.rollaxis(x, 2)),
+    "expand-squeeze": lambda x: (np.expand_dims(x, (0, 2)), np.squeeze(x[:1]), x[:1].squeeze(0)),
+    "squeeze-wrong": lambda x: x.squeeze(0),
+    "broadcast-to": lambda x: (np.broadcast_to(x, (3, 2, 3, 4)), np.broadcast_to(x[:1], x.shape)),
+    "broadcast-to-wrong": lambda x: np.broadcast_to(x, (2, 3, 5)),
+    "broadcast-arrays": lambda x: np.broadcast_arrays(x, x[:1])[1] * 1,
+    "concatenate": lambda x: (np.concatenate([x, x]), np.concatenate((x, x), axis=-1),
+                              np.concatenate([x, x], axis=None)),
+    "concatenate-wrong": lambda x: np.concatenate([x, x[:, 1:]]),
+    "concatenate-dtypes": lambda x: np.concatenate([x, x.astype("i8")]),
+    "stack": lambda x: (np.stack([x, x]), np.stack([x, x], axis=-1), np.vstack([x, x]),
+                        np.hstack([x, x]), np.dstack([x, x]), np.column_stack([x[0], x[1]])),
+    "stack-wrong": lambda x: np.stack([x, x[0]]),
+    "split": lambda x: (np.split(x, 2), np.split(x, [1, 3], axis=2), np.array_split(x, 3, axis=2)),
+    "split-wrong": lambda x: np.split(x, 3), "hsplit": lambda x: np.hsplit(x, 3),
+    "flip": lambda x: (np.flip(x), np.flip(x, 0), np.flipud(x), np.fliplr(x), np.rot90(x)),
+    "roll": lambda x: (np.roll(x, 1), np.roll(x, -2, axis=1), np.roll(x, (1, 2), axis=(0, 2))),
+    "pad": lambda x: (np.pad(x, 1), np.pad(x, ((0, 1), (2, 0), (0, 0)), constant_values=7)),
+    "pad-modes": lambda x: (np.pad(x, 1, mode="edge"), np.pad(x, 1, mode="reflect"),
+                            np.pad(x, 1, mode="wrap")),
+    "tile-repeat": lambda x: (np.tile(x, 2), np.tile(x, (2, 1, 2)), np.repeat(x, 3, axis=1),
+                              x.repeat(2)),
+    "triangles": lambda x: (np.tril(x), np.triu(x, 1), np.tril(x[0], -1)),
+    "diag": lambda x: (np.diag(x[0]), np.diag(x[0, 0]), np.diagonal(x, 0, 1, 2), np.diag(x[0], 1)),
+    "atleast": lambda x: (np.atleast_1d(x[0, 0, 0]), np.atleast_2d(x[0, 0]), np.atleast_3d(x)),
+    "sliding": lambda x: np.lib.stride_tricks.sliding_window_view(x, 2, axis=-1).sum(-1),
+    "order": lambda x: (x.copy("F"), x.copy("K"), np.copy(x.T), np.ascontiguousarray(x.T)),
+    "views-then-math": lambda x: (x.T[1:] * 2, (x[::-1] + 1).T, np.exp(x.transpose(2, 0, 1)[::2])),
+    "strides-of-mixed": lambda x: (x.T + x.copy().T, x.T + np.ones((4, 3, 2), "f4"), x.T * 2),
+    "append-delete-insert": lambda x: (np.append(x, 1), np.delete(x, 0, axis=0),
+                                       np.insert(x, 0, 1, axis=2)),
+}.items():
+    # np.exp appears once; its last bits may differ
+    row(f"move-{name}", fn, CUBE, ulp=4 if name == "views-then-math" else 0)
+
+# --- layouts
+for name, a in layouts("f4", 6, 8).items():
+    row(f"layout-{name}-map", lambda x: (x * 2 + 1, np.abs(x), x.T - 1, x[1:] * x[:-1]), a)
+    row(f"layout-{name}-reduce", lambda x: (x.sum(), x.sum(axis=0), x.max(axis=-1, initial=0),
+        x.mean(axis=1)), a, rel=2e-6)
+    row(f"layout-{name}-move", lambda x: (x.reshape(-1), x.ravel(), x.T.reshape(-1), x.copy(),
+        np.concatenate([x, x]), x[:, ::-1]), a)
+    row(f"layout-{name}-update", lambda x: x.__iadd__(1), a)
+    row(f"layout-{name}-softmax", lambda x: np.exp(x) / np.exp(x).sum(axis=1, keepdims=True), a,
+        ulp=8, rel=1e-6)
+    row(f"layout-{name}-like", lambda x: (np.zeros_like(x), np.ones_like(x), x.astype("f8"),
+        np.full_like(x, 3), np.where(x > 0, x, 0)), a)
+    row(f"layout-{name}-mixed", lambda x, y: (x + y, x * y[:1], np.maximum(x, y)), a,
+        ramp("f8", *a.shape))
+    row(f"layout-{name}-matmul", lambda x: x @ x.T, a, rel=1e-5)
+for d in ("i2", "i8", "f8", "c8", "?"):
+    for name, a in layouts(d, 4, 6).items():
+        row(f"layout-{name}-{d}", lambda x: (x + x, x.sum(axis=0), x[::-1], x == x), a, rel=1e-5
+            if d == "c8" else 1e-14)
+row("layout-mixed-orders", lambda x, y: (x + y, y * x, x + y + 1), PLANE, np.asfortranarray(PLANE))
+row("layout-k-order-3d", lambda x, y: (x.transpose(2, 0, 1) + 1, x.transpose(1, 2, 0) * y), CUBE,
+    ramp("f4", 3, 4, 2))
+row("layout-misaligned-scaled", lambda x: x.__imul__(2), misaligned(PLANE))
+row("layout-as-strided", lambda x: x * 1,
+    np.lib.stride_tricks.as_strided(ramp("f8"), (5, 3), (16, 8)))
+row("layout-overlapping-rows-sum", lambda x: x.sum(axis=1),
+    np.lib.stride_tricks.as_strided(ramp("f8"), (5, 3), (16, 8)), rel=1e-15)
+
+# --- creation
+for name, fn in {
+    "zeros-ones": lambda x: (np.zeros(3), np.ones((2, 3), "i4"), np.full(3, 2.5),
+                             np.zeros(()) + x[0]),
+    "full-traced": lambda x: (np.full(4, x[0]), np.full((2, 2), x.sum())),
+    "full-like-traced": lambda x: np.full_like(x, x[1]),
+    "likes": lambda x: (np.zeros_like(x), np.ones_like(x, dtype="i4"), np.full_like(x, 7)),
+    "likes-shape": lambda x: (np.zeros_like(x, shape=(2, 2)), np.ones_like(x.T, order="F")),
+    "arange": lambda x: x + np.arange(12), "arange-f4": lambda x: x + np.arange(12, dtype="f4"),
+    "arange-of-shape": lambda x: np.arange(x.shape[0]) * 2, "eye": lambda x: np.eye(12) * x,
+    "linspace": lambda x: x * np.linspace(0, 1, 12), "identity": lambda x: np.identity(3) + x[0],
+    "linspace-traced": lambda x: np.linspace(x[0], x[1], 5), "tri": lambda x: np.tri(12) * x,
+    "array-of-traced": lambda x: np.array([x[0], x[1] * 2, 3.0]),
+    "array-of-rows": lambda x: np.array([x, x * 2]),
+    "array-of-ints": lambda x: np.array([1, 2]) * x[:2],
+    "array-nested": lambda x: np.array([[x[0], 1], [2, x[1]]]),
+    "asarray": lambda x: (np.asarray(x) * 2, np.asarray([x[0], x[1]]), np.array(x, dtype="f8")),
+    "array-copy": lambda x: (np.array(x), np.asanyarray(x) + 1, np.array(x, copy=None) * 1),
+    "empty-filled": lambda x: np.multiply(x, 2, out=np.empty(12, "f4")),
+    "meshgrid": lambda x: np.meshgrid(x, x[:3]), "meshgrid-ij": lambda x: np.meshgrid(
+        x, x[:3], indexing="ij")[0] + 1, "indices": lambda x: np.indices((3, 4))[0] * x[0],
+    "ogrid": lambda x: x[:3] * np.ogrid[0:3], "vander": lambda x: np.vander(x, 3),
+    "fromfunction": lambda x: np.fromfunction(lambda i, j: i + j, (3, 4)) * x[0],
+    "constants": lambda x: x * np.pi + np.array([1.0], "f4") - np.float32(2),
+    "constant-returned": lambda x: (np.arange(3), np.zeros(2), 5, "text", None),
+    "r_": lambda x: np.r_[x[:2], x[3]], "c_": lambda x: np.c_[x[:2], x[3:5]],
+    "logspace": lambda x: np.logspace(0, 1, 12) * x, "hanning": lambda x: np.hanning(12) * x,
+    "broadcast-shapes": lambda x: np.zeros(np.broadcast_shapes(x.shape, (3, 1))) + x,
+    "result-type": lambda x: x.astype(np.result_type(x, np.float64)),
+    "finfo": lambda x: x + np.finfo(x.dtype).eps, "dtype-test": lambda x: x * 2
+        if x.dtype == np.float32 else x, "isinstance": lambda x: isinstance(x, np.ndarray),
+    "polyval": lambda x: np.polyval([1.0, 2.0, 3.0], x),
+    "convolve": lambda x: np.convolve(x, x[:3]),
+    "piecewise": lambda x: np.piecewise(x, [x < 0, x >= 0], [-1, 1]),
+    "apply-along-axis": lambda x: np.apply_along_axis(np.sum, 0, x.reshape(3, 4)),
+    "vectorize": lambda x: np.vectorize(lambda v: v + 1)(x),
+}.items():
+    row(f"create-{name}", fn, LINE, rel=1e-6 if name in ("convolve", "polyval") else 0)
+
+# --- what is not a plain array of numbers: as NumPy, or a clear error, never silently wrong
+for name, a in {
+    "masked": np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0]),
+    "matrix": np.asmatrix([[1.0, 2.0], [3.0, 4.0]]),
+    "datetime64": np.array(["2020-01-01", "2020-01-02"], "M8[D]"),
+    "timedelta64": np.array([1, 2], "m8[s]"),
+    "structured": np.array([(1, 2.0)], [("a", "i4"), ("b", "f8")]),
+    "object": np.array([1, "a", None], object),
+    "strings": np.array(["a", "b"]),
+    "float128": np.array([1.0, 2.0], np.longdouble),
+    "bytes": np.array([b"a", b"b"]),
+}.items():
+    row(f"refused-{name}-multiply", lambda x: x * x, a, refuse=True)
+    row(f"refused-{name}-sum", lambda x: x.sum(), a, refuse=True)
+    row(f"refused-{name}-view", lambda x: x[1:], a, refuse=True)
+    row(f"refused-{name}-with-plain", lambda x, y: (y * 2, x == x), a, LINE, refuse=True)
+row("refused-list", lambda x: np.asarray(x) * 2, [1.0, 2.0])
+row("refused-list-argument", lambda x: np.add(x, 1), [1.0, 2.0])
+row("refused-string-argument", lambda x, mode: x * 2 if mode == "a" else x, LINE, "a")
+row("refused-none-math", lambda x: x + None, LINE)
+row("refused-string-math", lambda x: x + "a", LINE)
+row("refused-list-math", lambda x: x + [1] * 12, LINE)

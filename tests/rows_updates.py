@@ -1,0 +1,272 @@
+"""Rows of `numpy_faithfulness.md` about what is written: views, updates, `out=`, overlap."""
+
+import numpy as np
+from table import Table, ramp, read_only
+
+ROWS = Table()
+row = ROWS.row
+LINE, PLANE, CUBE = ramp("f4"), ramp("f8", 3, 4), ramp("f4", 2, 3, 4)
+
+
+def does(id, *args, **allowed):
+    """Decorator that makes a row of a function too long for a lambda."""
+    return lambda fn: row(id, fn, *args, **allowed)
+
+
+# --- views and updates
+for name, fn, *args in (
+    ("add", lambda x: x.__iadd__(1), LINE), ("int-plus-float", lambda x: x.__iadd__(1.5), LINE
+     .astype("i4")), ("int-divide", lambda x: x.__itruediv__(2), LINE.astype("i4")),
+    ("u1-plus-300", lambda x: x.__iadd__(300), ramp("u1")),
+    ("f4-plus-f8", lambda x, y: x.__iadd__(y), LINE, ramp("f8")),
+    ("i4-plus-i8", lambda x, y: x.__iadd__(y), ramp("i4"), ramp("i8")),
+    ("u8-plus-i8", lambda x, y: x.__iadd__(y), ramp("u8"), ramp("i8")),
+    ("growing", lambda x, y: x.__iadd__(y), LINE, ramp("f4", 2, 12)),
+    ("shrinking", lambda x, y: x.__iadd__(y), ramp("f4", 2, 12), LINE),
+    ("bool-and", lambda x, y: x.__iand__(y), ramp("?"), ramp("?")[::-1].copy()),
+    ("f4-plus-c8", lambda x, y: x.__iadd__(y), LINE, ramp("c8")),
+    ("power", lambda x: x.__ipow__(2), LINE), ("matmul", lambda x, y: x.__imatmul__(y),
+     ramp("i4", 3, 3), ramp("i4", 3, 3)), ("shift", lambda x: x.__ilshift__(2), ramp("i4")),
+    ("floor", lambda x: x.__ifloordiv__(2), LINE), ("mod", lambda x: x.__imod__(2), LINE),
+    ("read-only", lambda x: x.__iadd__(1), read_only(LINE)),
+    ("broadcast", lambda x: x.__iadd__(1), np.broadcast_to(LINE, (3, 12))),
+    ("itself", lambda x: x.__iadd__(x), LINE), ("reversed", lambda x: x.__iadd__(x[::-1]), LINE),
+    ("transpose", lambda x: x.__iadd__(x.T), ramp("f4", 4, 4)),
+    ("overlapping-arguments", lambda x, y: x.__iadd__(y), LINE[1:], LINE[:-1]),
+    ("overlapping-arguments-2", lambda x, y: (x.__imul__(2), y + 1)[1], LINE[:8], LINE[4:]),
+    ("same-argument-twice", lambda x, y: (x.__iadd__(1), y * 2)[1], *[LINE] * 2),
+):
+    row(f"in-place-{name}", fn, *args)
+
+
+@does("view-update-shows", LINE)
+def _(x):
+    y = x[1:]
+    y += 1
+    y[::2] = 7
+    return x * 2, y
+
+
+@does("transpose-update", PLANE, ramp("f8", 4, 3))
+def _(x, v):
+    x.T[...] = v
+    return x + 1
+
+
+@does("overlapping-assignment", LINE, LINE.copy(), LINE.copy())
+def _(x, y, z):
+    x[1:] = x[:-1]
+    y[:-1] = y[1:]
+    z[::2] = z[1::2][::-1]
+
+
+@does("overlapping-update", LINE)
+def _(x):
+    x[1:] += x[:-1]
+    x[:-1] *= x[1:]
+
+
+@does("read-after-write", LINE)
+def _(x):
+    before = x * 1
+    x[3:6] = 0
+    after = x * 1
+    x[...] = -1
+    return before, after
+
+
+@does("local-update", LINE)
+def _(x):
+    y = np.zeros(12, "f4")
+    y[1:] = x[:-1]
+    y[0] += x.sum()
+    z = y.reshape(3, 4)
+    z[1] = -1
+    z[:, 2] *= 2
+    return y, z, y + 1
+
+
+@does("local-copy-is-no-view", PLANE)
+def _(x):
+    y = x.T.reshape(-1)
+    y += 1
+    z = x.reshape(-1).copy()
+    z[:] = 0
+    return x * 1, y, z
+
+
+@does("ravel-view-or-copy", PLANE, np.asfortranarray(PLANE))
+def _(x, f):
+    x.ravel()[0] = 100
+    f.ravel()[0] = 100
+    f.ravel(order="K")[1] = 50
+
+
+@does("list-of-views", LINE)
+def _(x):
+    parts = np.split(x, 3)
+    for i, part in enumerate(parts):
+        part *= i
+    return parts
+
+
+@does("swap", PLANE)
+def _(x):
+    x[0], x[1] = x[1].copy(), x[0].copy()
+    x[:, [0, 1]] = x[:, [1, 0]]
+
+
+@does("out", LINE, np.zeros(12, "f4"), np.zeros(12, "f8"))
+def _(x, y, z):
+    a = np.multiply(x, 2, out=y)
+    b = np.sqrt(np.abs(x), out=z)
+    np.add(x, y, x)
+    return a is y, b is z
+
+
+@does("out-casting-refused", LINE, np.zeros(12, "i4"))
+def _(x, y):
+    np.add(x, 1, out=y)
+
+
+@does("out-casting-allowed", LINE, np.zeros(12, "i4"))
+def _(x, y):
+    np.add(x, 1, out=y, casting="unsafe")
+
+
+@does("out-shape-refused", LINE, np.zeros(11, "f4"))
+def _(x, y):
+    np.add(x, 1, out=y)
+
+
+@does("out-read-only", LINE, read_only(LINE))
+def _(x, y):
+    np.add(x, 1, out=y)
+
+
+@does("out-two", LINE, np.zeros(12, "f4"), np.zeros(12, "f4"))
+def _(x, q, r):
+    np.divmod(x, 2, out=(q, r))
+    return np.modf(x, q, r)
+
+
+@does("out-where", LINE, np.zeros(12, "f4"))
+def _(x, y):
+    return np.sqrt(np.abs(x), out=y, where=x > 0), np.add(x, 1, where=x > -99)
+
+
+@does("mask-assignment", LINE, ramp("i4"), PLANE)
+def _(x, y, z):
+    x[x < 0] = 0
+    y[x > 2] += 1
+    y[y == 3] = 2.7
+    z[z > 1] *= 2
+    z[z.sum(axis=1) > 0] = -1
+
+
+@does("mask-assignment-values", LINE, np.arange(12, dtype="f4"))
+def _(x, v):
+    m = x > 0
+    x[m] = v[m]
+    v[~m] = x[~m] * 2
+
+
+@does("fancy-assignment", LINE, np.array([1, 3, 3, -1]), np.array([10, 20, 30, 40], "f4"))
+def _(x, i, v):
+    x[i] = v
+    x[i] += 1
+    x[[0, 2]] = 5
+
+
+@does("fancy-assignment-out-of-range", LINE, np.array([1, 12]))
+def _(x, i):
+    x[i] = 1
+
+
+@does("ufunc-at", LINE, np.array([1, 3, 3, -1]))
+def _(x, i):
+    np.add.at(x, i, 2)
+
+
+@does("assign-casts", ramp("i4"), ramp("f4"))
+def _(x, y):
+    x[2:5] = 1.9
+    x[6:] = y[6:]
+    y[0] = 3
+    y[1:3] = np.array([1, 2])
+
+
+@does("assign-too-large", ramp("u1"))
+def _(x):
+    x[0] = 300
+
+
+@does("assign-wrong-shape", LINE)
+def _(x):
+    x[1:4] = np.zeros(4)
+
+
+@does("assign-broadcast", CUBE, ramp("f4", 4))
+def _(x, v):
+    x[...] = v
+    x[0] = 1
+    x[:, 1] = v[::-1]
+    x[1, :, 2] = 9
+
+
+@does("assign-index-out-of-range", LINE)
+def _(x):
+    x[12] = 0
+
+
+@does("assign-read-only", read_only(LINE))
+def _(x):
+    x[0] = 0
+
+
+@does("methods-in-place", LINE)
+def _(x):
+    x.fill(3)
+    x.sort()
+    np.copyto(x[:3], 7)
+    np.copyto(x, 5, where=x > 6)
+    np.put(x, [0, 1], 9)
+    np.fill_diagonal(x.reshape(3, 4), 8)
+
+
+@does("sort-in-place", LINE)
+def _(x):
+    x[:6].sort()
+
+
+@does("error-after-write", LINE, np.array([20]))
+def _(x, i):
+    x += 1
+    return x[i]
+
+
+@does("results-share", PLANE)
+def _(x):
+    y = x + 1
+    return y, y[1:], y, y.T, x, x[::2]
+
+
+@does("argument-returned", LINE)
+def _(x):
+    x *= 2
+    return x, x[1:3], x.reshape(3, 4), np.asarray(x), np.array(x), x.copy()
+
+
+@does("dict-results", LINE)
+def _(x):
+    return {"a": x + 1, "b": (x[0], [x.sum() > 0])}
+
+
+@does("views-of-results", PLANE)
+def _(x):
+    return np.exp(x * 0)[1:, ::2], (x + 1).T, (x * 2).reshape(-1)[3:5], (x + 1)[::-1]
+
+
+@does("flat-and-flags", PLANE)
+def _(x):
+    return x.flat[3] + 1, x.flags.c_contiguous, x.T.flags.f_contiguous

@@ -1,0 +1,254 @@
+"""Kernel text -> object file -> callable address, without NumPy semantics (those are tested above).
+
+Machine code is called through ctypes here; the runtime has a faster way.
+"""
+
+import ctypes
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import numba
+import numpy as np
+import pytest
+
+from fusec.codegen import target
+from fusec.codegen.numba_cpu import KernelCompileError, compile_kernel
+from fusec.runtime import cpu
+
+ENTRY = ctypes.CFUNCTYPE(
+    ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p
+)
+
+
+def run(text, start, stop, ints=(), arrays=(), fastmath=False):
+    """Compile ``text`` for named ints and arrays, run it, return its status."""
+    names, ptrs = tuple(n for n, _ in ints), tuple((n, a.dtype.str) for n, a in arrays)
+    code = compile_kernel(text, names, ptrs, fastmath=fastmath)
+    numbers = np.array([value for _, value in ints], dtype=np.int64)
+    places = np.array([a.ctypes.data for _, a in arrays], dtype=np.uintp)
+    entry = ENTRY(cpu.load(code.symbol, code.object))
+    return entry(start, stop, numbers.ctypes.data, places.ctypes.data)
+
+
+MAP = """
+def kernel(start, stop, x, y):
+    for i in range(start, stop):
+        {}
+    return 0
+"""
+
+
+def test_the_entry_unpacks_its_arguments_in_order():
+    text = """
+def kernel(start, stop, n, s, t, x, y):
+    for i in range(start, stop):
+        for j in range(n):
+            y[i * t + j] = x[i * s + j] + 0.5
+    return 7
+"""
+    x, y = np.arange(12.0), np.zeros((3, 4))
+    assert run(text, 1, 3, [("n", 3), ("s", 4), ("t", 4)], [("x", x), ("y", y)]) == 7
+    want = np.zeros((3, 4))
+    want[1:, :3] = x.reshape(3, 4)[1:, :3] + 0.5
+    assert np.array_equal(y, want)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16", "M8[s]"],
+)
+def test_every_dtype_has_a_pointer(dtype):
+    x = np.array([1, 0, 1, 1]).astype(dtype)
+    y = np.zeros_like(x)
+    assert run(MAP.format("y[i] = x[i]"), 0, 4, (), [("x", x), ("y", y)]) == 0
+    assert x.tobytes() == y.tobytes()
+
+
+def test_variables_that_change_in_branches_and_loops():
+    text = """
+def kernel(start, stop, x, y):
+    for i in range(start, stop):
+        total = 0.0
+        k = i
+        while k > 0:
+            if k % 2:
+                total = total + x[k]
+            else:
+                total = total - x[k]
+            k = k - 1
+        y[i] = total
+    return 0
+"""
+    x, y = np.random.default_rng(0).random(50), np.zeros(50)
+    run(text, 0, 50, (), [("x", x), ("y", y)])
+    signs = np.where(np.arange(1, 50) % 2, 1, -1)
+    assert np.allclose(y[1:], np.cumsum(signs * x[1:]))
+
+
+def test_functions_of_the_text_and_numbas_own_subroutines_are_linked():
+    helper = "def helper(a, b):\n    return a * b + 1\n"
+    x, y = np.arange(5.0), np.zeros(5)
+    run(helper + MAP.format("y[i] = helper(x[i], 2.0)"), 0, 5, (), [("x", x), ("y", y)])
+    assert np.array_equal(y, x * 2 + 1)
+    z, w = np.arange(5) * (1 + 2j), np.zeros(5, complex)
+    run(MAP.format("y[i] = x[i] * x[i]"), 0, 5, (), [("x", z), ("y", w)])
+    assert np.array_equal(w, z * z)
+
+
+def test_the_c_library_can_be_called():
+    x, y = np.linspace(0, 3, 300), np.ones(300)
+    body = "y[i] = sin(x[i])"
+    run("from math import sin\n" + MAP.format(body), 0, 300, (), [("x", x), ("y", y)])
+    assert np.allclose(y, np.sin(x))
+    run(MAP.format("y[i] = 0.0"), 0, 300, (), [("x", x), ("y", y)])  # becomes memset
+    assert not y.any()
+
+
+def test_division_by_zero_is_ieee_and_overlapping_buffers_are_seen():
+    x, y = np.array([1.0, 0.0, -1.0]), np.zeros(3)
+    run(MAP.format("y[i] = x[i] / 0.0"), 0, 3, (), [("x", x), ("y", y)])
+    assert np.array_equal(y, [np.inf, np.nan, -np.inf], equal_nan=True)
+    x = np.ones(300)
+    run(MAP.format("y[i] = x[i] + 1.0"), 0, 299, (), [("x", x[:-1]), ("y", x[1:])])
+    assert np.array_equal(x, np.arange(1.0, 301.0))
+
+
+def test_only_the_comments_on_top_are_not_part_of_the_kernel():
+    body = MAP.format("y[i] = x[i]")
+    args = ((), (("x", "<f4"), ("y", "<f4")))
+    symbol = compile_kernel(body, *args).symbol
+    assert compile_kernel("# fused: copy\n\n# line 3\n" + body, *args).symbol == symbol
+    assert compile_kernel(body + "# end", *args).symbol != symbol
+    assert compile_kernel(body, *args, fastmath=True).symbol != symbol
+    assert compile_kernel(body, (), (("x", "<f4"), ("y", "<f8"))).symbol != symbol
+
+
+def test_fastmath_contracts_and_nothing_else_does():
+    args = (MAP.format("y[i] = x[i] * x[i] + 0.3"), (), (("x", "<f8"), ("y", "<f8")))
+    assert "vfmadd" not in compile_kernel(*args).asm
+    if "+fma" in target.host().features:
+        assert "vfmadd" in compile_kernel(*args, fastmath=True).asm
+
+
+def test_vectors_have_the_full_width():
+    code = compile_kernel(MAP.format("y[i] = x[i] * x[i]"), (), (("x", "<f4"), ("y", "<f4")))
+    assert re.search(r"fmul <\d+ x float>", code.llvm)
+    if "+avx512f" in target.host().features:
+        assert "zmm" in code.asm
+    assert code.symbol + ":" in code.asm and "numba" not in code.asm
+
+
+ERRORS = {
+    "typing": ('z = "a"\n        y[i] = z + 1', "TypingError", 5),
+    "name": ("y[i] = unknown(x[i])", "unknown", None),
+    "syntax": ("y[i] = ", "SyntaxError", 4),
+    "a list": ("y[i] = len([x[i]])", "NRT required", 4),
+    "printing": ("print(x[i])", "refers to Py|numba", None),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_what_does_not_compile_is_one_error_that_shows_the_kernel(case):
+    body, words, line = ERRORS[case]
+    with pytest.raises(KernelCompileError) as info:
+        compile_kernel(MAP.format(body), (), (("x", "<f8"), ("y", "<f8")))
+    message = str(info.value)
+    assert re.search(words, message) and info.value.__cause__ is None
+    if line:
+        assert f">{line:4} " in message
+    if "refers to" not in message:
+        assert "def kernel(start, stop, x, y):" in message
+
+
+def test_a_module_that_is_not_valid_is_an_error_and_not_a_crash():
+    import llvmlite.binding as llvm
+
+    target.machine()
+    text = """
+declare float @llvm.copysign.f32(float)
+define float @f(float %x) {
+  %y = call float @llvm.copysign.f32(float %x)
+  ret float %y
+}
+"""
+    with pytest.raises(RuntimeError):
+        target.build("f", llvm.parse_assembly(text))
+
+
+def test_an_object_without_the_symbol():
+    code = compile_kernel("def kernel(start, stop): return 3", (), ())
+    with pytest.raises(RuntimeError, match="nothing"):
+        cpu.load("nothing", code.object)
+
+
+def test_numba_itself_is_left_as_it_was():
+    from numba.core.registry import cpu_target
+
+    @numba.njit
+    def before(x):
+        return x * x + 0.3
+
+    want = before(2.0)
+    context = cpu_target.target_context
+    known = dict(vars(context))
+    compile_kernel(MAP.format("y[i] = x[i] * x[i] + 2"), (), (("x", "<c16"), ("y", "<c16")))
+    assert {k: v for k, v in vars(context).items() if k in known} == known
+    assert not any("fusec" in type(v).__module__ for v in vars(context).values())
+    assert before(2.0) == want and numba.njit(before.py_func)(3) == 9.3
+
+
+def test_threads_compile_different_kernels_at_once():
+    results = {}
+
+    def work(k):
+        y = np.zeros(10)
+        run(MAP.format(f"y[i] = {k}.0"), 0, 10, (), [("x", y), ("y", y)])
+        results[k] = y
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all((results[k] == k).all() for k in range(6))
+
+
+def test_many_objects_can_be_loaded():
+    entries = []
+    for k in range(30):
+        code = compile_kernel(f"def kernel(start, stop): return start + {k}", (), ())
+        entries.append(ENTRY(cpu.load(code.symbol, code.object)))
+    assert [entry(100, 0, None, None) for entry in entries] == list(range(100, 130))
+
+
+def test_a_small_kernel_compiles_in_80_ms():
+    def once(k):
+        text = MAP.format(f"a = x[i] * x[i]\n        b = a + x[i]\n        y[i] = b - {k}.0")
+        start = time.perf_counter()
+        compile_kernel(text, (), (("x", "<f4"), ("y", "<f4")))
+        return time.perf_counter() - start
+
+    assert min(once(k) for k in range(5)) < 0.080
+
+
+def test_undefined_symbols_reads_elf():
+    code = compile_kernel(
+        "from math import sin\n" + MAP.format("y[i] = sin(x[i])"),
+        (),
+        (("x", "<f8"), ("y", "<f8")),
+    )
+    if sys.platform == "linux":
+        assert "sin" in target.undefined_symbols(code.object)
+    assert target.undefined_symbols(b"not an object") == []
+
+
+def test_neither_numba_nor_llvmlite_is_imported_by_the_runtime_modules():
+    script = (
+        "import sys, fusec.runtime.cache, fusec.runtime.cpu, fusec.codegen.target;"
+        "print([m for m in ('numba', 'llvmlite') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

@@ -1,0 +1,124 @@
+"""`numpy_faithfulness.md`, row by row: what NumPy does is what fusec does.
+
+The rows are in `rows_*.py`; `oracle.check` says what is compared.
+"""
+
+import warnings
+
+import numpy as np
+import pytest
+import rows_arithmetic
+import rows_arrays
+import rows_reductions
+import rows_updates
+from oracle import check
+from table import ramp
+
+ALL = [
+    pytest.param(row, id=row.id)
+    for rows in (rows_arithmetic, rows_reductions, rows_arrays, rows_updates)
+    for row in rows.ROWS
+]
+NOW = [p for p in ALL if not p.values[0].later]
+LATER = [p for p in ALL if p.values[0].later]
+
+
+@pytest.mark.parametrize("row", NOW)
+def test_as_numpy(row):
+    check(row.fn, *row.args, ulp=row.ulp, rel=row.rel, refuse=row.refuse)
+
+
+@pytest.mark.parametrize("row", LATER)
+def test_later(row):
+    pytest.skip(row.later)
+
+
+@pytest.mark.parametrize("row", LATER)
+def test_later_raises_a_clear_error(row):
+    import fusec
+
+    with pytest.raises(fusec.errors.UnsupportedError) as caught:
+        fusec.jit(row.fn)(*row.args)
+    assert "rows_arrays.py" in str(caught.value), "the message names the user's line"
+
+
+def test_enough_rows():
+    assert len(ALL) >= 250
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_sums_are_as_accurate_as_pairwise(dtype):
+    import fusec
+
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal(1_000_003) + 3).astype(dtype)
+    exact = x.astype(np.longdouble)
+    for name in ("sum", "mean", "var", "std"):
+        fn = getattr(np, name)
+        got, want, true = fusec.jit(lambda x, fn=fn: fn(x))(x), fn(x), fn(exact)
+        assert got.dtype == want.dtype
+        slack = 4 * np.finfo(dtype).eps * abs(true)
+        assert abs(got - true) <= max(2 * abs(want - true), slack), name
+
+
+def test_sums_do_not_depend_on_layout():
+    import fusec
+
+    x = ramp("f4", 6000) * np.float32(1.37)
+    wide = np.zeros((6000, 2), "f4")
+    wide[:, 0] = x
+    total = fusec.jit(lambda x: x.sum())
+    assert total(x) == total(wide[:, 0]) == total(x[::-1].copy()[::-1])
+
+
+@pytest.mark.parametrize("mode", ["r", "c", "r+"])
+def test_memory_mapped(tmp_path, mode):
+    import fusec
+
+    values = ramp("f4", 100)
+    for name in ("numpy", "fusec"):
+        values.tofile(tmp_path / name)
+
+    def scale(x):
+        x *= 2
+        return x + 1
+
+    def outcome(fn, name):
+        x = np.memmap(tmp_path / name, "f4", mode)
+        try:
+            return np.array(fn(x)), np.array(x)
+        except ValueError as error:
+            return type(error), np.array(x)
+
+    want, got = outcome(scale, "numpy"), outcome(fusec.jit(scale), "fusec")
+    np.testing.assert_array_equal(got[1], want[1])
+    if mode == "r":
+        assert issubclass(got[0], want[0])
+    else:
+        np.testing.assert_array_equal(got[0], want[0])
+    x = np.memmap(tmp_path / "fusec", "f4", "r")
+    assert type(fusec.jit(lambda x: x + 1)(x)) is np.ndarray
+    assert type(fusec.jit(lambda x: x[2:])(x)) is type(x[2:])
+
+
+def test_no_floating_point_warnings_but_errstate_raises():
+    import fusec
+
+    divide = fusec.jit(lambda x: 1 / x)
+    zeros = np.zeros(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isinf(divide(zeros)).all()
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+        divide(zeros)
+    assert np.isinf(divide(zeros)).all()
+
+
+def test_nothing_is_left_behind_by_a_failed_call():
+    import fusec
+
+    gather = fusec.jit(lambda x, i: x[i] * 2)
+    x = ramp("f4")
+    with pytest.raises(IndexError):
+        gather(x, np.array([99]))
+    np.testing.assert_array_equal(gather(x, np.array([3])), x[[3]] * 2)

@@ -1,0 +1,211 @@
+"""How many kernels each idiom becomes, and what `lower` and `explain` say about it.
+
+A row states the function, its arguments and the steps it must be cut into.  More kernels than
+stated is a lost fusion; fewer is an improvement, and then the row is to be changed.
+"""
+
+import re
+
+import numpy as np
+import pytest
+from table import ramp
+
+import fusec
+import kernels
+
+X, V = ramp("f4", 64, 48), ramp("f4", 48)
+LINE = ramp("f4", 1000)
+LABELS = np.arange(64) % 48
+
+
+def softmax_of_columns(x):
+    e = np.exp(x - x.max(axis=0, keepdims=True))
+    return e / e.sum(axis=0, keepdims=True)
+
+
+def masked_softmax(x, mask):
+    x = np.where(mask, x, -np.inf)
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def residual_layer_norm(x, y):
+    z = x + y
+    mean, var = z.mean(-1, keepdims=True), z.var(-1, keepdims=True)
+    return (z - mean) / np.sqrt(var + 1e-5)
+
+
+def where_chain(x):
+    return np.where(x > 2, x * 2, np.where(x > 0, x, np.where(x > -2, -x, 0.1 * x)))
+
+
+def two_outputs(x):
+    y = np.exp(-np.abs(x))
+    return y, y * x
+
+
+def views_only(x):
+    return x.T[1:, ::-1].reshape(-1)
+
+
+def local_buffer(x):
+    y = np.zeros_like(x)
+    y[1:-1] = x[2:] - x[:-2]
+    return y
+
+
+def update_argument(x, g):
+    x -= 0.1 * g
+
+
+def softmax_then_sum(x):
+    return softmax(x).sum(axis=-1)
+
+
+def suite(name):
+    return kernels.get(name).function
+
+
+softmax = suite("softmax")
+
+#: name, function, arguments, kernels.  What is one kernel by the design is 1 here.
+ROWS = (
+    ("softmax", softmax, (X,), 1),
+    ("log_softmax", suite("log_softmax"), (X,), 1),
+    ("layer_norm", suite("layer_norm"), (X, V, V), 1),
+    ("rms_norm", suite("rms_norm"), (X, V), 1),
+    ("residual layer norm", residual_layer_norm, (X, X), 1),
+    ("variance of rows", suite("variance_rows"), (X,), 1),
+    ("logsumexp of rows", suite("logsumexp"), (X,), 1),
+    ("cross_entropy", suite("cross_entropy"), (X, LABELS), 1),
+    ("l2_normalize", suite("l2_normalize"), (X,), 1),
+    ("masked softmax", masked_softmax, (X, X > 0), 1),
+    ("softmax then sum", softmax_then_sum, (X,), 1),
+    ("softmax of a stack", softmax, (ramp("f4", 3, 5, 16),), 1),
+    ("gelu", suite("gelu"), (LINE,), 1),
+    ("gelu of a matrix", suite("gelu"), (X,), 1),
+    ("swish", suite("swish"), (LINE,), 1),
+    ("black_scholes", suite("black_scholes"), kernels.get("black_scholes").args(), 1),
+    ("haversine", suite("haversine"), kernels.get("haversine").args(), 1),
+    ("adam_step", suite("adam_step"), kernels.get("adam_step").args(), 1),
+    ("lorenz_step", suite("lorenz_step"), kernels.get("lorenz_step").args(), 1),
+    ("mandelbrot", suite("mandelbrot"), kernels.get("mandelbrot").args(), 1),
+    ("where chain", where_chain, (LINE,), 1),
+    ("difference", lambda x: x[1:] - x[:-1], (LINE,), 1),
+    ("moving_average", suite("moving_average"), (LINE,), 1),
+    ("gradient_magnitude", suite("gradient_magnitude"), (X,), 1),
+    ("heat_step", suite("heat_step"), (X, 0.1), 1),
+    ("periodic_laplacian", suite("periodic_laplacian"), (X,), 1),
+    ("two outputs", two_outputs, (LINE,), 1),
+    ("local buffer", local_buffer, (LINE,), 1),
+    ("update of an argument", update_argument, (LINE, LINE), 1),
+    ("concatenate", lambda x, y: np.concatenate([x * 2, y + 1]), (LINE, LINE), 1),
+    ("pad", lambda x: np.pad(x * 2, 3) + 1, (LINE,), 1),
+    ("transpose and add", lambda x: x + x.T, (ramp("f4", 40, 40),), 1),
+    ("broadcast row and column", lambda a, b: a[:, None] * b[None, :] + 1, (LINE, V), 1),
+    ("mean of rows", lambda x: x.mean(axis=1), (X,), 1),
+    ("sum of columns", lambda x: (x * x).sum(axis=0), (X,), 1),
+    ("argmax of rows", lambda x: np.argmax(x * 2, axis=1), (X,), 1),
+    ("pairwise_distances", suite("pairwise_distances"),
+     kernels.get("pairwise_distances").args(), 1),
+    ("kmeans_assign", suite("kmeans_assign"), kernels.get("kmeans_assign").args(), 1),
+    ("two reductions of one row", lambda x: (x.sum(1), x.max(1)), (X,), 1),
+    ("nothing to compute", lambda x: x, (LINE,), 0),
+    ("dead code", lambda x: (np.exp(x), x + 1)[1], (LINE,), 1),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name, fn, args, count", ROWS, ids=[r[0] for r in ROWS])
+def test_kernel_count(name, fn, args, count):
+    low = fusec.jit(fn).lower(*args)
+    assert len(low.kernels) == count, f"{low}\n{low.explain()}"
+
+
+def test_full_reductions_take_at_most_two_kernels():
+    for fn in (lambda x: x.sum(), lambda x: ((x - 1) ** 2).mean(), lambda x: np.max(x * 2)):
+        assert 1 <= len(fusec.jit(fn).lower(LINE).kernels) <= 2
+
+
+def test_column_statistics_and_map():
+    low = fusec.jit(suite("standardize")).lower(X)
+    assert len(low.kernels) <= 3, low.explain()
+
+
+def test_matrix_products_stay_with_blas_and_keep_one_epilogue_each():
+    low = fusec.jit(suite("mlp_forward")).lower(*kernels.get("mlp_forward").args())
+    assert len(low.kernels) == 2, low.explain()
+    assert str(low).count("matmul") >= 2
+
+
+def test_views_alone_need_at_most_one_copy():
+    assert len(fusec.jit(views_only).lower(X).kernels) <= 1
+
+
+def test_common_work_is_done_once():
+    def twice(x):
+        return np.exp(x) + np.exp(x)
+
+    low = fusec.jit(twice).lower(LINE)
+    assert len(re.findall(r"= *exp\b|\bexp\(", str(low.graph))) <= 1, low.graph
+
+
+def test_shapes_do_not_reach_the_source():
+    f = fusec.jit(suite("gelu"))
+    assert f.lower(LINE).kernels[0].source == f.lower(LINE[:77]).kernels[0].source
+
+
+def test_shape_dtype_stands_for_an_array():
+    f = fusec.jit(softmax)
+    abstract = f.lower(fusec.ShapeDtype(X.shape, "f4")).kernels[0].source
+    assert abstract == f.lower(X).kernels[0].source
+
+
+def test_explain_names_ops_lines_and_bytes():
+    text = str(fusec.jit(softmax).lower(X).explain())
+    assert "exp" in text
+    assert "rows.py" in text, "the user's lines"
+    assert "bytes" in text.lower() or "KB" in text
+    assert str(2 * X.nbytes) in text.replace(",", "") or "24.6" in text or "24.0" in text
+
+
+def test_explain_gives_a_reason_for_each_edge_that_is_not_fused():
+    text = str(fusec.jit(suite("mlp_forward")).lower(*kernels.get("mlp_forward").args()).explain())
+    assert "not fused" in text.lower()
+    assert "matmul" in text
+
+
+def test_explain_reports_host_calls():
+    text = str(fusec.jit(lambda x: np.sort(x) * 2).lower(LINE).explain())
+    assert "sort" in text
+    assert "host" in text.lower()
+
+
+def test_stages_print():
+    f = fusec.jit(suite("gelu"))
+    traced, low = f.trace(LINE), f.lower(LINE)
+    exe = low.compile()
+    assert "tanh" in str(traced.graph)
+    assert "def kernel(" in low.kernels[0].source
+    assert "tanh" in str(low)
+    assert len(str(low).splitlines()) < 60, "one screen"
+    assert "define" in exe.kernels[0].llvm
+    assert exe.kernels[0].asm
+    assert "<" in traced._repr_html_()
+    assert "<" in low._repr_html_()
+
+
+def test_source_is_python_and_names_the_users_line():
+    source = fusec.jit(suite("gelu")).lower(LINE).kernels[0].source
+    compile(source, "<kernel>", "exec")
+    assert "elementwise.py" in source
+
+
+def test_a_long_chain_is_cut_and_explained():
+    def chain(x):
+        for i in range(5000):
+            x = x + 1 if i % 2 else x * 0.5
+        return x
+
+    low = fusec.jit(chain).lower(LINE)
+    assert len(low.kernels) > 1
+    assert "cut" in str(low.explain()).lower()

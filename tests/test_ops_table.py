@@ -1,0 +1,257 @@
+"""Every elementwise op on every dtype: inferred dtypes, and kernel expressions against NumPy.
+
+All expressions of one input dtype are compiled into one kernel, a loop for each. The inputs are
+all pairs of edge values followed by random ones. Results are bitwise NumPy's except for the ops in
+``CLOSE``; every NaN counts as equal.
+"""
+
+import ctypes
+import functools
+import itertools
+
+import numpy as np
+import pytest
+
+from fusec.codegen.numba_cpu import compile_kernel
+from fusec.errors import DTypeError
+from fusec.ir.aval import Aval, short
+from fusec.ops.elementwise import FUNCTIONS, expression
+from fusec.ops.registry import NONDIFFERENTIABLE, OPS, loop_dtypes
+from fusec.runtime.cpu import load
+
+NAMES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16")
+DTYPES = {name: np.dtype("?" if name == "b1" else name) for name in NAMES}
+ELEMENTWISE = [op for op in OPS.values() if op.family == "elementwise"]
+RANDOM = 500
+
+CLOSE = {
+    *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logaddexp", "logaddexp2"),
+    *("power", "float_power", "cbrt", "hypot", "sin", "cos", "tan", "arcsin", "arccos", "arctan"),
+    *("arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "erf"),
+}
+"""Within MAX_ULP of NumPy, which has an error of its own."""
+MAX_ULP = 4
+CANCELS = {"logaddexp", "logaddexp2"}
+"""The result may cancel to nearly 0: the error is measured against the operands too."""
+COMPLEX_CLOSE = {"multiply", "divide", "reciprocal", "square", "sign", "scaled", "absolute"}
+"""For complex numbers close in norm; NumPy's own bits depend on its vector path."""
+
+
+# Inputs.
+
+
+def edges(dtype):
+    """Values at which implementations differ."""
+    if dtype.kind == "b":
+        return np.array([False, True])
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        near = [info.min, info.min + 1, info.max, info.max - 1, info.max // 2 + 1]
+        return np.array(
+            [*near, 0, 1, 2, 3, 5, 7, 31, 63, 100, *([-1, -2, -7] * (info.min < 0))], dtype
+        )
+    real = DTYPES["f4"] if dtype == "c8" else DTYPES["f8"] if dtype == "c16" else dtype
+    info = np.finfo(real)
+    some = [0.0, -0.0, 1.0, -1.0, 0.5, -1.5, 2.5, 3.0, np.inf, -np.inf, np.nan]
+    if dtype.kind == "c":
+        few = [0.0, -0.0, 1.0, -2.5, np.inf, -np.inf, np.nan]
+        return np.array([complex(a, b) for a in few for b in few], dtype)
+    some += [float(info.max), float(info.tiny), float(info.smallest_subnormal), -float(info.tiny)]
+    return np.array([*some, 127.5, -300.25, 70000.0, 3e9, -3e9, 1e19, 2.0**63, 1e-3], dtype)
+
+
+def randoms(dtype, rng):
+    if dtype.kind == "b":
+        return rng.random(RANDOM) < 0.5
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        small = rng.integers(0 if info.min == 0 else -20, 20, RANDOM // 2)
+        large = rng.integers(info.min, info.max, RANDOM // 2, dtype=dtype, endpoint=True)
+        return np.concatenate([small.astype(dtype), large])
+    values = np.concatenate([rng.normal(0, 2, RANDOM // 2), np.exp(rng.normal(0, 8, RANDOM // 2))])
+    if dtype.kind == "c":
+        return (values + 1j * rng.permutation(values)).astype(dtype)
+    return values.astype(dtype)
+
+
+@functools.cache
+def operands(dtype, count):
+    """``count`` arrays of all combinations of edge values, then random ones."""
+    rng = np.random.default_rng(7)
+    with np.errstate(over="ignore"):
+        values = edges(dtype)
+    if count == 3:
+        values = values[:: 1 + len(values) // 12]
+    grid = np.meshgrid(*[values] * count, indexing="ij")
+    with np.errstate(over="ignore"):
+        return [np.concatenate([g.reshape(-1), rng.permutation(randoms(dtype, rng))]) for g in grid]
+
+
+# Cases: what can be applied to which dtype.
+
+
+def input_dtypes(op, dtype):
+    """The inputs of ``op`` whose operands are of ``dtype``; None if it is not for them."""
+    name = op.name
+    if op.ufunc is not None:
+        inputs = (dtype,) * op.ufunc.nin
+        if name == "ldexp":
+            inputs = (dtype, DTYPES["i4"])
+        try:
+            loop = loop_dtypes(op.ufunc, inputs)
+        except DTypeError:
+            return None
+        return inputs if loop[: len(inputs)] == inputs else None
+    kinds = {"scaled": "fc", "erf": "f", "real": "c", "imag": "c", "make_complex": "f"}
+    if name == "wrap_index":
+        return (dtype,) * 2 if dtype == "i8" else None
+    if dtype.kind not in kinds.get(name, "biufc") or (dtype == "f2" and name in kinds):
+        return None
+    return {
+        "scaled": (dtype,) * 2,
+        "make_complex": (dtype,) * 2,
+        "where": (np.dtype(bool), dtype, dtype),
+        "check": (dtype, np.dtype(bool)),
+    }.get(name, (dtype,))
+
+
+def inputs_of(op, dtypes):
+    arrays = [operands(d, len(dtypes))[k] for k, d in enumerate(dtypes)]
+    n = max(len(a) for a in arrays)
+    arrays = [np.resize(a, n) for a in arrays]
+    if op.name == "wrap_index":
+        arrays = [arrays[0] % 40 - 20, np.full(n, 20)]
+    if op.name == "check":
+        arrays[1] = np.ones(n, bool)
+    if op.name == "power" and dtypes[1].kind == "i":
+        arrays[1] = np.where(arrays[1] < 0, 3, arrays[1]).astype(dtypes[1])
+    return arrays
+
+
+def cases(attribute="expr"):
+    for op, (name, dtype) in itertools.product(ELEMENTWISE, DTYPES.items()):
+        inputs = input_dtypes(op, dtype)
+        if inputs is not None:
+            for to in DTYPES if op.name == "cast" else ("",):
+                yield op, name, inputs, ({"dtype": DTYPES[to]} if to else {})
+
+
+CASES = list(cases())
+
+
+def case_id(case):
+    op, name, _, attrs = case
+    return f"{op.name}-{name}" + (f"-{short(attrs['dtype'])}" if attrs else "")
+
+
+def reference(op, arrays, attrs):
+    with np.errstate(all="ignore"):
+        return np.asarray(op.impl(*arrays, **attrs))
+
+
+# Kernels.
+
+
+def read(dtype, text):
+    return f"cast_b1({text})" if dtype.kind == "b" else text
+
+
+def output(op, inputs, attrs):
+    return op.infer(tuple(Aval((3,), d) for d in inputs), attrs).dtype
+
+
+@functools.cache
+def compiled(name):
+    """Results of all expressions whose dtype is ``name``, by case id, from one kernel."""
+    lines, pointers, arrays, results = [], [], [], {}
+    for case in CASES:
+        op, of, inputs, attrs = case
+        to = output(op, inputs, attrs)
+        texts = [read(d, f"{'abc'[k]}[i]") for k, d in enumerate(inputs)]
+        text = expression(op, texts, inputs, to)
+        if of != name or text is None:
+            continue
+        number, values = len(results), inputs_of(op, inputs)
+        args = [f"x{number}_{k}" for k in range(len(values))]
+        text = expression(op, [read(d, f"{a}[i]") for a, d in zip(args, inputs)], inputs, to)
+        lines.append(
+            f"    for i in range({len(values[0])}):\n        y{number}[i] = {store(to, text)}\n"
+        )
+        results[case_id(case)] = np.empty(len(values[0]), to)
+        pointers += [(a, d.str) for a, d in zip(args, inputs)] + [(f"y{number}", to.str)]
+        arrays += [*values, results[case_id(case)]]
+    run("".join(lines), pointers, arrays)
+    return results
+
+
+def store(dtype, text):
+    return f"cast_u1({text})" if dtype.kind == "b" else text
+
+
+def run(body, pointers, arrays):
+    """Compile ``body`` over the pointers and run it on the arrays; the status."""
+    head = f"def kernel(start, stop, {', '.join(p for p, _ in pointers)}):\n"
+    text = "from fusec.codegen.primitives import *\n" + head + body
+    if "return" not in body:
+        text += "    return 0\n"
+    code = compile_kernel(text, (), tuple(pointers))
+    entry = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 2, *[ctypes.c_void_p] * 2)
+    addresses = (ctypes.c_void_p * len(arrays))(*[a.ctypes.data for a in arrays])
+    return entry(load(code.symbol, code.object))(0, len(arrays[0]), None, addresses)
+
+
+# Comparison.
+
+
+def same_bits(got, want):
+    """Equal bits, or both NaN (for complex numbers part by part)."""
+    if got.dtype.kind == "c":
+        return same_bits(got.real, want.real) & same_bits(got.imag, want.imag)
+    if got.dtype.kind != "f":
+        return got == want
+    bits = f"i{got.dtype.itemsize}"
+    equal = np.ascontiguousarray(got).view(bits) == np.ascontiguousarray(want).view(bits)
+    return equal | (np.isnan(got) & np.isnan(want))
+
+
+def close(got, want, scale):
+    """Within MAX_ULP at the magnitude of ``scale``; infinities and NaNs as they are."""
+    unit = np.spacing(np.abs(scale).astype(got.real.dtype))
+    with np.errstate(all="ignore"):
+        near = np.abs(got - want) <= MAX_ULP * unit
+    return near | same_bits(got, want) | ((got == 0) & (want == 0))
+
+
+def failures(op, arrays, got, want):
+    with np.errstate(all="ignore"):
+        if op.name in CANCELS:
+            big = np.maximum(*[np.abs(np.where(np.isfinite(a), a, 0)) for a in arrays])
+            good = close(got, want, np.maximum(big, np.abs(want)))
+        elif op.name in CLOSE:
+            good = close(got, want, want)
+        elif op.name in COMPLEX_CLOSE and arrays[0].dtype.kind == "c":
+            finite = np.isfinite(want) & np.all([np.isfinite(a) for a in arrays], axis=0)
+            good = close(got, want, np.abs(want)) | ~finite
+        else:
+            good = same_bits(got, want)
+    return np.flatnonzero(~good)
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_dtype_is_numpys(case):
+    op, _, inputs, attrs = case
+    arrays = [a[:4] for a in inputs_of(op, inputs)]
+    assert output(op, inputs, attrs) == reference(op, arrays, attrs).dtype
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_expression_is_numpys(case):
+    op, name, inputs, attrs = case
+    to = output(op, inputs, attrs)
+    if expression(op, ["a"] * len(inputs), inputs, to) is None:
+        pytest.skip("runs in NumPy")
+    arrays = inputs_of(op, inputs)
+    got, want = compiled(name)[case_id(case)], reference(op, arrays, attrs)
+    wrong = failures(op, arrays, got, want)
+    shown = [([a[k] for a in arrays], got[k], want[k]) for k in wrong[:5]]
+    assert not len(wrong), f"{len(wrong)} differ, such as (inputs, ours, NumPy's) {shown}"
