@@ -1,0 +1,282 @@
+"""Column programs: reductions whose kept axis is the contiguous one.
+
+A row of the grid is a strip of columns. Values without the reduced axes are small arrays over the
+strip; every loop over the reduced axis has an inner, vectorised loop over the strip::
+
+    for row in range(start, stop):
+        c0 = row * 128
+        mc = min(n_i1 - c0, 128)
+        for b in range(0, n_i0, 256):              # sums: 32 lanes a block, as fold_sum has
+            ...
+            for i0 in range(b, b + m):
+                lane = ((i0 - b) & 31) * mc
+                for i1 in range(c0, c0 + mc):
+                    a_r0[lane + i1 - c0] = a_r0[lane + i1 - c0] + x0[i0 * x0_s0 + i1]
+            ...
+
+The order of every sum is that of a row program, so the bits do not depend on the layout.
+"""
+
+import numpy as np
+
+from fusec.codegen.emit import KernelSource, loaded, stored
+from fusec.codegen.emit_cpu import BLOCK, GROUP, CpuEmitter
+from fusec.codegen.loops import Buffer, Fold, Line, closure
+from fusec.codegen.lower import IDENTITY
+from fusec.codegen.schedule import Schedule, inner_stores, row_stores, stage_targets
+from fusec.ir.aval import short
+from fusec.ops import OPS
+from fusec.ops.elementwise import expression
+from fusec.ops.registry import MEDIUM
+
+STRIP = 128  # columns of one grid row: 32 lanes of float32 over them fit the first-level cache
+LANES = 32
+PAIRS = {
+    "sum": "add", "prod": "multiply", "max": "maximum", "min": "minimum", "fmax": "fmax",
+    "fmin": "fmin", "any": "logical_or", "all": "logical_and",
+}  # fmt: skip
+
+
+def ordered(fold: Fold) -> bool:
+    """Whether the order of the reduction shows in its bits."""
+    return fold.op in ("sum", "prod") and fold.value.dtype.kind in "fc"
+
+
+def pair(fold: Fold, a: str, b: str) -> str:
+    """The combination of two partial results."""
+    dtype = fold.value.dtype
+    out = np.dtype(bool) if fold.op in ("any", "all") else dtype
+    text = expression(OPS[PAIRS[fold.op]], (a, b), (dtype, dtype), out)
+    assert text is not None
+    return text
+
+
+class ColumnEmitter(CpuEmitter):
+    """See the module."""
+
+    def __init__(self, plan: Schedule, split: bool) -> None:
+        super().__init__(plan)
+        self.split = split
+        self.length = self.count(plan.reduced)
+        self.blocks = -(-self.length // BLOCK)
+        self.partials: dict[Fold, Buffer] = {}
+        self.col = plan.column
+        self.at = f"{self.col} - c0"
+
+    def emit(self) -> KernelSource:
+        plan, w = self.plan, self.w
+        self.invariants()
+        width = self.body.extents[self.col]
+        strips = -(-width // STRIP)
+        rows = self.count(plan.outer) * strips
+        work = self.work() * self.length * min(width, STRIP)
+        self.n = self.int_arg("n", self.length)
+        with w.block("for row in range(start, stop):"):
+            rest = "row"
+            if self.split:
+                groups = self.int_arg("groups", -(-self.blocks // GROUP))
+                w(f"first = remainder(row, {groups}) * {BLOCK * GROUP}")
+                w(f"rest = quotient(row, {groups})")
+                rows, rest = rows * self.ints["groups"], "rest"
+                work /= self.ints["groups"]
+            name = self.int_arg("strips", strips)
+            w(f"c0 = remainder({rest}, {name}) * {STRIP}")
+            w(f"mc = min({self.size(self.col)} - c0, {STRIP})")
+            w(f"kept = quotient({rest}, {name})")
+            self.rows(plan.outer, "kept")
+            for stage in range(1 if self.split else plan.stages):
+                self.row_lines(stage)
+                self.strip_lines(stage)
+                self.stage(stage)
+                if not self.split:
+                    self.strip_stores(stage)
+        return self.finish("columns", rows, work)
+
+    # -- values over the strip ---------------------------------------------------------------------
+
+    def strip_lines(self, stage: int) -> None:
+        """Costly values of a column are computed once and kept over the strip."""
+        along = set(self.plan.reduced)
+        later: list[Line] = []
+        for k in range(stage, self.plan.stages):
+            later += stage_targets(self.plan, k) + [s.value for s in row_stores(self.plan, k)]
+        need = closure(later, set(self.known))
+        for line in self.body.lines:
+            mine = line.stage == stage and self.col in line.variables
+            if not mine or line.variables & along or line not in need or line.kind == "fold":
+                continue
+            if line.kind == "op" and not line.effect and line.cost >= MEDIUM:
+                self.scratch(f"z_{line.name}", line.dtype, STRIP)
+                with self.w.block(f"for {self.col} in range(c0, c0 + mc):"):
+                    self.columns([line])
+                    self.w(f"z_{line.name}[{self.at}] = {stored(line.dtype, line.name)}")
+                self.known[line] = loaded(line.dtype, f"z_{line.name}[{self.at}]")
+
+    def columns(self, targets: list[Line]) -> None:
+        """Lines of a column outside the loops over the reduced axes."""
+        need = closure(targets, set(self.known))
+        for line in self.body.lines:
+            if self.col in line.variables and line in need:
+                self.line(line)
+
+    def across(self, targets: list[Line]) -> None:
+        """Lines that are the same for all columns of one element of the reduced axes."""
+        need = closure(targets, set(self.known))
+        along = set(self.plan.reduced)
+        for line in self.body.lines:
+            if line in need and line.variables & along and self.col not in line.variables:
+                self.line(line)
+
+    def strip_stores(self, stage: int) -> None:
+        stores = row_stores(self.plan, stage)
+        if not stores:
+            return
+        with self.w.block(f"for {self.col} in range(c0, c0 + mc):"):
+            self.columns([s.value for s in stores])
+            self.stores(stage, inner=False)
+
+    # -- one stage ------------------------------------------------------------------------------------
+
+    def stage(self, stage: int) -> None:
+        folds = [f for f in self.body.folds if f.value.stage == stage]
+        targets = stage_targets(self.plan, stage)
+        if not targets and not folds:
+            return
+        keep = [x for x in self.plan.saved if x.stage == stage]
+        for line in keep:
+            self.scratch(f"w_{line.name}", line.dtype, self.length * STRIP)
+        for line in self.body.lines:
+            if line.kind == "scan" and line.stage == stage:
+                self.carry(line)
+        for fold in folds:
+            self.scratch(
+                f"a_{fold.result.name}",
+                fold.value.dtype,
+                STRIP * (LANES if self.laned(folds) else 1),
+            )
+            self.scratch(
+                f"p_{fold.result.name}",
+                fold.value.dtype,
+                STRIP * (1 if self.split else self.blocks),
+            )
+        begin, end = "0", self.n
+        if self.split:
+            begin, end = "first", f"min(first + {BLOCK * GROUP}, {self.n})"
+        if folds and (self.laned(folds) or self.split):
+            with self.w.block(f"for b in range({begin}, {end}, {BLOCK}):"):
+                self.w(f"m = min({self.n} - b, {BLOCK})")
+                self.fill(folds)
+                self.loop("b", "b + m", stage, targets, folds, keep)
+                self.combine(folds)
+            if not self.split:
+                self.tree(folds)
+        else:
+            self.fill(folds)
+            self.loop(begin, end, stage, targets, folds, keep)
+            for fold in folds:
+                self.known[fold.result] = loaded(
+                    fold.value.dtype, f"a_{fold.result.name}[{self.at}]"
+                )
+        for line in keep:
+            self.known[line] = loaded(line.dtype, f"w_{line.name}[e * mc + {self.at}]")
+
+    @staticmethod
+    def laned(folds: list[Fold]) -> bool:
+        return any(map(ordered, folds))
+
+    def lanes(self, folds: list[Fold]) -> str:
+        return f"{LANES} * mc" if self.laned(folds) else "mc"
+
+    def fill(self, folds: list[Fold]) -> None:
+        for fold in folds:
+            identity = f"cast_{short(fold.value.dtype)}({IDENTITY[fold.op](fold.value.dtype)})"
+            with self.w.block(f"for k in range({self.lanes(folds)}):"):
+                self.w(f"a_{fold.result.name}[k] = {stored(fold.value.dtype, identity)}")
+
+    def loop(
+        self,
+        first: str,
+        last: str,
+        stage: int,
+        targets: list[Line],
+        folds: list[Fold],
+        keep: list[Line],
+    ) -> None:
+        reduced, w = self.plan.reduced, self.w
+        lane = (
+            f"((e - {first if first == 'b' else 0}) & {LANES - 1}) * mc + "
+            if self.laned(folds)
+            else ""
+        )
+        with w.block(f"for e in range({first}, {last}):"):
+            self.rows(reduced, "e")
+            self.across([*targets, *[f.value for f in folds]])
+            with w.block(f"for {self.col} in range(c0, c0 + mc):"):
+                self.columns([*targets, *[f.value for f in folds]])
+                for fold in folds:
+                    place = f"a_{fold.result.name}[{lane}{self.at}]"
+                    text = pair(fold, loaded(fold.value.dtype, place), self.read(fold.value))
+                    w(f"{place} = {stored(fold.value.dtype, text)}")
+                for line in keep:
+                    w(f"w_{line.name}[e * mc + {self.at}] = {stored(line.dtype, line.name)}")
+                for store in inner_stores(self.plan, stage):
+                    pointer, where = self.address(store.buffer, store.index)
+                    w(f"{pointer}[{where}] = {stored(store.buffer.dtype, self.read(store.value))}")
+
+    def combine(self, folds: list[Fold]) -> None:
+        """The lanes of a block by halves, then into the partial results."""
+        for fold in folds:
+            a, dtype = f"a_{fold.result.name}", fold.value.dtype
+            if self.laned(folds):
+                self.w(f"half = {LANES // 2}")
+                with self.w.block("while half > 0:"):
+                    with self.w.block("for k in range(half * mc):"):
+                        both = (loaded(dtype, f"{a}[k]"), loaded(dtype, f"{a}[k + half * mc]"))
+                        self.w(f"{a}[k] = {stored(dtype, pair(fold, *both))}")
+                    self.w("half = half >> 1")
+            with self.w.block("for k in range(mc):"):
+                if self.split:
+                    buffer = self.partials.setdefault(
+                        fold, Buffer(f"p_{fold.result.name}_all", dtype, (), "partial")
+                    )
+                    blocks = self.int_arg("blocks", self.blocks)
+                    place = f"(kept * {self.size(self.col)} + c0 + k) * {blocks} + (b >> 8)"
+                    self.w(f"{self.pointer(buffer, 0).name}[{place}] = {a}[k]")
+                else:
+                    self.w(f"p_{fold.result.name}[(b >> 8) * mc + k] = {a}[k]")
+
+    def tree(self, folds: list[Fold]) -> None:
+        """Adjacent blocks are combined until one is left, an odd one carried up."""
+        for fold in folds:
+            p, dtype = f"p_{fold.result.name}", fold.value.dtype
+            self.w(f"left = ({self.n} + {BLOCK - 1}) >> 8")
+            with self.w.block("while left > 1:"):
+                with (
+                    self.w.block("for q in range(left >> 1):"),
+                    self.w.block("for k in range(mc):"),
+                ):
+                    both = (
+                        loaded(dtype, f"{p}[2 * q * mc + k]"),
+                        loaded(dtype, f"{p}[(2 * q + 1) * mc + k]"),
+                    )
+                    self.w(f"{p}[q * mc + k] = {stored(dtype, pair(fold, *both))}")
+                with self.w.block("if left & 1:"), self.w.block("for k in range(mc):"):
+                    self.w(f"{p}[(left >> 1) * mc + k] = {p}[(left - 1) * mc + k]")
+                self.w("left = (left + 1) >> 1")
+            self.known[fold.result] = loaded(dtype, f"{p}[{self.at}]")
+
+    def carry(self, line: Line) -> None:
+        """A scan down the columns: one running value for each of them."""
+        assert line.buffer is not None
+        name = self.scratch(f"s_{line.name}", line.dtype, STRIP)
+        with self.w.block("for k in range(mc):"):
+            self.w(f"{name}[k] = {line.buffer.name}")
+
+    def line(self, line: Line) -> None:
+        if line.kind != "scan" or line in self.known:
+            return super().line(line)
+        place = f"s_{line.name}[{self.at}]"
+        args = [self.read(a) for a in line.args]
+        self.w(f"{line.name} = {line.text.format(*args, carry=place)}")
+        self.w(f"{place} = {line.name}")
+        return None
