@@ -17,7 +17,15 @@ from fusec.ir.graph import Graph
 from fusec.passes.fuse import partition
 from fusec.passes.pipeline import optimise
 from fusec.runtime.cache import cache
-from fusec.runtime.executor import CallSpec, Executor, LaunchSpec, SlotSpec
+from fusec.runtime.executor import (
+    RELEASE_GIL_NS,
+    CallSpec,
+    Executor,
+    LaunchSpec,
+    SlotSpec,
+    step_spec,
+)
+from fusec.runtime.native import ArraySpec, FloatSpec, NativePlan, OutSpec, make_entry
 from fusec.trace.run import Result, Trace
 from fusec.trace.scalars import compute
 from fusec.trace.tracer import Step
@@ -78,6 +86,7 @@ class Plan:
         self.fastmath = fastmath
         self.program = lower_graph(trace)
         self.fetch = trace.guards.compiled()
+        self.hastened: list[Any] = []  # its native entry, once made (None: it has none)
 
     @cached_property
     def executor(self) -> Executor:
@@ -126,6 +135,84 @@ class Plan:
         return self.trace.tree.unflatten(made)
 
 
+    def entry(self, leaves: Sequence[Any], arrays: Sequence[Any]) -> Callable[..., Any] | None:
+        """A builtin that checks the arguments and runs the plan natively, where it can.
+
+        None for programs with calls, writes, views as results, or arguments that are no arrays.
+        """
+        trace, program = self.trace, self.program
+        plain = all(r.kind == "output" and not r.path for r in trace.results)
+        order = [r.ref for r in trace.results]
+        if trace.writes or trace.scalar_guards or not plain or len(set(order)) != len(order):
+            return None
+        if not all(isinstance(s, Launch) for s in program.steps) or not program.steps:
+            return None
+        shape = repr(trace.tree)
+        if shape not in ("*", "(" + ", ".join("*" * len(order)) + ("," * (len(order) == 1)) + ")"):
+            return None
+        inputs = _native_inputs(trace, leaves, arrays)
+        if inputs is None:
+            return None
+        return make_entry([self._native(inputs, [program.results[k] for k in order], shape != "*")])
+
+    def _native(self, inputs: list[Any], results: list[int], as_tuple: bool) -> NativePlan:
+        """The native plan over buffers numbered: arguments, results, blocks, constants."""
+        program, slots = self.program, self.executor.slots
+        number: dict[int, int] = {}
+        constants: list[np.ndarray] = []
+        base = len(inputs) + len(results) + len(program.blocks)
+        for slot, source in zip(program.inputs, self.trace.sources):
+            if source.kind in ("arg", "scalar"):
+                number[slot] = source.ref if source.kind == "arg" else source.ref[1]
+        for k, slot in enumerate(results):
+            number[slot] = len(inputs) + k
+        for k, spec in enumerate(slots):
+            if spec.block >= 0:
+                number[k] = len(inputs) + len(results) + spec.block
+            elif spec.value is not None:
+                number[k] = base + len(constants)
+                constants.append(spec.value)
+        for slot, source in zip(program.inputs, self.trace.sources):
+            if source.kind == "constant":
+                number[slot] = base + len(constants)
+                constants.append(source.ref)
+        launches = [s for s in self.executor.steps if isinstance(s, LaunchSpec)]
+        scalars = [r.scalar for r in self.trace.results]
+        outputs = [
+            OutSpec(slots[k].dtype, slots[k].shape, slots[k].strides, scalar)
+            for k, scalar in zip(results, scalars)
+        ]
+        return NativePlan(
+            inputs=inputs,
+            outputs=outputs,
+            steps=[step_spec(x, number.__getitem__) for x in launches],
+            result="tuple" if as_tuple else "single",
+            temporaries=program.blocks,
+            constants=constants,
+            release_gil=sum(x.work * x.rows for x in launches) > RELEASE_GIL_NS,
+        )
+
+
+def _native_inputs(
+    trace: Trace, leaves: Sequence[Any], arrays: Sequence[Any]
+) -> list[ArraySpec | FloatSpec] | None:
+    """The specs of the positional arguments, or None when one of them needs Python."""
+    if any(s.kind == "captured" for s in trace.sources):
+        return None
+    if any(s.kind == "scalar" and s.ref[0] != "arg" for s in trace.sources):
+        return None
+    dtypes = {s.ref[1]: p.dtype for s, p in zip(trace.sources, trace.graph.params) if s.kind == "scalar"}
+    specs: list[ArraySpec | FloatSpec] = []
+    for k, leaf in enumerate(leaves):
+        if type(leaf) is np.ndarray and leaf is arrays[k]:
+            specs.append(ArraySpec(leaf.dtype, leaf.shape, leaf.strides, leaf.flags.writeable))
+        elif type(leaf) is float and dtypes.get(k, np.dtype("f8")) == np.dtype("f8"):
+            specs.append(FloatSpec())
+        else:
+            return None
+    return specs
+
+
 def _make(
     result: Result, leaves: Sequence[Any], hidden: list[np.ndarray], outputs: list[np.ndarray]
 ) -> Any:
@@ -146,5 +233,3 @@ def apply_view(array: np.ndarray, step: Step) -> np.ndarray:
 
     return OPS[step[0]].impl(array, **step[1])
 
-
-Runner = Callable[..., Any]

@@ -200,7 +200,7 @@ for name, fn in {
 # --- what is not a plain array of numbers: as NumPy, or a clear error, never silently wrong
 for name, a in {
     "masked": np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0]),
-    "matrix": np.asmatrix([[1.0, 2.0], [3.0, 4.0]]),
+    "matrix": np.array([[1.0, 2.0], [3.0, 4.0]]).view(np.matrix),
     "datetime64": np.array(["2020-01-01", "2020-01-02"], "M8[D]"),
     "timedelta64": np.array([1, 2], "m8[s]"),
     "structured": np.array([(1, 2.0)], [("a", "i4"), ("b", "f8")]),

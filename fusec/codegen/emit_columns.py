@@ -4,14 +4,14 @@ A row of the grid is a strip of columns. Values without the reduced axes are sma
 strip; every loop over the reduced axis has an inner, vectorised loop over the strip::
 
     for row in range(start, stop):
-        c0 = row * 128
-        mc = min(n_i1 - c0, 128)
+        begin = row * 128
+        width = min(n_i1 - begin, 128)
         for b in range(0, n_i0, 256):              # sums: 32 lanes a block, as fold_sum has
             ...
             for i0 in range(b, b + m):
-                lane = ((i0 - b) & 31) * mc
-                for i1 in range(c0, c0 + mc):
-                    a_r0[lane + i1 - c0] = a_r0[lane + i1 - c0] + x0[i0 * x0_s0 + i1]
+                lane = ((i0 - b) & 31) * width
+                for i1 in range(begin, begin + width):
+                    a_r0[lane + i1 - begin] = a_r0[lane + i1 - begin] + x0[i0 * x0_s0 + i1]
             ...
 
 The order of every sum is that of a row program, so the bits do not depend on the layout.
@@ -61,15 +61,15 @@ class ColumnEmitter(CpuEmitter):
         self.blocks = -(-self.length // BLOCK)
         self.partials: dict[Fold, Buffer] = {}
         self.col = plan.column
-        self.at = f"{self.col} - c0"
+        self.at = f"{self.col} - begin"
 
     def emit(self) -> KernelSource:
         plan, w = self.plan, self.w
         self.invariants()
-        width = self.body.extents[self.col]
-        strips = -(-width // STRIP)
+        total = self.body.extents[self.col]
+        strips = -(-total // STRIP)
         rows = self.count(plan.outer) * strips
-        work = self.work() * self.length * min(width, STRIP)
+        work = self.work() * self.length * min(total, STRIP)
         self.n = self.int_arg("n", self.length)
         with w.block("for row in range(start, stop):"):
             rest = "row"
@@ -80,8 +80,8 @@ class ColumnEmitter(CpuEmitter):
                 rows, rest = rows * self.ints["groups"], "rest"
                 work /= self.ints["groups"]
             name = self.int_arg("strips", strips)
-            w(f"c0 = remainder({rest}, {name}) * {STRIP}")
-            w(f"mc = min({self.size(self.col)} - c0, {STRIP})")
+            w(f"begin = remainder({rest}, {name}) * {STRIP}")
+            w(f"width = min({self.size(self.col)} - begin, {STRIP})")
             w(f"kept = quotient({rest}, {name})")
             self.rows(plan.outer, "kept")
             for stage in range(1 if self.split else plan.stages):
@@ -107,7 +107,7 @@ class ColumnEmitter(CpuEmitter):
                 continue
             if line.kind == "op" and not line.effect and line.cost >= MEDIUM:
                 self.scratch(f"z_{line.name}", line.dtype, STRIP)
-                with self.w.block(f"for {self.col} in range(c0, c0 + mc):"):
+                with self.w.block(f"for {self.col} in range(begin, begin + width):"):
                     self.columns([line])
                     self.w(f"z_{line.name}[{self.at}] = {stored(line.dtype, line.name)}")
                 self.known[line] = loaded(line.dtype, f"z_{line.name}[{self.at}]")
@@ -131,7 +131,7 @@ class ColumnEmitter(CpuEmitter):
         stores = row_stores(self.plan, stage)
         if not stores:
             return
-        with self.w.block(f"for {self.col} in range(c0, c0 + mc):"):
+        with self.w.block(f"for {self.col} in range(begin, begin + width):"):
             self.columns([s.value for s in stores])
             self.stores(stage, inner=False)
 
@@ -178,14 +178,14 @@ class ColumnEmitter(CpuEmitter):
                     fold.value.dtype, f"a_{fold.result.name}[{self.at}]"
                 )
         for line in keep:
-            self.known[line] = loaded(line.dtype, f"w_{line.name}[e * mc + {self.at}]")
+            self.known[line] = loaded(line.dtype, f"w_{line.name}[e * width + {self.at}]")
 
     @staticmethod
     def laned(folds: list[Fold]) -> bool:
         return any(map(ordered, folds))
 
     def lanes(self, folds: list[Fold]) -> str:
-        return f"{LANES} * mc" if self.laned(folds) else "mc"
+        return f"{LANES} * width" if self.laned(folds) else "width"
 
     def fill(self, folds: list[Fold]) -> None:
         for fold in folds:
@@ -204,21 +204,21 @@ class ColumnEmitter(CpuEmitter):
     ) -> None:
         reduced, w = self.plan.reduced, self.w
         lane = (
-            f"((e - {first if first == 'b' else 0}) & {LANES - 1}) * mc + "
+            f"((e - {first if first == 'b' else 0}) & {LANES - 1}) * width + "
             if self.laned(folds)
             else ""
         )
         with w.block(f"for e in range({first}, {last}):"):
             self.rows(reduced, "e")
             self.across([*targets, *[f.value for f in folds]])
-            with w.block(f"for {self.col} in range(c0, c0 + mc):"):
+            with w.block(f"for {self.col} in range(begin, begin + width):"):
                 self.columns([*targets, *[f.value for f in folds]])
                 for fold in folds:
                     place = f"a_{fold.result.name}[{lane}{self.at}]"
                     text = pair(fold, loaded(fold.value.dtype, place), self.read(fold.value))
                     w(f"{place} = {stored(fold.value.dtype, text)}")
                 for line in keep:
-                    w(f"w_{line.name}[e * mc + {self.at}] = {stored(line.dtype, line.name)}")
+                    w(f"w_{line.name}[e * width + {self.at}] = {stored(line.dtype, line.name)}")
                 for store in inner_stores(self.plan, stage):
                     pointer, where = self.address(store.buffer, store.index)
                     w(f"{pointer}[{where}] = {stored(store.buffer.dtype, self.read(store.value))}")
@@ -230,20 +230,20 @@ class ColumnEmitter(CpuEmitter):
             if self.laned(folds):
                 self.w(f"half = {LANES // 2}")
                 with self.w.block("while half > 0:"):
-                    with self.w.block("for k in range(half * mc):"):
-                        both = (loaded(dtype, f"{a}[k]"), loaded(dtype, f"{a}[k + half * mc]"))
+                    with self.w.block("for k in range(half * width):"):
+                        both = (loaded(dtype, f"{a}[k]"), loaded(dtype, f"{a}[k + half * width]"))
                         self.w(f"{a}[k] = {stored(dtype, pair(fold, *both))}")
                     self.w("half = half >> 1")
-            with self.w.block("for k in range(mc):"):
+            with self.w.block("for k in range(width):"):
                 if self.split:
                     buffer = self.partials.setdefault(
                         fold, Buffer(f"p_{fold.result.name}_all", dtype, (), "partial")
                     )
                     blocks = self.int_arg("blocks", self.blocks)
-                    place = f"(kept * {self.size(self.col)} + c0 + k) * {blocks} + (b >> 8)"
+                    place = f"(kept * {self.size(self.col)} + begin + k) * {blocks} + (b >> 8)"
                     self.w(f"{self.pointer(buffer, 0).name}[{place}] = {a}[k]")
                 else:
-                    self.w(f"p_{fold.result.name}[(b >> 8) * mc + k] = {a}[k]")
+                    self.w(f"p_{fold.result.name}[(b >> 8) * width + k] = {a}[k]")
 
     def tree(self, folds: list[Fold]) -> None:
         """Adjacent blocks are combined until one is left, an odd one carried up."""
@@ -253,15 +253,15 @@ class ColumnEmitter(CpuEmitter):
             with self.w.block("while left > 1:"):
                 with (
                     self.w.block("for q in range(left >> 1):"),
-                    self.w.block("for k in range(mc):"),
+                    self.w.block("for k in range(width):"),
                 ):
                     both = (
-                        loaded(dtype, f"{p}[2 * q * mc + k]"),
-                        loaded(dtype, f"{p}[(2 * q + 1) * mc + k]"),
+                        loaded(dtype, f"{p}[2 * q * width + k]"),
+                        loaded(dtype, f"{p}[(2 * q + 1) * width + k]"),
                     )
-                    self.w(f"{p}[q * mc + k] = {stored(dtype, pair(fold, *both))}")
-                with self.w.block("if left & 1:"), self.w.block("for k in range(mc):"):
-                    self.w(f"{p}[(left >> 1) * mc + k] = {p}[(left - 1) * mc + k]")
+                    self.w(f"{p}[q * width + k] = {stored(dtype, pair(fold, *both))}")
+                with self.w.block("if left & 1:"), self.w.block("for k in range(width):"):
+                    self.w(f"{p}[(left >> 1) * width + k] = {p}[(left - 1) * width + k]")
                 self.w("left = (left + 1) >> 1")
             self.known[fold.result] = loaded(dtype, f"{p}[{self.at}]")
 
@@ -269,7 +269,7 @@ class ColumnEmitter(CpuEmitter):
         """A scan down the columns: one running value for each of them."""
         assert line.buffer is not None
         name = self.scratch(f"s_{line.name}", line.dtype, STRIP)
-        with self.w.block("for k in range(mc):"):
+        with self.w.block("for k in range(width):"):
             self.w(f"{name}[k] = {line.buffer.name}")
 
     def line(self, line: Line) -> None:

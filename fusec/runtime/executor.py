@@ -94,6 +94,7 @@ class Executor:
         blocks: Sequence[int],
     ) -> None:
         self.slots = list(slots)
+        self.steps = list(steps)
         self.inputs = list(inputs)
         self.results = list(results)
         self.blocks = list(blocks)

@@ -18,18 +18,24 @@ from fusec.trace.scalars import Dim
 from fusec.trace.session import Session
 from fusec.trace.tracer import Tracer
 
-Unfit = (ConcreteValueError, TracerBoolError)
+UNFIT = (ConcreteValueError, TracerBoolError)
 """What a twin raises where NumPy's code looks at values."""
 
 COMPOSED = frozenset(
-    """angle append apply_over_axes array_split astype atleast_1d atleast_2d atleast_3d block
-    column_stack cov corrcoef cumulative_prod cumulative_sum delete diagflat diff dsplit dstack
-    ediff1d expand_dims fliplr flipud gradient hsplit hstack i0 insert iscomplex isneginf isposinf
-    isreal ix_ kron linspace logspace geomspace matrix_power matrix_transpose meshgrid moveaxis
-    multi_dot nan_to_num norm outer polyadd polyder polyint polymul polysub polyval
-    put_along_axis resize rollaxis rot90 sinc split stack
-    take_along_axis tensordot trapezoid unstack unwrap vander vsplit vstack fftshift ifftshift
-    vector_norm matrix_norm vecdot cross isclose matmul trace diagonal""".split()
+    [
+        "angle", "append", "apply_over_axes", "array_split", "astype", "atleast_1d",
+        "atleast_2d", "atleast_3d", "block", "column_stack", "cov", "corrcoef",
+        "cumulative_prod", "cumulative_sum", "delete", "diagflat", "diff", "dsplit",
+        "dstack", "ediff1d", "expand_dims", "fliplr", "flipud", "gradient", "hsplit",
+        "hstack", "i0", "insert", "iscomplex", "isneginf", "isposinf", "isreal", "ix_",
+        "kron", "linspace", "logspace", "geomspace", "matrix_power", "matrix_transpose",
+        "meshgrid", "moveaxis", "multi_dot", "nan_to_num", "norm", "outer", "polyadd",
+        "polyder", "polyint", "polymul", "polysub", "polyval", "put_along_axis", "resize",
+        "rollaxis", "rot90", "sinc", "split", "stack", "take_along_axis", "tensordot",
+        "trapezoid", "unstack", "unwrap", "vander", "vsplit", "vstack", "fftshift",
+        "ifftshift", "vector_norm", "matrix_norm", "vecdot", "cross", "isclose", "matmul",
+        "trace", "diagonal",
+    ]  # fmt: skip
 )
 """Names of the functions that are composed; the same names in ``numpy.linalg`` too."""
 

@@ -17,12 +17,12 @@ from fusec.trace.standin import result_like, stand_in
 from fusec.trace.table import (
     INT,
     as_dtype,
-    common_dtype,
-    dim,
     implements,
     iota,
     number,
     plain,
+)
+from fusec.trace.table import (
     zeros as filled_node,
 )
 from fusec.trace.tracer import Tracer, as_tracer, contains_traced, fresh
@@ -129,7 +129,7 @@ def full_like(session: Session, a: Any, fill_value: Any, dtype: Any = None, orde
     return _filled(session, shape, fill_value, x.dtype if dtype is None else dtype, order, x)
 
 
-# -- from values ------------------------------------------------------------------------------------
+# -- from values ----------------------------------------------------------------------------------
 
 
 def array(session: Session, object: Any, dtype: Any = None, *, copy: Any = True,
@@ -226,7 +226,7 @@ def copy(session: Session, a: Any, order: str = "K", subok: bool = False) -> Tra
     return array(session, a, order=order, copy=True)
 
 
-# -- ranges and grids -------------------------------------------------------------------------------
+# -- ranges and grids -----------------------------------------------------------------------------
 
 
 def arange(session: Session, *args: Any, dtype: Any = None, device: Any = None, like: Any = None,
@@ -271,7 +271,7 @@ def grid(session: Session, dimensions: Any, dtype: Any = int, sparse: bool = Fal
     return np.stack([fresh(session, p) for p in parts])
 
 
-def eye(session: Session, N: Any, M: Any = None, k: Any = 0, dtype: Any = float,  # noqa: N803
+def eye(session: Session, N: Any, M: Any = None, k: Any = 0, dtype: Any = float,
         order: str = "C", *, device: Any = None, like: Any = None) -> Tracer:
     """``np.eye``."""
     rows = as_shape(N)[0]
@@ -286,7 +286,7 @@ def identity(session: Session, n: Any, dtype: Any = None, *, like: Any = None) -
     return eye(session, n, dtype=dtype)
 
 
-def tri(session: Session, N: Any, M: Any = None, k: Any = 0, dtype: Any = float, *,  # noqa: N803
+def tri(session: Session, N: Any, M: Any = None, k: Any = 0, dtype: Any = float, *,
         like: Any = None) -> Tracer:
     """``np.tri``."""
     rows = as_shape(N)[0]
@@ -310,4 +310,3 @@ def linspace(session: Session, start: Any, stop: Any, num: Any = 50, endpoint: b
     return call(session, np.linspace, (start, stop, num, endpoint, retstep, dtype, axis), {})
 
 
-assert (common_dtype, dim)

@@ -8,26 +8,36 @@ from typing import Any
 
 import numpy as np
 
-from fusec.errors import ShapeError, UnsupportedError
-from fusec.trace import compose, functions_linalg, functions_misc, functions_nan, functions_reduce
+from fusec.errors import UnsupportedError
+from fusec.trace import (  # noqa: F401  (each registers its functions)
+    compose,
+    functions_linalg,
+    functions_misc,
+    functions_nan,
+    functions_reduce,
+    functions_shape,
+)
 from fusec.trace.hostcalls import host_call
-from fusec.trace.scalars import PyScalar
 from fusec.trace.session import Session
-from fusec.trace.table import FUNCTIONS, ToHost, apply, data_dependent, number
+from fusec.trace.table import FUNCTIONS, ToHost, apply, data_dependent, number, wrap
 from fusec.trace.tracer import Tracer, as_tracer
-from fusec.trace.ufuncs import elementwise, store_out, weak_type
+from fusec.trace.ufuncs import store_out, weak_type
 
 __all__ = ["FUNCTIONS", "call_function", "call_special_ufunc", "call_ufunc_method"]
 
 DATA_DEPENDENT = frozenset(
-    """unique unique_all unique_counts unique_inverse unique_values nonzero flatnonzero argwhere
-    extract compress setdiff1d setxor1d intersect1d union1d trim_zeros bincount histogram_bin_edges
-    roots poly real_if_close mask_indices diag_indices_from tril_indices_from""".split()
+    [
+        "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values",
+        "nonzero", "flatnonzero", "argwhere", "extract", "compress", "setdiff1d",
+        "setxor1d", "intersect1d", "union1d", "trim_zeros", "bincount",
+        "histogram_bin_edges", "roots", "poly", "real_if_close", "mask_indices",
+        "diag_indices_from", "tril_indices_from",
+    ]  # fmt: skip
 )
 """Functions whose result shape depends on data."""
 
-_IMPURE = frozenset("save savez savez_compressed savetxt".split())
-_TEXT = frozenset("array2string array_repr array_str datetime_as_string".split())
+_IMPURE = frozenset(["save", "savez", "savez_compressed", "savetxt"])
+_TEXT = frozenset(["array2string", "array_repr", "array_str", "datetime_as_string"])
 
 
 def call_function(session: Session, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -41,7 +51,7 @@ def call_function(session: Session, func: Any, args: Any, kwargs: dict[str, Any]
     if compose.covers(func):
         try:
             return compose.call(session, func, args, kwargs)
-        except (UnsupportedError, ToHost, compose.Unfit):
+        except (UnsupportedError, ToHost, *compose.UNFIT):
             return host_call(session, func, args, kwargs)
     name = getattr(func, "__name__", str(func))
     if getattr(func, "__module__", "").startswith("numpy.random") or name in _IMPURE:
@@ -115,7 +125,7 @@ _METHODS = {
     "reduceat": _to_host,
 }
 
-# -- ufuncs that are no elementwise op --------------------------------------------------------------
+# -- ufuncs that are no elementwise op ------------------------------------------------------------
 
 
 def call_special_ufunc(
@@ -179,8 +189,6 @@ def _erf(session: Session, x: Any) -> Any:
     if x.dtype.kind not in "fiub" or x.dtype == np.float16 or x._like.size == 0:
         raise ToHost
     x = x.astype(x.dtype if x.dtype.kind == "f" else np.float64)
-    from fusec.trace.table import wrap
-
     return wrap(session, session.make("erf", x.node))
 
 
@@ -194,4 +202,3 @@ _SPECIAL = {
     "erf": _erf,
 }
 
-assert (functions_misc, functions_nan, elementwise, PyScalar, ShapeError)

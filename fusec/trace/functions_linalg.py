@@ -13,7 +13,7 @@ from fusec.trace.functions_reduce import tiny_shape
 from fusec.trace.functions_shape import diagonal_view, ravel
 from fusec.trace.session import Session
 from fusec.trace.table import BOOL, ToHost, apply, implements, plain, wrap
-from fusec.trace.tracer import Tracer, as_tracer, fresh
+from fusec.trace.tracer import Tracer, as_tracer
 from fusec.trace.ufuncs import store_out
 
 
@@ -143,7 +143,7 @@ def inner(session: Session, a: Any, b: Any, /) -> Any:
     return np.tensordot(x, y, (-1, -1))
 
 
-# -- einsum -----------------------------------------------------------------------------------------
+# -- einsum ---------------------------------------------------------------------------------------
 
 
 @implements(np.einsum)
@@ -312,7 +312,7 @@ def _matrix_pair(
     return "".join(names), session.reshape(node, lengths(names))
 
 
-# -- products of three axes -------------------------------------------------------------------------
+# -- products of three axes -----------------------------------------------------------------------
 
 
 @implements(np.cross)
@@ -335,4 +335,3 @@ def cross(session: Session, a: Any, b: Any, axisa: int = -1, axisb: int = -1, ax
     return np.moveaxis(np.stack(parts, axis=-1), -1, axisc)
 
 
-assert fresh

@@ -15,20 +15,15 @@ from fusec.trace.table import (
     FUNCTIONS,
     INT,
     ToHost,
-    apply,
     as_dtype,
     as_kind,
     check,
     common_dtype,
     data_dependent,
     dim,
-    given,
     implements,
-    merged_like,
     number,
-    plain,
     wrap,
-    zeros,
 )
 from fusec.trace.tracer import Tracer, as_tracer, contains_traced, fresh
 from fusec.trace.ufuncs import store_out, weak_type
@@ -148,7 +143,7 @@ def _recast(like: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return result_like(like.shape, dtype, [like])
 
 
-# -- comparison of whole arrays ---------------------------------------------------------------------
+# -- comparison of whole arrays -------------------------------------------------------------------
 
 
 @implements(np.allclose)
@@ -190,7 +185,7 @@ def array_equiv(session: Session, a1: Any, a2: Any) -> Any:
     return _same_shape(session, x, y)
 
 
-# -- choices ----------------------------------------------------------------------------------------
+# -- choices --------------------------------------------------------------------------------------
 
 
 @implements(np.select)
@@ -270,7 +265,7 @@ def piecewise(session: Session, x: Any, condlist: Any, funclist: Any, *args: Any
     return result
 
 
-# -- take and put -----------------------------------------------------------------------------------
+# -- take and put ---------------------------------------------------------------------------------
 
 
 @implements(np.take)
@@ -379,7 +374,7 @@ def fill_diagonal(session: Session, a: Any, val: Any, wrap: bool = False) -> Non
     copyto(session, x, val, "unsafe", eye(session, rows, columns, dtype=bool))
 
 
-# -- facts about arrays -----------------------------------------------------------------------------
+# -- facts about arrays ---------------------------------------------------------------------------
 
 
 def _fact(function: Any) -> None:
@@ -451,4 +446,3 @@ def _unary_op(name: str) -> Any:
 FUNCTIONS[erf_op] = _unary_op("erf")
 FUNCTIONS[scaled_op] = _unary_op("scaled")
 
-assert (apply, given, merged_like, plain, zeros)

@@ -6,7 +6,7 @@ import numpy as np
 
 from fusec.trace import functions_reduce as base
 from fusec.trace.session import Session
-from fusec.trace.table import INT, NoValue, apply, check, fresh, implements
+from fusec.trace.table import NoValue, apply, check, fresh, implements
 from fusec.trace.tracer import Tracer, as_tracer
 
 
@@ -199,4 +199,3 @@ def _weighted(session: Session, x: Tracer, axis: Any, w: Tracer, keepdims: Any) 
     return fresh(session, node, quotient._like, scalar=quotient._scalar), scale
 
 
-assert (INT, _like)

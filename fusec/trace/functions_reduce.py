@@ -10,7 +10,6 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from fusec.ir.graph import Node
-from fusec.trace.scalars import Dim
 from fusec.trace.session import Session
 from fusec.trace.standin import result_like, stand_in
 from fusec.trace.table import (
@@ -20,7 +19,6 @@ from fusec.trace.table import (
     ToHost,
     apply,
     as_dtype,
-    check,
     dim,
     given,
     implements,
@@ -210,7 +208,7 @@ def count_nonzero(session: Session, a: Any, axis: Any = None, *, keepdims: bool 
     return sum_(session, x.astype(bool), axis, np.intp, keepdims=keepdims)
 
 
-# -- mean and variance ------------------------------------------------------------------------------
+# -- mean and variance ----------------------------------------------------------------------------
 
 
 def _count(session: Session, x: Tracer, axis: Any, keepdims: Any, where: Any) -> Tracer:
@@ -298,7 +296,7 @@ def std(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: Any 
     return _given_out(session, root.astype(spread.dtype), out)
 
 
-# -- positions of extremes --------------------------------------------------------------------------
+# -- positions of extremes ------------------------------------------------------------------------
 
 
 def _position(session: Session, name: str, a: Any, axis: Any, out: Any, keepdims: Any) -> Any:
@@ -344,7 +342,7 @@ def argmin(session: Session, a: Any, axis: Any = None, out: Any = None, *,
     return _position(session, "min", a, axis, out, keepdims)
 
 
-# -- scans ------------------------------------------------------------------------------------------
+# -- scans ----------------------------------------------------------------------------------------
 
 _SCANS = {np.add: "scan_sum", np.multiply: "scan_prod", np.maximum: "scan_max",
           np.minimum: "scan_min"}  # fmt: skip
@@ -388,4 +386,3 @@ def cumprod(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: 
     return _cumulative(session, np.multiply, a, axis, dtype, out)
 
 
-assert (Dim, check)

@@ -1,6 +1,5 @@
 """Movement: NumPy's functions that only rearrange elements, as views and concatenations."""
 
-import math
 import operator
 from typing import Any
 
@@ -14,16 +13,12 @@ from fusec.trace.session import Session
 from fusec.trace.standin import result_like
 from fusec.trace.table import (
     INT,
-    NoValue,
     ToHost,
-    as_dtype,
-    common_dtype,
     data_dependent,
     implements,
     iota,
     merged_like,
     plain,
-    wrap,
     zeros,
 )
 from fusec.trace.tracer import Tracer, as_tracer, fresh
@@ -119,7 +114,7 @@ def flip(session: Session, m: Any, axis: Any = None) -> Tracer:
     return x[tuple([slice(None, None, -1 if k in axes else None) for k in range(x._like.ndim)])]
 
 
-# -- joining ----------------------------------------------------------------------------------------
+# -- joining --------------------------------------------------------------------------------------
 
 
 def join(session: Session, parts: list[Node], axis: int) -> Node:
@@ -173,7 +168,7 @@ def _check_joined(shapes: list[tuple[int, ...]], axis: Any) -> None:
 
 
 @implements(np.tile)
-def tile(session: Session, A: Any, reps: Any) -> Tracer:  # noqa: N803
+def tile(session: Session, A: Any, reps: Any) -> Tracer:
     """``np.tile``: a copy, repeated along new axes that are then merged."""
     x = as_tracer(session, A)
     counts = integers(reps)
@@ -255,7 +250,7 @@ def _cut(session: Session, node: Node, axis: int, first: int, last: int) -> Node
     return session.make("slice", node, start=start, step=(1,) * len(shape), shape=shape)
 
 
-# -- padding ----------------------------------------------------------------------------------------
+# -- padding --------------------------------------------------------------------------------------
 
 
 @implements(np.pad)
@@ -345,7 +340,7 @@ def _stretched(session: Session, line: Node, axis: int, width: int) -> Node:
     return session.broadcast(line, shape)
 
 
-# -- diagonals and triangles ------------------------------------------------------------------------
+# -- diagonals and triangles ----------------------------------------------------------------------
 
 
 def diagonal_view(x: Tracer, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tracer:
@@ -422,4 +417,3 @@ def triu(session: Session, m: Any, k: Any = 0) -> Tracer:
     return _triangular(session, m, integers(k) - 1, False)
 
 
-assert (math, NoValue, as_dtype, common_dtype, wrap)

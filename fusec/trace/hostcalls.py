@@ -138,7 +138,7 @@ def _runner(name: str, invoke: Callable[[Any], Any], likes: list[np.ndarray]) ->
     return run
 
 
-# -- shapes of results ------------------------------------------------------------------------------
+# -- shapes of results ----------------------------------------------------------------------------
 
 
 def _probe(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fusec.trace import functions, functions_misc, functions_reduce, functions_shape, views
-from fusec.trace.table import INT, data_dependent, plain
+from fusec.trace.table import data_dependent, plain
 from fusec.trace.tracer import Tracer, fresh
 
 METHODS: dict[str, Callable[..., Any]] = {}
@@ -128,4 +128,3 @@ def byteswap(x: Tracer, inplace: bool = False) -> Tracer:
     return done
 
 
-assert INT

@@ -29,7 +29,7 @@ def override(session: Session, name: str) -> Override | None:
     return None if made is None else made(session)
 
 
-# -- NumPy ------------------------------------------------------------------------------------------
+# -- NumPy ----------------------------------------------------------------------------------------
 
 CREATION: dict[str, Override] = {
     "zeros": create.zeros, "empty": create.zeros, "ones": create.ones, "full": create.full,
@@ -39,12 +39,7 @@ CREATION: dict[str, Override] = {
     "eye": create.eye, "identity": create.identity, "tri": create.tri, "indices": create.grid,
     "fromfunction": fromfunction, "vectorize": Vectorized,
 }  # fmt: skip
-_KNOWN = (
-    "logspace geomspace hanning hamming bartlett blackman kaiser tril_indices triu_indices "
-    "diag_indices fromiter frombuffer fromstring fft.fftfreq fft.rfftfreq meshgrid ones_like "
-    "zeros_like empty_like full_like copy vander diag diagflat stack concatenate hstack vstack "
-    "dstack column_stack tile repeat where outer kron"
-).split()
+_KNOWN = ["logspace", "geomspace", "hanning", "hamming", "bartlett", "blackman", "kaiser", "tril_indices", "triu_indices", "diag_indices", "fromiter", "frombuffer", "fromstring", "fft.fftfreq", "fft.rfftfreq", "meshgrid", "ones_like", "zeros_like", "empty_like", "full_like", "copy", "vander", "diag", "diagflat", "stack", "concatenate", "hstack", "vstack", "dstack", "column_stack", "tile", "repeat", "where", "outer", "kron"]
 """Functions whose results are constants when nothing traced goes in."""
 
 
@@ -127,15 +122,17 @@ def _scalar_type(kind: type) -> Callable[[Session], Override]:
     return bind
 
 
-# -- Python's numbers -------------------------------------------------------------------------------
+# -- Python's numbers -----------------------------------------------------------------------------
 
 _UFUNCS = {
     "acos": np.arccos, "acosh": np.arccosh, "asin": np.arcsin, "asinh": np.arcsinh,
     "atan": np.arctan, "atan2": np.arctan2, "atanh": np.arctanh, "pow": np.power,
     "isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite, "fabs": np.fabs,
 }  # fmt: skip
-for _same in ("exp exp2 expm1 log2 log10 log1p sqrt cbrt sin cos tan sinh cosh tanh hypot copysign "
-              "fmod degrees radians nextafter").split():  # fmt: skip
+for _same in [
+    "exp", "exp2", "expm1", "log2", "log10", "log1p", "sqrt", "cbrt", "sin", "cos", "tan",
+    "sinh", "cosh", "tanh", "hypot", "copysign", "fmod", "degrees", "radians", "nextafter",
+]:  # fmt: skip
     _UFUNCS[_same] = getattr(np, _same)
 
 

@@ -142,9 +142,7 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
         if type(value) is Selection:
             if value.same_mask(self._mask()) and value.source._like.shape == self.source._like.shape:
                 return value.source
-        elif weak_type(value) is not None or np.ndim(value) == 0:
-            return value
-        elif self.ndim > 1 and np.ndim(value) < self.ndim:
+        elif weak_type(value) is not None or np.ndim(value) == 0 or (self.ndim > 1 and np.ndim(value) < self.ndim):
             return value
         raise self._refuse(f"np.{ufunc.__name__} with another array")
 

@@ -15,7 +15,7 @@ from fusec.ir.aval import Aval
 from fusec.ir.graph import Node, toposort
 from fusec.trace.create import as_shape, grid
 from fusec.trace.session import Session
-from fusec.trace.tracer import Tracer, as_tracer, fresh
+from fusec.trace.tracer import as_tracer, fresh
 
 _WIDE = {"b": "?", "i": "i8", "u": "u8", "f": "f8", "c": "c16"}
 
@@ -100,4 +100,3 @@ def _over_arrays(session: Session, root: Node, table: dict[Node, Node]) -> Node:
     return done[root]
 
 
-assert Tracer
