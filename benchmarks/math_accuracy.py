@@ -293,13 +293,11 @@ def measure(name: str, kind_name: str, count: int) -> Row:
 
 
 def confirmed(name: str, *point: float) -> np.longdouble:
-    """mpmath's value where it has one, else the long double's (nan, inf and their kin)."""
-    if all(np.isfinite(point)) and name not in ("hypot", "atan2", "sqrt", "cbrt"):
-        try:
-            return exact(name, *point)
-        except (ValueError, ZeroDivisionError, OverflowError):
-            pass
-    return reference(name, *(np.array([x]) for x in point))[0]
+    """mpmath's value where it is an ordinary number, else the long double's."""
+    value = reference(name, *(np.array([x]) for x in point))[0]
+    if not 1e-330 < abs(value) < 1e330 or name in ("hypot", "atan2", "sqrt", "cbrt"):
+        return value
+    return exact(name, *point)
 
 
 def table(rows: list[Row]) -> str:

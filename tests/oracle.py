@@ -183,10 +183,19 @@ def check(fn: Callable[..., Any], *args: Any, ulp: float = 0, rel: float = 0, ca
     want = run(fn, args, ignore=True)
     for call in range(calls):
         got = run(compiled, args, ignore=False)
-        if refuse and isinstance(got.error, fusec.errors.FusecError):
+        if refuse and _refused_clearly(got.error):
             return
         if problems := differences(got, want, ulp, rel, strides):
             raise AssertionError(f"call {call + 1}:\n  " + "\n  ".join(problems)) from got.error
+
+
+def _refused_clearly(error: BaseException | None) -> bool:
+    """Whether an error is one of fusec's own, or a TypeError that speaks of fusec."""
+    import fusec
+
+    return isinstance(error, fusec.errors.FusecError) or (
+        isinstance(error, TypeError) and "fusec" in str(error)
+    )
 
 
 def differences(
@@ -304,7 +313,7 @@ def _aliasing_differences(got: Outcome, want: Outcome) -> list[str]:
     """Results that are arguments, look into them or share memory must do so on both sides."""
     found = []
     g, w = _alias_facts(got), _alias_facts(want)
-    found += [f"{path}: {g[path]}, NumPy: {w[path]}" for path in w if g.get(path) != w[path]]
+    found += [f"{p}: {g[p]}, NumPy: {w[p]}" for p in w if p in g and g[p] != w[p]]
     return found
 
 

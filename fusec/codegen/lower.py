@@ -43,6 +43,7 @@ class Layout:
 
     strides: Callable[[Node], tuple[int, ...]]
     stored: Callable[[Node], bool]
+    out_strides: Callable[[Node], tuple[int, ...]]
 
 
 def lower(group: Group, layout: Layout) -> Body:
@@ -70,7 +71,7 @@ class _Lowering:
         for node in group.outputs:
             idx = group.members[node]
             line = self.value(node, idx)
-            strides = self.layout.strides(node)
+            strides = self.layout.out_strides(node)
             buffer = Buffer(self._name("y"), node.dtype, strides, "out", node)
             stores.append(Store(buffer, _offset(idx, strides), line))
         reduced = tuple([v for v in group.extents if v in group.reduced])

@@ -110,6 +110,7 @@ class _Builder:
         self.partition = partition
         self.program = Program(graph, partition)
         self.slot_of: dict[Node, Slot] = {}
+        self.out_of: dict[Node, Slot] = {}
         self.contiguous: dict[Node, int] = {}
         self.views: dict[Node, int] = {}
         self.wanted = dict(zip(graph.outputs, result_strides))
@@ -119,7 +120,10 @@ class _Builder:
         for group in partition.groups:
             for node in group.outputs:
                 role = "result" if node in graph.outputs else "temp"
-                self._slot(role, node.dtype, node.shape, self.wanted.get(node), node)
+                copied = node.op.name in ("param", "const")  # what others read stays where it is
+                self.out_of[node] = self._slot(
+                    role, node.dtype, node.shape, self.wanted.get(node), None if copied else node
+                )
 
     def run(self) -> Program:
         for group in self.partition.groups:
@@ -128,7 +132,7 @@ class _Builder:
             else:
                 self._launch(group)
         for node in self.partition.graph.outputs:
-            self.program.results.append(self.slot_of[node].number)
+            self.program.results.append(self.out_of.get(node, self.slot_of.get(node)).number)
         self._share()
         return self.program
 
@@ -153,6 +157,9 @@ class _Builder:
         strides = self.source(node).strides or ()
         return tuple([s // node.dtype.itemsize for s in strides])
 
+    def _out_strides(self, node: Node) -> Strides:
+        return tuple([s // node.dtype.itemsize for s in self.out_of[node].strides or ()])
+
     def _stored(self, node: Node) -> bool:
         return node in self.slot_of
 
@@ -165,7 +172,7 @@ class _Builder:
     def _launch(self, group: Group) -> None:
         if not group.outputs or all(o.aval.size == 0 for o in group.outputs):
             return
-        body = lower(group, Layout(self._element_strides, self._stored))
+        body = lower(group, Layout(self._element_strides, self._stored, self._out_strides))
         partials: dict[Buffer, Slot] = {}
         for kernel in emit(body, group.split):
             arguments = []
@@ -184,6 +191,8 @@ class _Builder:
                 partials[buffer] = self._slot("temp", buffer.dtype, (count,))
             return partials[buffer].number
         assert buffer.node is not None
+        if buffer.role == "out":
+            return self.out_of[buffer.node].number
         if buffer.role == "table":
             return self._table(buffer.node)
         return self.source(buffer.node).number

@@ -101,6 +101,8 @@ class Executor:
         self.constants = [(k, s.value) for k, s in enumerate(slots) if s.value is not None]
         self.fresh = sorted({k for k in results if slots[k].role == "result"})
         self.temps = [(k, s.block) for k, s in enumerate(slots) if s.block >= 0]
+        # one value that is two results is two arrays, as it would be in NumPy
+        self.delivered = [(k, k in self.results[:n]) for n, k in enumerate(self.results)]
         self.runs = list(self._runs(steps))
 
     def _runs(self, steps: Sequence[LaunchSpec | CallSpec]) -> Any:
@@ -149,7 +151,7 @@ class Executor:
                 program, used = step
                 if program(*[values[k] for k in used]):
                     raise KernelError
-        return [values[k] for k in self.results]
+        return [values[k].copy("K") if again else values[k] for k, again in self.delivered]
 
     def _call(self, step: CallSpec, values: list[Any]) -> None:
         inputs = [self._array(values, k) for k in step.inputs]

@@ -16,13 +16,13 @@ import numpy as np
 from fusec.errors import ConcreteValueError, TracerBoolError
 from fusec.trace.scalars import Dim
 from fusec.trace.session import Session
-from fusec.trace.tracer import Tracer
+from fusec.trace.tracer import Tracer, as_tracer, contains_traced
+from fusec.trace.ufuncs import weak_type
 
 UNFIT = (ConcreteValueError, TracerBoolError)
 """What a twin raises where NumPy's code looks at values."""
 
-COMPOSED = frozenset(
-    [
+COMPOSED = frozenset([
         "angle", "append", "apply_over_axes", "array_split", "astype", "atleast_1d",
         "atleast_2d", "atleast_3d", "block", "column_stack", "cov", "corrcoef",
         "cumulative_prod", "cumulative_sum", "delete", "diagflat", "diff", "dsplit",
@@ -35,8 +35,7 @@ COMPOSED = frozenset(
         "trapezoid", "unstack", "unwrap", "vander", "vsplit", "vstack", "fftshift",
         "ifftshift", "vector_norm", "matrix_norm", "vecdot", "cross", "isclose", "matmul",
         "trace", "diagonal",
-    ]  # fmt: skip
-)
+])  # fmt: skip
 """Names of the functions that are composed; the same names in ``numpy.linalg`` too."""
 
 _current = threading.local()
@@ -122,6 +121,10 @@ def _creation() -> dict[int, tuple[Any, Any]]:
     table: dict[int, tuple[Any, Any]] = {}
     for name in ("zeros", "empty", "ones", "full", "arange", "eye", "identity", "tri", "indices"):
         table[id(getattr(np, name))] = (getattr(np, name), _Creation(name, always=True))
+    for function in vars(np).values():  # the C code behind the protocol, which some modules call
+        inner = getattr(function, "_implementation", None)
+        if isinstance(inner, types.BuiltinFunctionType):
+            table[id(inner)] = (inner, function)
     for name in ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray"):
         table[id(getattr(np, name))] = (getattr(np, name), _Creation(name, always=False))
     return table
@@ -136,11 +139,46 @@ class _Creation:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         from fusec.trace.overrides import CREATION
-        from fusec.trace.tracer import contains_traced
 
         if not self.always and not contains_traced(args[0]):
             return getattr(np, self.name)(*args, **kwargs)
         return CREATION[self.name](_current.session, *args, **kwargs)
 
 
+class _Converter:
+    """Stands for NumPy's own ``_array_converter``: what it turned into arrays, it turns back."""
+
+    def __init__(self, *args: Any) -> None:
+        session = _current.session
+        self.args = args
+        self.arrays = tuple([as_tracer(session, a) for a in args])
+        self.scalar_input = tuple([
+            weak_type(a) is not None or getattr(a, "_scalar", isinstance(a, np.generic))
+            for a in args
+        ])  # fmt: skip
+
+    def as_arrays(self, subok: bool = True, pyscalars: str = "convert") -> tuple[Any, ...]:
+        return self.arrays
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.arrays[index]
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def result_type(self, extra_dtype: Any = None, ensure_inexact: bool = False) -> np.dtype:
+        samples = [
+            weak_type(a)(1) if weak_type(a) not in (None, bool) else x.dtype
+            for a, x in zip(self.args, self.arrays)
+        ]
+        samples += [] if extra_dtype is None else [extra_dtype]
+        return np.result_type(*samples, *([1.0] if ensure_inexact else []))
+
+    def wrap(self, array: Any, to_scalar: Any = None) -> Any:
+        single = all(self.scalar_input) if to_scalar is None else to_scalar
+        return array[()] if single and np.ndim(array) == 0 else array
+
+
 _CREATION = _creation()
+_real = np.lib._function_base_impl._array_converter
+_CREATION[id(_real)] = (_real, _Converter)

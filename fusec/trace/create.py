@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from fusec.ir.graph import Node
-from fusec.trace.scalars import PyScalar
+from fusec.trace.scalars import Dim, PyScalar
 from fusec.trace.session import Session, Source
 from fusec.trace.standin import result_like, stand_in
 from fusec.trace.table import (
     INT,
     as_dtype,
+    common_dtype,
     implements,
     iota,
     number,
@@ -238,7 +239,7 @@ def arange(session: Session, *args: Any, dtype: Any = None, device: Any = None, 
     named = {k: plain(v) for k, v in named.items()}
     real = np.arange(*values, dtype=dtype, **named)
     first, step = _first_and_step(real)
-    node = iota(session, real.shape, 0) if real.size > 1 else session.const(np.zeros(real.size, int))
+    node = iota(session, real.shape, 0)
     if real.dtype == bool:
         return constant(session, real)
     node = session.cast(node, real.dtype)
@@ -278,7 +279,8 @@ def eye(session: Session, N: Any, M: Any = None, k: Any = 0, dtype: Any = float,
     shape = (rows, rows if M is None else as_shape(M)[0])
     row = session.make("add", iota(session, shape, 0), session.const(operator.index(k), INT))
     node = session.make("equal", row, iota(session, shape, 1))
-    return _like_order(session, session.cast(node, _checked(float if dtype is None else dtype)), order)
+    node = session.cast(node, _checked(float if dtype is None else dtype))
+    return _like_order(session, node, order)
 
 
 def identity(session: Session, n: Any, dtype: Any = None, *, like: Any = None) -> Tracer:
@@ -304,9 +306,42 @@ def triangle(session: Session, shape: tuple[int, ...], k: int) -> Node:
 def linspace(session: Session, start: Any, stop: Any, num: Any = 50, endpoint: bool = True,
              retstep: bool = False, dtype: Any = None, axis: int = 0, *,
              device: Any = None) -> Any:
-    """``np.linspace``, composed as NumPy composes it."""
-    from fusec.trace.compose import call
+    """``np.linspace``; the step is computed in the program, so that ``num`` stays an argument."""
+    start, stop, count = plain(start), plain(stop), operator.index(plain(num))
+    if count < 0:
+        raise ValueError(f"Number of samples, {count}, must be non-negative.")
+    kind = common_dtype(session, start, stop, 1.0)
+    first, last = [_value(session, as_dtype(session, v, kind)) for v in (start, stop)]
+    made, step = _between(session, first, last, count, endpoint)
+    wanted = made.dtype if dtype is None else _checked(dtype)
+    if wanted.kind in "iu":
+        made = np.floor(made)
+    made = np.moveaxis(made, 0, axis).astype(wanted, copy=False)
+    return (made, step) if retstep else made
 
-    return call(session, np.linspace, (start, stop, num, endpoint, retstep, dtype, axis), {})
+
+def _value(session: Session, node: Node) -> Tracer:
+    return fresh(session, node, scalar=node.aval.ndim == 0)
 
 
+def _between(
+    session: Session, first: Tracer, last: Tracer, num: int, endpoint: bool
+) -> tuple[Any, Any]:
+    """``num`` equal steps from ``first`` along a new first axis, and the step."""
+    delta = last - first
+    parts = num - 1 if endpoint else num
+    place = fresh(session, session.make("iota", shape=(num,), axis=0))
+    place = place.reshape((num,) + (1,) * delta._like.ndim)
+    index = place.astype(delta.dtype)
+    if parts <= 0:
+        return index * delta + first, _value(session, session.const(np.nan))
+    count = _value(session, session.const(Dim(parts), delta.dtype))
+    step = delta / count
+    flat = plain(step == 0)
+    made = index * step
+    if type(flat) is Tracer or np.any(flat):
+        made = np.where(step == 0, index / count * delta, made)
+    made = made + first
+    if endpoint and num > 1:
+        made = np.where(place == Dim(parts), last, made)
+    return made, step

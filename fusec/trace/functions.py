@@ -25,15 +25,13 @@ from fusec.trace.ufuncs import store_out, weak_type
 
 __all__ = ["FUNCTIONS", "call_function", "call_special_ufunc", "call_ufunc_method"]
 
-DATA_DEPENDENT = frozenset(
-    [
+DATA_DEPENDENT = frozenset([
         "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values",
         "nonzero", "flatnonzero", "argwhere", "extract", "compress", "setdiff1d",
         "setxor1d", "intersect1d", "union1d", "trim_zeros", "bincount",
         "histogram_bin_edges", "roots", "poly", "real_if_close", "mask_indices",
         "diag_indices_from", "tril_indices_from",
-    ]  # fmt: skip
-)
+])  # fmt: skip
 """Functions whose result shape depends on data."""
 
 _IMPURE = frozenset(["save", "savez", "savez_compressed", "savetxt"])

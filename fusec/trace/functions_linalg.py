@@ -123,7 +123,7 @@ def dot(session: Session, a: Any, b: Any, out: Any = None) -> Any:
 @implements(np.vdot)
 def vdot(session: Session, a: Any, b: Any, /) -> Any:
     """``np.vdot``."""
-    x, y, dtype = _operands(session, a, b)
+    x, y, _ = _operands(session, a, b)
     if x._like.size != y._like.size:
         raise ValueError("cannot reshape array of size 1 into shape (2,)")
     x = x.conj() if x.dtype.kind == "c" else x

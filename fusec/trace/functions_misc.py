@@ -17,12 +17,14 @@ from fusec.trace.table import (
     ToHost,
     as_dtype,
     as_kind,
+    as_unsafe,
     check,
     common_dtype,
     data_dependent,
     dim,
     implements,
     number,
+    number_of,
     wrap,
 )
 from fusec.trace.tracer import Tracer, as_tracer, contains_traced, fresh
@@ -37,7 +39,7 @@ def where(session: Session, condition: Any, x: Any = None, y: Any = None, /) -> 
     if x is None or y is None:
         raise ValueError("either both or neither of x and y should be given")
     dtype = common_dtype(session, x, y)
-    nodes = [as_dtype(session, condition, BOOL), *[as_dtype(session, v, dtype) for v in (x, y)]]
+    nodes = [as_dtype(session, condition, BOOL), *[as_unsafe(session, v, dtype) for v in (x, y)]]
     shape = np.broadcast_shapes(*[n.shape for n in nodes])
     nodes[1] = session.broadcast(nodes[1], shape)
     node = session.make("where", *nodes)
@@ -70,9 +72,9 @@ def clipped(session: Session, a: Any, min: Any = None, max: Any = None, out: Any
     x = as_tracer(session, a)
     if x.dtype.kind in "iu":
         info = np.iinfo(x.dtype)
-        if weak_type(min) is int and _value(min) <= info.min:
+        if weak_type(min) is int and number_of(min) <= info.min:
             min = number(min) and None
-        if weak_type(max) is int and _value(max) >= info.max:
+        if weak_type(max) is int and number_of(max) >= info.max:
             max = number(max) and None
     if min is None and max is None:
         return np.positive(x, out=out, **kwargs)
@@ -81,10 +83,6 @@ def clipped(session: Session, a: Any, min: Any = None, max: Any = None, out: Any
     if max is None:
         return np.maximum(x, min, out=out, **kwargs)
     return np._core.umath.clip(x, min, max, out=out, **kwargs)
-
-
-def _value(number_like: Any) -> Any:
-    return getattr(number_like, "_value", number_like)
 
 
 @implements(np.round, np.around)
@@ -150,11 +148,7 @@ def _recast(like: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def allclose(session: Session, a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8,
              equal_nan: bool = False) -> Tracer:
     """``np.allclose``, a traced bool."""
-    close = FUNCTIONS_isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan)
-    return np.all(close)
-
-
-FUNCTIONS_isclose = np.isclose
+    return np.all(np.isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan))
 
 
 def _same_shape(session: Session, a: Any, b: Any, equal_nan: bool = False) -> Tracer:
@@ -212,7 +206,7 @@ def select(session: Session, condlist: Any, choicelist: Any, default: Any = 0) -
 def choose(session: Session, a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
     """``np.choose``: a chain of ``where``; an index out of range raises at run time."""
     x = as_tracer(session, a)
-    items = list(choices) if isinstance(choices, list | tuple) else list(as_tracer(session, choices))
+    items = list(choices if isinstance(choices, list | tuple) else as_tracer(session, choices))
     if x.dtype.kind not in "iub" or len(items) > 32:
         raise ToHost
     dtype = np.result_type(*[as_tracer(session, c).dtype for c in items])
@@ -425,8 +419,7 @@ def apply_along_axis(session: Session, func1d: Any, axis: Any, arr: Any, *args: 
             f"{session.location()}: np.apply_along_axis over {int(np.prod(outer))} slices; write "
             "the function for whole arrays with an axis argument"
         )
-    made = [np.asanyarray(func1d(lines[k], *args, **kwargs)) if False else as_tracer(
-        session, func1d(lines[k], *args, **kwargs)) for k in np.ndindex(outer)]
+    made = [as_tracer(session, func1d(lines[k], *args, **kwargs)) for k in np.ndindex(outer)]
     whole = np.stack(made).reshape(outer + made[0]._like.shape)
     inner = made[0]._like.ndim
     order = list(range(axis)) + list(range(len(outer), len(outer) + inner)) + list(

@@ -184,7 +184,9 @@ def _fitting(session: Session, x: Tracer, axis: Any, weights: Any) -> Tracer:
         raise TypeError("Axis must be specified when shapes of a and weights differ.")
     axes = np.lib.array_utils.normalize_axis_tuple(axis, x._like.ndim, argname="axis")
     if w._like.shape != tuple([x._like.shape[k] for k in axes]):
-        raise ValueError("Shape of weights must be consistent with shape of a along specified axis.")
+        raise ValueError(
+            "Shape of weights must be consistent with shape of a along specified axis."
+        )
     w = w.transpose(np.argsort(axes))
     return w.reshape(tuple([n if k in axes else 1 for k, n in enumerate(x._like.shape)]))
 

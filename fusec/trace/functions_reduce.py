@@ -325,7 +325,8 @@ def _position(session: Session, name: str, a: Any, axis: Any, out: Any, keepdims
     all_axes = tuple(range(whole._like.ndim)) if whole is not x else axes
     if whole is not x:
         node = session.reshape(node, ())
-    return finish(session, node, whole, all_axes, keepdims, out)
+    made = finish(session, node, whole, all_axes, keepdims, out)
+    return made if out is not None else fresh(session, made.node, scalar=made._scalar)
 
 
 @implements(np.argmax)

@@ -154,7 +154,7 @@ def concatenate(session: Session, arrays: Any, axis: Any = 0, out: Any = None, *
 
 
 def _check_joined(shapes: list[tuple[int, ...]], axis: Any) -> None:
-    """Raise what NumPy raises for shapes that do not fit; tiny arrays, so that nothing is copied."""
+    """Raise what NumPy raises for shapes that do not fit, on short arrays."""
     ndim = len(shapes[0])
     axis_index = None if ndim == 0 else integers(axis)
     lengths = {s[k] for s in shapes for k in range(len(s))}
@@ -216,14 +216,12 @@ def roll(session: Session, a: Any, shift: Any, axis: Any = None) -> Tracer:
         return views.reshape(roll(session, ravel(session, x), shift, 0), shape)
     axes = normalize_axis_tuple(integers(axis), len(shape), allow_duplicate=True)
     node = x.node
-    for step, k in zip(*np.broadcast_arrays(shifts, axes)) if np.ndim(shifts) else zip(
-        [shifts] * len(axes), axes
-    ):
-        n = shape[int(k)]
-        cut = int(step) % n if n else 0
+    for step, k in np.stack(np.broadcast_arrays(shifts, axes), -1).reshape(-1, 2).tolist():
+        n = shape[k]
+        cut = step % n if n else 0
         if cut:
-            parts = [_cut(session, node, int(k), n - cut, n), _cut(session, node, int(k), 0, n - cut)]
-            node = join(session, parts, int(k))
+            low, high = _cut(session, node, k, 0, n - cut), _cut(session, node, k, n - cut, n)
+            node = join(session, [high, low], k)
     return fresh(session, node, result_like(shape, x.dtype, [x._like]))
 
 

@@ -1,8 +1,8 @@
 """Calls of NumPy's own function in the middle of a program.
 
 Their results' shapes and dtypes are found by calling the function on dummy arrays of the right
-shape while tracing. Where those would be large, long axes are replaced by short ones, twice, and the
-result's axes are read off from what moved with what. The real call checks that the shapes are so.
+shape while tracing. Where those would be large, long axes are replaced by short ones, twice, and
+the result's axes are read off from what moved with what. The real call checks that it is so.
 """
 
 import math
@@ -15,7 +15,7 @@ import numpy as np
 from fusec.errors import DataDependentShapeError, UnsupportedError
 from fusec.ir.aval import Aval
 from fusec.ops.host import HostCall
-from fusec.trace.scalars import Dim, PyScalar
+from fusec.trace.scalars import NUMBERS, Dim, PyScalar
 from fusec.trace.session import Session
 from fusec.trace.standin import stand_in
 from fusec.trace.tracer import Tracer, as_tracer, fresh
@@ -23,7 +23,7 @@ from fusec.trace.tree import TreeDef, flatten
 
 SMALL = 100_000  # elements up to which a dummy has the real shape
 _LONG = 16  # an axis longer than this is replaced where the real shape is too large
-_SIZES = ((17, 19, 23, 29, 31, 37), (23, 31, 19, 41, 43, 47))  # unlike each other and _LONG
+_SIZES = ((17, 23, 37, 53, 79, 97), (19, 31, 47, 71, 101, 127))  # both rising, sums unlike
 
 
 class Slot:
@@ -174,7 +174,7 @@ def _scaled_up(
     """The result's real shape: an axis that followed a replaced axis has that axis' length.
 
     An axis may also be that length plus a constant, or half of it plus one (``rfft``), or the sum
-    of two lengths plus a constant (``convolve``).
+    or the difference of two lengths plus a constant (``convolve``).
     """
     shape = []
     for a, b in zip(first, second):
@@ -186,6 +186,8 @@ def _scaled_up(
             for m in tables[0]:
                 u, v = x + tables[0][m], y + tables[1][m]
                 rules += [n + m + a - u] if a - u == b - v else []
+                u, v = x - tables[0][m], y - tables[1][m]
+                rules += [n - m + a - u] if a - u == b - v else []
         if not rules:
             raise _unknown(session, name)
         shape.append(rules[0])
@@ -203,11 +205,13 @@ def _dummy_call(
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         result = invoke(dummies)
-    for leaf in flatten(result)[0]:
+    leaves, tree = flatten(result)
+    leaves = [np.asarray(x)[()] if type(x) in NUMBERS else x for x in leaves]
+    for leaf in leaves:
         dtype = getattr(leaf, "dtype", None)
         if dtype is None or dtype.kind not in "biufc" or dtype.char in "gG":
             raise _unknown(session, name)
-    return result
+    return tree.unflatten(leaves)
 
 
 def _dummy(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

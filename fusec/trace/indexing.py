@@ -24,14 +24,44 @@ def getitem(x: Tracer, index: Any) -> Any:
     """``x[index]``."""
     items = normalise(x, index)
     if all(is_basic(i) for i in items):
-        return basic(x, items)
+        view = basic(x, items)
+        return fresh(x._session, view.node, scalar=True) if view._scalar else view
     if len(items) == 1 and is_mask(items[0]):
         from fusec.trace.selection import Selection
 
         return Selection(x, as_tracer(x._session, items[0]))
-    x, where = advanced(x, items)
-    node = x._session.make("take_flat", x.node, where)
-    return fresh(x._session, node, scalar=node.aval.ndim == 0)
+    base, where = advanced(x, items)
+    node = x._session.make("take_flat", base.node, where)
+    return fresh(x._session, node, _gathered_like(x, items, node), scalar=node.aval.ndim == 0)
+
+
+def _gathered_like(x: Tracer, items: list[Any], node: Node) -> np.ndarray:
+    """The memory order that NumPy gives to ``x[items]``, seen on arrays with short axes."""
+    if x._like.ndim == 1 or node.aval.size == 0:
+        return stand_in(node.shape, node.dtype)
+    order = sorted(range(x._like.ndim), key=lambda k: -abs(x._like.strides[k]))
+    short = [min(n, 2) for n in x._like.shape]
+    tiny = np.empty([short[k] for k in order], bool).transpose(np.argsort(order))
+    index = [_short(i, n) for i, n in zip(items, _axis_lengths(x, items))]
+    strides = tiny[tuple(index)].strides
+    place = sorted(range(len(strides)), key=lambda k: -strides[k])
+    like = stand_in(tuple([node.shape[k] for k in place]), node.dtype)
+    return like.transpose(np.argsort(place))
+
+
+def _short(item: Any, n: int) -> Any:
+    """An index of the same kind as ``item`` for an axis of length 1 or 2."""
+    if type(item) is Tracer:
+        return np.zeros([min(k, 2) for k in item._like.shape], int)
+    if isinstance(item, slice):
+        return slice(0, min(len(range(*item.indices(n))), 2))
+    return item if item is None else 0
+
+
+def _axis_lengths(x: Tracer, items: list[Any]) -> list[int]:
+    """For each item the length of the axis it indexes, 0 for a new axis."""
+    lengths = iter(x._like.shape)
+    return [0 if i is None else next(lengths) for i in items]
 
 
 def setitem(x: Tracer, index: Any, value: Any) -> None:
@@ -47,12 +77,7 @@ def setitem(x: Tracer, index: Any, value: Any) -> None:
         return set_mask(x, as_tracer(session, items[0]), value)
     base, where = advanced(x, items)
     node = session.make("scatter_flat", base.node, where, assigned(x, value, where.shape))
-    if base is not x:
-        raise NotImplementedError(
-            f"{session.location()}: assignment through integer arrays on separated axes is not "
-            "traced; transpose the axes together first"
-        )
-    x.write(node)
+    base.write(node)
 
 
 def assigned(target: Tracer, value: Any, shape: tuple[int, ...]) -> Node:

@@ -39,7 +39,13 @@ CREATION: dict[str, Override] = {
     "eye": create.eye, "identity": create.identity, "tri": create.tri, "indices": create.grid,
     "fromfunction": fromfunction, "vectorize": Vectorized,
 }  # fmt: skip
-_KNOWN = ["logspace", "geomspace", "hanning", "hamming", "bartlett", "blackman", "kaiser", "tril_indices", "triu_indices", "diag_indices", "fromiter", "frombuffer", "fromstring", "fft.fftfreq", "fft.rfftfreq", "meshgrid", "ones_like", "zeros_like", "empty_like", "full_like", "copy", "vander", "diag", "diagflat", "stack", "concatenate", "hstack", "vstack", "dstack", "column_stack", "tile", "repeat", "where", "outer", "kron"]
+_KNOWN = [
+    "logspace", "geomspace", "hanning", "hamming", "bartlett", "blackman", "kaiser",
+    "tril_indices", "triu_indices", "diag_indices", "fromiter", "frombuffer", "fromstring",
+    "fft.fftfreq", "fft.rfftfreq", "meshgrid", "ones_like", "zeros_like", "empty_like",
+    "full_like", "copy", "vander", "diag", "diagflat", "stack", "concatenate", "hstack",
+    "vstack", "dstack", "column_stack", "tile", "repeat", "where", "outer", "kron",
+]  # fmt: skip
 """Functions whose results are constants when nothing traced goes in."""
 
 
@@ -162,8 +168,10 @@ def _traced_math(session: Session, name: str, real: Any, args: Any, kwargs: Any)
         return to_int(session, getattr(np, name)(to_float(session, values[0])))
     numbers = [to_float(session, v) for v in values]
     if name == "log":
-        result = _checked(session, np.log(numbers[0]), numbers[:1])
-        return result / _checked(session, np.log(numbers[1]), numbers[1:]) if args[1:] else result
+        logs = [
+            _checked(session, np.log(x), [x]) if type(x) is Tracer else math.log(x) for x in numbers
+        ]
+        return logs[0] / logs[1] if args[1:] else logs[0]
     if name not in _UFUNCS:
         return real(*args, **kwargs)
     result = _UFUNCS[name](*numbers)
@@ -221,9 +229,9 @@ def to_complex(session: Session, *args: Any) -> Any:
 
 
 def _one_number(x: Tracer, kind: type) -> None:
-    """Raise what Python raises for arrays and complex numbers."""
-    if x._like.ndim or x.dtype.kind == "c":
-        kind(np.zeros((min(n, 2) for n in x._like.shape) if x._like.ndim else (), x.dtype))
+    """Raise what Python raises for arrays."""
+    if x._like.ndim:
+        kind(np.zeros([min(n, 2) for n in x._like.shape], x.dtype))
 
 
 def _extreme(real: Any, ufunc: np.ufunc) -> Callable[[Session], Override]:

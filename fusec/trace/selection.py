@@ -5,16 +5,16 @@ traced: reductions of the selection, elementwise functions of it, and its assign
 same mask. Everything else raises an error that says what to write.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fusec.errors import DataDependentShapeError
-from fusec.ir.graph import Node
+from fusec.ir.graph import Graph, Node
+from fusec.ir.rewrite import rebuild
 from fusec.trace.session import Session
 from fusec.trace.table import check, data_dependent
-from fusec.trace.tracer import Tracer, as_tracer, fresh
+from fusec.trace.tracer import Tracer, fresh
 from fusec.trace.ufuncs import weak_type
 
 
@@ -34,7 +34,11 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
 
     def same_mask(self, mask: Tracer) -> bool:
         """Whether ``mask`` selects the same elements as this selection's own."""
-        return mask.node is self._mask_node
+        mine, other = self._mask_node, mask.node
+        if mine is other:
+            return True
+        found = rebuild(Graph(self._session.params, (mine, other)))
+        return found.outputs[0] is found.outputs[1]
 
     @property
     def __class__(self) -> type:  # type: ignore[override]
@@ -56,16 +60,13 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
     def size(self) -> Tracer:
         """The number of selected elements, as a traced integer."""
         tail = self.source.shape[self.mask._like.ndim :]
-        count = self._map(np.count_nonzero, self._mask())
+        count = np.count_nonzero(self._mask())
         for n in tail:
             count = count * n
         return count
 
     def _mask(self) -> Tracer:
         return fresh(self._session, self._mask_node, self.mask._like)
-
-    def _map(self, function: Callable[..., Any], *args: Any) -> Any:
-        return function(*args)
 
     def _spread(self) -> Tracer:
         """The mask with the source's shape."""
@@ -140,9 +141,10 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
     def _operand(self, value: Any, ufunc: np.ufunc) -> Any:
         """What stands for an operand beside the source: another selection, or one value."""
         if type(value) is Selection:
-            if value.same_mask(self._mask()) and value.source._like.shape == self.source._like.shape:
+            same = value.source._like.shape == self.source._like.shape
+            if same and value.same_mask(self._mask()):
                 return value.source
-        elif weak_type(value) is not None or np.ndim(value) == 0 or (self.ndim > 1 and np.ndim(value) < self.ndim):
+        elif weak_type(value) is not None or np.ndim(value) < self.ndim:
             return value
         raise self._refuse(f"np.{ufunc.__name__} with another array")
 
@@ -194,7 +196,7 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
     def __setitem__(self, index: Any, value: Any) -> None:
         if index is not Ellipsis and index != slice(None):
             raise self._refuse("an element")
-        self.source = as_tracer(self._session, np.where(True, value, self.source)).astype(self.dtype)
+        self.source = np.where(True, value, self.source).astype(self.dtype)
 
     def __repr__(self) -> str:
         return f"<traced selection of {self.source!r}>"

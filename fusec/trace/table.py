@@ -69,8 +69,17 @@ def as_dtype(session: Session, value: Any, dtype: np.dtype) -> Node:
     return session.cast(as_tracer(session, value).node, dtype)
 
 
-def is_scalar(x: Any) -> bool:
-    return weak_type(x) is not None or as_kind(x).ndim == 0
+def as_unsafe(session: Session, value: Any, dtype: np.dtype) -> Node:
+    """As ``as_dtype``, but a Python number out of range wraps, as ``np.where`` has it."""
+    kind = weak_type(value)
+    if kind is None or kind is dtype.type:
+        return as_dtype(session, value, dtype)
+    return session.cast(as_loop(session, value, np.array(number_of(value)).dtype), dtype)
+
+
+def number_of(value: Any) -> Any:
+    """The value of a Python number, traced or not, without a guard."""
+    return getattr(value, "_value", value)
 
 
 def as_kind(x: Any) -> np.ndarray:

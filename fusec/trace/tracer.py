@@ -268,7 +268,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         method = METHODS.get(name)
         if method is not None:
             return lambda *args, **kwargs: method(self, *args, **kwargs)
-        if hasattr(np.ndarray, name):
+        if hasattr(np.ndarray, name) and not name.startswith("__"):
             raise NotImplementedError(
                 f"{self._session.location()}: fusec does not trace ndarray.{name}; use a NumPy "
                 "function in its place, or call it outside the jitted function"
@@ -277,7 +277,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     T = property(lambda self: self.transpose())
     mT = property(lambda self: self.swapaxes(-1, -2))
-    flat = property(lambda self: self._session.function(_flat, (self,), {}))
+    flat = property(lambda self: _flat(self), lambda self, v: _flat(self).__setitem__(..., v))
     base = property(lambda self: None)
 
     def _get_part(self, name: str) -> Any:
@@ -292,8 +292,10 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     imag = property(lambda self: self._get_part("imag"), lambda self, v: self._set_part("imag", v))
 
 
-def _flat(x: Any) -> Any:
-    return x.ravel()
+def _flat(x: Tracer) -> Tracer:
+    """The elements in C order; writing through it always reaches ``x``."""
+    shape = (x._like.size,)
+    return x.step(stand_in(shape, x.dtype), ("reshape", {"shape": shape}))
 
 
 def _inplace(name: str) -> Callable[[Tracer, Any], Any]:

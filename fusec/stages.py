@@ -1,0 +1,399 @@
+"""One printable object per stage: ``Traced``, ``Lowered``, ``Compiled``.
+
+    f.trace(x)      the program as the user wrote it
+    f.lower(x)      optimised and cut into kernels: text, no machine code
+    low.compile()   machine code, which a call of ``f`` then finds in the cache
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from fusec.codegen.program import Call, Launch, Program, Slot
+from fusec.errors import DTypeError, ShapeError, UnsupportedError
+from fusec.explain import Explanation, Traffic, amount, counted, explain
+from fusec.ir.graph import Graph
+from fusec.plan import lower_graph
+from fusec.runtime.cache import cache
+from fusec.trace.run import Trace, trace
+from fusec.trace.standin import stand_in
+from fusec.trace.tree import TreeDef, flatten
+
+if TYPE_CHECKING:
+    from fusec.codegen.target import ObjectCode
+    from fusec.jit import JitFunction
+
+MAX_STEPS = 24  # steps that are printed of a program
+
+
+class ShapeDtype:
+    """Stands for a C-ordered array when only its shape and dtype matter.
+
+    shape: an int or a tuple of ints. dtype: anything NumPy takes for one.
+
+    >>> ShapeDtype((4096, 1024), "f4")
+    ShapeDtype((4096, 1024), 'float32')
+    """
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: int | Sequence[int], dtype: DTypeLike) -> None:
+        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        if any(not isinstance(n, int | np.integer) or n < 0 for n in sizes):
+            raise ShapeError(f"ShapeDtype takes a tuple of sizes, not {shape!r}")
+        self.shape = tuple([int(n) for n in sizes])
+        self.dtype = np.dtype(dtype)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, ShapeDtype)
+            and self.shape == other.shape
+            and self.dtype == other.dtype
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.dtype))
+
+    def __repr__(self) -> str:
+        return f"ShapeDtype({self.shape}, {self.dtype.name!r})"
+
+
+class Traced:
+    """A traced call. ``graph`` is the program as written; ``fallback`` says why there is none."""
+
+    def __init__(
+        self, function: JitFunction, tree: TreeDef, arrays: list[Any], copies: list[str]
+    ) -> None:
+        self.function = function
+        self.tree = tree
+        self.arrays = arrays
+        self.copies = copies
+        self.fallback = ""
+        self.trace: Trace | None = None
+
+    @classmethod
+    def of(cls, function: JitFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
+        """Trace ``function(*args, **kwargs)``; arguments may be ``ShapeDtype``."""
+        from fusec.jit import native_layout
+
+        leaves, tree = flatten((args, kwargs))
+        leaves = [stand_in(x.shape, x.dtype) if type(x) is ShapeDtype else x for x in leaves]
+        arrays = [native_layout(x) for x in leaves]
+        labels = tree.paths("")
+        copies = [
+            f"argument {_argument(labels[k])} is copied: kernels read aligned native data"
+            for k, (x, y) in enumerate(zip(leaves, arrays))
+            if x is not y
+        ]
+        made = cls(function, tree, arrays, copies)
+        try:
+            made.trace = trace(function.fn, arrays, tree, function._static_leaves(tree))
+            made.fallback = made._overlapping(leaves)
+        except UnsupportedError as error:
+            if type(error) is not UnsupportedError:
+                raise
+            made.fallback = str(error)
+        return made
+
+    def _overlapping(self, leaves: list[Any]) -> str:
+        from fusec.jit import _overlaps
+
+        assert self.trace is not None
+        if not self.trace.writes:
+            return ""
+        hidden = self.trace.guards.arrays(leaves)
+        if not _overlaps(self, leaves, hidden):  # type: ignore[arg-type]
+            return ""
+        return "An argument that the function changes shares memory with another one."
+
+    @property
+    def name(self) -> str:
+        return str(getattr(self.function, "__qualname__", "function"))
+
+    @property
+    def graph(self) -> Graph:
+        """The program as written; empty where NumPy runs the function."""
+        return self.trace.graph if self.trace is not None else Graph((), ())
+
+    def dot(self) -> str:
+        """The graph in Graphviz' DOT language."""
+        return self.graph.dot()
+
+    def __str__(self) -> str:
+        if self.fallback:
+            return f"{self.name}: NumPy runs it. {self.fallback}"
+        return f"{self.name}\n{self.graph}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+    def lower(self, target: str | None = None) -> Lowered:
+        """Optimise the program and cut it into kernels.
+
+        target: "cpu", the default. Raises UnsupportedError for others.
+        """
+        if target not in (None, "cpu"):
+            raise UnsupportedError(
+                f"target={target!r}: this version makes kernels for the CPU only; "
+                "leave target out or say target='cpu'"
+            )
+        return Lowered(self)
+
+
+class Kernel:
+    """One kernel of a lowered program.
+
+    name: as in the list of steps; source: the kernel as Python text; rows: the grid it is launched
+    over; ints: its size and stride arguments with the values for this call; notes: (op, user's
+    line) of everything it computes; chunk: rows that one thread takes at a time.
+    """
+
+    def __init__(self, step: Launch, read: int, written: int, fastmath: bool) -> None:
+        self._kernel = step.kernel
+        self._fastmath = fastmath
+        self.name = step.kernel.name
+        self.source = step.kernel.text
+        self.rows = step.kernel.rows
+        self.ints = dict(step.kernel.ints)
+        self.notes = list(step.kernel.notes)
+        self.chunk = step.chunk
+        self.bytes_read = read
+        self.bytes_written = written
+
+    @property
+    def title(self) -> str:
+        """The names of its ops."""
+        names = list(dict.fromkeys([what.split()[0] for what, _ in self.notes]))
+        return ", ".join(names[:8]) + (f", {len(names) - 8} more" if len(names) > 8 else "")
+
+    def __repr__(self) -> str:
+        return f"<kernel {self.name}: {self.title}>"
+
+    def _repr_html_(self) -> str:
+        return (
+            f"<details><summary>{html.escape(f'{self.name}: {self.title}')}</summary>"
+            f"<pre>{html.escape(self.source)}</pre></details>"
+        )
+
+
+class CompiledKernel(Kernel):
+    """A kernel with its machine code. ``llvm`` and ``asm`` are texts, ``object`` an object file."""
+
+    @cached_property
+    def _code(self) -> ObjectCode:
+        from fusec.codegen.numba_cpu import compile_kernel
+
+        kernel = self._kernel
+        return compile_kernel(
+            kernel.text, kernel.int_names, kernel.ptr_types, fastmath=self._fastmath
+        )
+
+    @property
+    def llvm(self) -> str:
+        """The optimised LLVM module."""
+        return self._code.llvm
+
+    @property
+    def asm(self) -> str:
+        """The assembly for this machine."""
+        return self._code.asm
+
+    @property
+    def object(self) -> bytes:
+        """The object file that the cache keeps."""
+        return self._code.object
+
+    @property
+    def object_size(self) -> int:
+        """Bytes of the object file."""
+        return len(self._code.object)
+
+
+class Lowered:
+    """An optimised program, cut into kernels. Prints as one screen.
+
+    graph: the optimised graph; history: (pass, graph after it), beginning with "as written";
+    kernels: their texts; program: steps over numbered buffers, None where NumPy runs all.
+    """
+
+    kernel_class: type[Kernel] = Kernel
+
+    def __init__(self, traced: Traced) -> None:
+        self.traced = traced
+        self.history: list[tuple[str, Graph]] = [("as written", traced.graph)]
+        self.program: Program | None = None
+        if traced.trace is not None and not traced.fallback:
+            self.program = lower_graph(traced.trace, self.history)
+
+    @property
+    def name(self) -> str:
+        return self.traced.name
+
+    @property
+    def fallback(self) -> str:
+        """Why NumPy runs the function instead; empty when it does not."""
+        return self.traced.fallback
+
+    @property
+    def graph(self) -> Graph:
+        return self.program.graph if self.program is not None else self.history[-1][1]
+
+    @cached_property
+    def kernels(self) -> list[Any]:
+        """The kernels in the order of their launches."""
+        return self._kernels(Kernel)
+
+    def _kernels(self, kind: type[Kernel]) -> list[Any]:
+        if self.program is None:
+            return []
+        traffic, seen, found = Traffic(self.program), set(), []
+        for step in self.program.steps:
+            if isinstance(step, Launch):
+                first = id(step.group) not in seen
+                seen.add(id(step.group))
+                read, written, _ = traffic.launch(step, first)
+                found.append(kind(step, read, written, self.traced.function.fastmath))
+        return found
+
+    def dot(self) -> str:
+        """The optimised graph in Graphviz' DOT language."""
+        return self.graph.dot()
+
+    def explain(self) -> Explanation:
+        """Each kernel's ops and bytes, and the reason for everything that is not fused."""
+        t = self.traced
+        return explain(self.name, self.program, t.trace, self.fallback, t.copies)
+
+    def compile(self) -> Compiled:
+        """Compile every kernel, or find it in the cache."""
+        return Compiled(self.traced)
+
+    def __str__(self) -> str:
+        if self.program is None:
+            return f"{self.name}: NumPy runs it. {self.fallback}"
+        return "\n".join(_program_text(self, self.program))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        kernels = "".join([k._repr_html_() for k in self.kernels])
+        return f"<pre>{html.escape(str(self))}</pre>{kernels}"
+
+
+class Compiled(Lowered):
+    """A compiled call. Call it like the function, with arguments of the same shapes and dtypes."""
+
+    def __init__(self, traced: Traced) -> None:
+        super().__init__(traced)
+        fastmath = traced.function.fastmath
+        for kernel in self.program.kernels if self.program is not None else ():
+            cache.kernel(kernel.text, kernel.int_names, kernel.ptr_types, fastmath)
+
+    @cached_property
+    def kernels(self) -> list[Any]:
+        """The kernels with ``llvm``, ``asm``, ``object`` and ``object_size``."""
+        return self._kernels(CompiledKernel)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the function. Raises ShapeError or DTypeError for arguments of another kind."""
+        leaves, tree = flatten((args, kwargs))
+        if tree != self.traced.tree:
+            raise DTypeError(
+                f"{self.name} was compiled for arguments like {self.traced.tree}, got {tree}"
+            )
+        for leaf, known, path in zip(leaves, self.traced.arrays, tree.paths("")):
+            _check(self.name, _argument(path), leaf, known)
+        return self.traced.function(*args, **kwargs)
+
+
+def _check(name: str, label: str, leaf: Any, known: Any) -> None:
+    if not isinstance(known, np.ndarray):
+        if type(leaf) is not type(known):
+            raise DTypeError(
+                f"{name} was compiled for argument {label} of type {type(known).__name__}, "
+                f"got {type(leaf).__name__}; call the function itself for other types"
+            )
+        return
+    shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", type(leaf).__name__)
+    error = ShapeError if shape != known.shape else DTypeError
+    native = dtype.newbyteorder("=") if isinstance(dtype, np.dtype) else dtype
+    if shape != known.shape or native != known.dtype:
+        raise error(
+            f"{name} was compiled for argument {label} of {known.dtype}{list(known.shape)}, "
+            f"got {dtype}{list(shape or ())}; call the function itself for other arrays"
+        )
+
+
+def _argument(path: str) -> str:
+    """``0`` or ``w`` for the paths that a flattened call has."""
+    return path.removeprefix("[0]").removeprefix("[1]").strip("[]'\"") or path
+
+
+# -- text -----------------------------------------------------------------------------------------
+
+
+def _program_text(low: Lowered, program: Program) -> list[str]:
+    """The screen that a ``Lowered`` prints as."""
+    names = _slot_names(program)
+    slots, trace = program.slots, low.traced.trace
+    assert trace is not None
+    lines = [f"{low.name}: {counted(len(low.kernels), 'kernel')} in {counted(len(program.steps), 'step')}"]
+    lines += [
+        f"  in    {names[k]}: {_buffer(slots[k])}" + (" (captured)" * (s.kind == "captured"))
+        for k, s in zip(program.inputs, trace.sources)
+    ]
+    kernels = {k.name: k for k in low.kernels}
+    for number, step in enumerate(program.steps[:MAX_STEPS]):
+        lines.append(f"  {number:<5} {_step_text(step, names, slots, kernels)}")
+    if len(program.steps) > MAX_STEPS:
+        lines.append(f"  ...   {len(program.steps) - MAX_STEPS} more steps")
+    lines += [f"  out   {names[k]}: {_buffer(slots[k])}" for k in program.results]
+    found = low.explain()
+    lines.append(
+        f"  bytes moved {amount(found.bytes_moved)}, least possible {amount(found.bytes_least)}; "
+        f"temporary memory {amount(sum(program.blocks))}"
+    )
+    return lines
+
+
+def _slot_names(program: Program) -> dict[int, str]:
+    """A short name for each buffer: the argument's own, ``out0``, ``t0``, ``c0``, ``v0``."""
+    letters = {"result": "out", "temp": "t", "const": "c", "view": "v", "call": "t"}
+    names: dict[int, str] = {}
+    counts: dict[str, int] = {}
+    for slot in program.slots:
+        if slot.role == "input":
+            assert slot.node is not None
+            names[slot.number] = str(slot.node.attrs["name"])
+            continue
+        stem = "out" if slot.number in program.results else letters[slot.role]
+        names[slot.number] = f"{stem}{counts.get(stem, 0)}"
+        counts[stem] = counts.get(stem, 0) + 1
+    return names
+
+
+def _buffer(slot: Slot) -> str:
+    return f"{slot.dtype.str[1:]}[{','.join(map(str, slot.shape))}]"
+
+
+def _step_text(
+    step: Launch | Call, names: dict[int, str], slots: list[Slot], kernels: dict[str, Kernel]
+) -> str:
+    if isinstance(step, Call):
+        args = ", ".join([names[k] for k in step.inputs])
+        made = ", ".join([f"{names[k]}: {_buffer(slots[k])}" for k in step.outputs])
+        return f"{'view' if step.view else 'call'}   {made} = {step.name}({args})"
+    kernel = kernels[step.kernel.name]
+    used = ", ".join(dict.fromkeys([names[k] for k, _ in step.arguments]))
+    return (
+        f"kernel {kernel.name}({used}): {kernel.title}; {counted(kernel.rows, 'row')}, "
+        f"reads {amount(kernel.bytes_read)}, writes {amount(kernel.bytes_written)}"
+    )
