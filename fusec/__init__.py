@@ -12,6 +12,7 @@ from fusec import errors
 from fusec.config import config
 from fusec.jit import jit
 from fusec.runtime.threads import threads
+from fusec.stages import ShapeDtype
 
 __version__ = "0.1.0"
-__all__ = ["config", "errors", "jit", "threads"]
+__all__ = ["ShapeDtype", "config", "errors", "jit", "threads"]

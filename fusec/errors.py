@@ -51,3 +51,7 @@ class DeviceError(FusecError, RuntimeError):
 
 class CacheWarning(UserWarning):
     """The kernel cache folder could not be used; kernels are compiled in this process only."""
+
+
+class VerifyWarning(UserWarning):
+    """With ``FUSEC_VERIFY=1``: a first call gave another result than NumPy."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import html
 import linecache
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fusec.codegen.program import Call, Launch, Program, Slot
 from fusec.ir.graph import Loc, Node
@@ -200,10 +201,13 @@ class Traffic:
 
     def call(self, step: Call) -> int:
         """Bytes a call of NumPy reads and writes."""
-        numbers = [*dict.fromkeys(step.inputs), *step.outputs]
-        return 0 if step.view and step.name != "ascontiguousarray" else sum(
-            touched(self.program.slots[k]) for k in numbers
-        )
+        if step.view and step.name != "ascontiguousarray":
+            return 0
+        slots = self.program.slots
+        moved = sum([touched(slots[k]) for k in {*step.inputs, *step.outputs}])
+        if step.node is not None and step.node.op.name == "host_call":
+            moved += sum([aval.nbytes for aval in step.node.attrs["call"].outputs])
+        return moved
 
     def least(self) -> int:
         """Bytes to read every needed input and to write every result once."""
@@ -230,9 +234,14 @@ def _bound(step: Launch) -> Iterable[tuple[object, tuple[int, int]]]:  # type: i
 
 
 def explain(
-    name: str, program: Program | None, trace: Trace | None, fallback: str, copies: list[str]
+    name: str,
+    program: Program | None,
+    trace: Trace | None,
+    fallback: str,
+    copies: Sequence[str],
+    names: Sequence[str],
 ) -> Explanation:
-    """Put together everything that is known of a lowered program."""
+    """Put together everything that is known of a lowered program; names: of the arguments."""
     found = Explanation(name, fallback, copies=list(copies))
     if program is None or trace is None:
         return found
@@ -258,25 +267,30 @@ def explain(
             found.calls.append(_call_report(step, traffic))
             found.bytes_moved += traffic.call(step)
     found.edges = list(_edges(traffic))
-    _arguments(found, trace)
+    _arguments(found, trace, names)
     found.bytes_least = traffic.least()
     return found
 
 
-def _arguments(found: Explanation, trace: Trace) -> None:
+def _arguments(found: Explanation, trace: Trace, names: Sequence[str]) -> None:
     """Copies and guards that come from how the arguments are used."""
     for source, k in trace.writes:
         nbytes = trace.graph.outputs[k].aval.nbytes
         found.copies.append(f"{source.label} is changed: {amount(nbytes)} are copied into it")
         found.bytes_moved += 2 * nbytes
     for recipe, value in trace.scalar_guards.items():
-        found.notes.append(f"the value {value!r} of {_recipe(recipe)} is part of this program")
+        what = _recipe(recipe, names)
+        found.notes.append(f"{what} = {value!r} is part of this program: another value traces anew")
 
 
-def _recipe(recipe: tuple[object, ...]) -> str:
+def _recipe(recipe: tuple[Any, ...], names: Sequence[str]) -> str:
+    """A recipe over Python numbers as it would be written."""
     if recipe[0] == "arg":
-        return f"argument {recipe[1]}"
-    return "an expression of Python numbers"
+        return names[recipe[1]]
+    if recipe[0] == "lit":
+        return repr(recipe[1])
+    inner = ", ".join([_recipe(r, names) for r in recipe[1:]])
+    return f"{getattr(recipe[0], '__name__', 'f')}({inner})"
 
 
 def _call_report(step: Call, traffic: Traffic) -> CallReport:
@@ -323,6 +337,8 @@ def _call_name(node: Node) -> str:
 
 def _value(node: Node) -> str:
     where = place(node.loc)
+    if node.op.name == "host_call":
+        return f"{_call_name(node)}" + (f" ({where})" if where else "")
     return f"{_call_name(node)} {node.aval!r}" + (f" ({where})" if where else "")
 
 

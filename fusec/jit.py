@@ -153,6 +153,8 @@ class JitFunction:
         plan: Plan | Fallback
         hidden: list[np.ndarray] = []
         try:
+            if any(isinstance(x, np.ndarray) and not x.dtype.isnative for x in leaves):
+                raise UnsupportedError("byte-swapped arrays: NumPy runs the function")
             plan = Plan(trace(self.fn, arrays, tree, static), self.fastmath)
             hidden = plan.trace.guards.arrays(leaves)
         except UnsupportedError as error:

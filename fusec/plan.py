@@ -112,11 +112,10 @@ class Plan:
             if s.kind == "captured"
         ]
 
-    def run(self, leaves: Sequence[Any], arrays: Sequence[Any], hidden: list[np.ndarray]) -> Any:
-        """The user's result. ``arrays``: the leaves with arrays in native layout.
-
-        Raises KernelError before anything of the caller's is written.
-        """
+    def inputs(
+        self, leaves: Sequence[Any], arrays: Sequence[Any], hidden: list[np.ndarray]
+    ) -> list[np.ndarray]:
+        """The value of every param of the graph for this call."""
         inputs = []
         for source, param in zip(self.trace.sources, self.trace.graph.params):
             if source.kind == "arg":
@@ -127,7 +126,14 @@ class Plan:
                 inputs.append(source.ref)
             else:
                 inputs.append(np.asarray(compute(source.ref, list(leaves)), param.dtype))
-        outputs = self.executor.run([np.asarray(a) for a in inputs])
+        return [np.asarray(a) for a in inputs]
+
+    def run(self, leaves: Sequence[Any], arrays: Sequence[Any], hidden: list[np.ndarray]) -> Any:
+        """The user's result. ``arrays``: the leaves with arrays in native layout.
+
+        Raises KernelError before anything of the caller's is written.
+        """
+        outputs = self.executor.run(self.inputs(leaves, arrays, hidden))
         for source, k in self.trace.writes:
             target = leaves[source.ref] if source.kind == "arg" else hidden[source.ref]
             target[...] = outputs[k]
@@ -141,7 +147,7 @@ class Plan:
         None for programs with calls, writes, views as results, or arguments that are no arrays.
         """
         trace, program = self.trace, self.program
-        plain = all(r.kind == "output" and not r.path for r in trace.results)
+        plain = all(r.kind == "output" and not r.path and not r.view for r in trace.results)
         order = [r.ref for r in trace.results]
         if trace.writes or trace.scalar_guards or not plain or len(set(order)) != len(order):
             return None
@@ -150,10 +156,11 @@ class Plan:
         shape = repr(trace.tree)
         if shape not in ("*", "(" + ", ".join("*" * len(order)) + ("," * (len(order) == 1)) + ")"):
             return None
+        results = [program.results[k] for k in order]
         inputs = _native_inputs(trace, leaves, arrays)
-        if inputs is None:
+        if inputs is None or len(set(results)) != len(results):
             return None
-        return make_entry([self._native(inputs, [program.results[k] for k in order], shape != "*")])
+        return make_entry([self._native(inputs, results, shape != "*")])
 
     def _native(self, inputs: list[Any], results: list[int], as_tuple: bool) -> NativePlan:
         """The native plan over buffers numbered: arguments, results, blocks, constants."""
@@ -224,7 +231,9 @@ def _make(
     array = source[result.kind][result.ref]
     for step in result.path:
         array = apply_view(array, step)
-    return array[()] if result.scalar else array
+    if result.scalar:
+        return array[()]
+    return array.view() if result.view and not result.path else array
 
 
 def apply_view(array: np.ndarray, step: Step) -> np.ndarray:

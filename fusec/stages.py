@@ -21,7 +21,7 @@ from fusec.explain import Explanation, Traffic, amount, counted, explain
 from fusec.ir.graph import Graph
 from fusec.plan import lower_graph
 from fusec.runtime.cache import cache
-from fusec.trace.run import Trace, trace
+from fusec.trace.run import Trace, labels, trace
 from fusec.trace.standin import stand_in
 from fusec.trace.tree import TreeDef, flatten
 
@@ -85,9 +85,9 @@ class Traced:
         leaves, tree = flatten((args, kwargs))
         leaves = [stand_in(x.shape, x.dtype) if type(x) is ShapeDtype else x for x in leaves]
         arrays = [native_layout(x) for x in leaves]
-        labels = tree.paths("")
+        names = labels(function.fn, tree)
         copies = [
-            f"argument {_argument(labels[k])} is copied: kernels read aligned native data"
+            f"argument {names[k]} is copied: kernels read aligned native data"
             for k, (x, y) in enumerate(zip(leaves, arrays))
             if x is not y
         ]
@@ -270,7 +270,8 @@ class Lowered:
     def explain(self) -> Explanation:
         """Each kernel's ops and bytes, and the reason for everything that is not fused."""
         t = self.traced
-        return explain(self.name, self.program, t.trace, self.fallback, t.copies)
+        names = labels(t.function.fn, t.tree)
+        return explain(self.name, self.program, t.trace, self.fallback, t.copies, names)
 
     def compile(self) -> Compiled:
         """Compile every kernel, or find it in the cache."""
@@ -309,8 +310,9 @@ class Compiled(Lowered):
             raise DTypeError(
                 f"{self.name} was compiled for arguments like {self.traced.tree}, got {tree}"
             )
-        for leaf, known, path in zip(leaves, self.traced.arrays, tree.paths("")):
-            _check(self.name, _argument(path), leaf, known)
+        names = labels(self.traced.function.fn, tree)
+        for leaf, known, label in zip(leaves, self.traced.arrays, names):
+            _check(self.name, label, leaf, known)
         return self.traced.function(*args, **kwargs)
 
 
@@ -332,11 +334,6 @@ def _check(name: str, label: str, leaf: Any, known: Any) -> None:
         )
 
 
-def _argument(path: str) -> str:
-    """``0`` or ``w`` for the paths that a flattened call has."""
-    return path.removeprefix("[0]").removeprefix("[1]").strip("[]'\"") or path
-
-
 # -- text -----------------------------------------------------------------------------------------
 
 
@@ -345,7 +342,9 @@ def _program_text(low: Lowered, program: Program) -> list[str]:
     names = _slot_names(program)
     slots, trace = program.slots, low.traced.trace
     assert trace is not None
-    lines = [f"{low.name}: {counted(len(low.kernels), 'kernel')} in {counted(len(program.steps), 'step')}"]
+    lines = [
+        f"{low.name}: {counted(len(low.kernels), 'kernel')}, {counted(len(program.steps), 'step')}"
+    ]
     lines += [
         f"  in    {names[k]}: {_buffer(slots[k])}" + (" (captured)" * (s.kind == "captured"))
         for k, s in zip(program.inputs, trace.sources)

@@ -2,7 +2,8 @@
 
 ``cast_f4(x)`` and its siblings take a value of any type, also a literal, and give what NumPy's
 ``astype`` gives on x86-64: floats out of an integer's range become the "integer indefinite" value
-of the conversion instruction (narrow integers are cut out of the 32-bit one).
+of the conversion instruction (narrow integers are cut out of the 32-bit one). Into uint32 NumPy's
+own results out of range depend on the position in the array; ours are those of its vector loop.
 """
 
 from typing import Any
@@ -48,12 +49,11 @@ def _float_to_int(b: Any, x: Any, t: Any) -> Any:
         return b.trunc(_float_to_signed(b, x, 32), to)
     if t.signed:
         return _float_to_signed(b, x, t.bitwidth)
-    if t.bitwidth == 32:
-        return b.trunc(_float_to_signed(b, x, 64), to)
-    half = x.type(2.0**63)
+    top = t.bitwidth - 1
+    half = x.type(2.0**top)
     large = b.fcmp_ordered(">=", x, half)
-    whole = _float_to_signed(b, b.select(large, b.fsub(x, half), x), 64)
-    return b.select(large, b.xor(whole, to(1 << 63)), whole)
+    whole = _float_to_signed(b, b.select(large, b.fsub(x, half), x), t.bitwidth)
+    return b.select(large, b.xor(whole, to(1 << top)), whole)
 
 
 def _int_to_int(b: Any, x: Any, of: Any, width: int) -> Any:

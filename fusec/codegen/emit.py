@@ -5,6 +5,7 @@ of an address moves into the pointer that the runtime passes. So one source serv
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +16,10 @@ from fusec.ir.aval import short
 from fusec.ir.graph import Loc, Node
 from fusec.passes.access import Index, Quotient
 
-HEADER = "from numpy import inf, nan\n\nfrom fusec.codegen.pointers import *\nfrom fusec.codegen.primitives import *\n"
+HEADER = (
+    "from numpy import inf, nan\n\n"
+    "from fusec.codegen.pointers import *\nfrom fusec.codegen.primitives import *\n"
+)
 
 
 @dataclass
@@ -215,7 +219,8 @@ class Emitter:
         """The first lines: what is fused, from which lines of the user."""
         notes = [f"# {self.body.title}"]
         for what, loc in self.body.notes[:24]:
-            notes.append(f"#   {what}" + (f"  ({loc.function}:{loc.line})" if loc else ""))
+            where = f"  ({Path(loc.filename).name}:{loc.line})" if loc else ""
+            notes.append(f"#   {what}{where}")
         return "\n".join([*notes, HEADER])
 
     def finish(self, name: str, rows: int, work: float) -> KernelSource:

@@ -4,6 +4,7 @@
 instructions of x86 do; so they are plain selects and not ``llvm.maximum``.
 """
 
+import math
 from typing import Any
 
 from llvmlite import ir
@@ -84,18 +85,18 @@ def fscaled(b: Any, t: Any, g: Any, d: Any) -> Any:
     return b.select(b.fcmp_ordered("==", g, zero), zero, b.fmul(g, d))
 
 
-def _constant_factor(name: str, factor: float) -> Any:
+def _constant_factor(name: str, single: float, double: float) -> Any:
     def emit(b: Any, t: Any, x: Any) -> Any:
-        return b.fmul(x, x.type(factor))
+        return b.fmul(x, x.type(single if t.bitwidth == 32 else double))
 
     emit.__name__ = name
-    emit.__doc__ = f"x * {factor}."
+    emit.__doc__ = f"x * {double}."
     return intrinsic(1)(emit)
 
 
-# The factors are rounded once to the type, from these doubles.
-deg2rad = _constant_factor("deg2rad", 0.017453292519943295)
-rad2deg = _constant_factor("rad2deg", 57.29577951308232)
+# pi / 180 and 180 / pi, computed in the type itself as NumPy does.
+deg2rad = _constant_factor("deg2rad", 0.01745329238474369, math.pi / 180.0)
+rad2deg = _constant_factor("rad2deg", 57.295776367187500, 180.0 / math.pi)
 
 
 # Tests of the bits; finite(b, x) and the like are shared with complex numbers.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusec.codegen.loops import Block, Body, Bound, Buffer, Fold, Line, Store
+from fusec.ir.aval import short
 from fusec.ir.graph import Node
 from fusec.ops.elementwise import expression
 from fusec.ops.registry import COSTLY, MEDIUM
@@ -338,12 +339,14 @@ def literal(value: np.ndarray) -> str:
         part = "f4" if value.dtype.itemsize == 8 else "f8"
         re, im = float(value.real), float(value.imag)
         return f"cmake(cast_{part}({re!r}), cast_{part}({im!r}))"
+    if value.dtype == np.float16:  # moved as bits, never computed with
+        return f"cast_u2({int(value.view(np.uint16))})"
     item = int(value) if kind in "iub" else float(value)
     return f"cast_{_letters(value.dtype)}({item!r})"
 
 
 def _describe(node: Node) -> str:
-    return f"{node.op.name} {node.aval!r}"
+    return f"{node.op.name} {short(node.dtype)}"  # no shape: one text serves all sizes
 
 
 __all__ = ["Layout", "flatten", "literal", "lower"]

@@ -160,7 +160,8 @@ def inner_stores(plan: Schedule, stage: int) -> list[Store]:
     return [
         s
         for s in plan.body.stores
-        if s.value.stage == stage and (s.index.variables() & along or not plan.body.reduced)
+        if s.value.stage == stage
+        and ((s.index.variables() | s.value.variables) & along or not plan.body.reduced)
     ]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from fusec.ir.graph import Graph, Node, toposort
+from fusec.ir.graph import Graph, Loc, Node, toposort
 
 Rule = Callable[[Node], Node | None]
 """Looks at a node whose inputs are already rebuilt; gives what replaces it, or None."""
@@ -43,10 +43,12 @@ def rebuild(
             node = node.replace(inputs)
         return number(node)
 
-    def settle(root: Node, rounds: int) -> Node:
+    def settle(root: Node, rounds: int, loc: Loc | None) -> Node:
         """Number the nodes that a rule made, inputs first, applying rules to each."""
         for node in toposort([root]):
             if node not in done:
+                if node.loc is None and node.op.name not in ("param", "const"):
+                    node.loc = loc
                 done[node] = apply(visit(node), rounds)
         return done[root]
 
@@ -61,10 +63,8 @@ def rebuild(
                 raise AssertionError(f"rules do not settle at {node!r}")
             if log is not None:
                 log.add(rule, node, new)
-            if new.loc is None and new.op.name != "param":
-                new.loc = node.loc
             done.setdefault(node, node)
-            return settle(new, rounds + 1)
+            return settle(new, rounds + 1, node.loc)
         return node
 
     for node in graph.nodes():

@@ -250,7 +250,6 @@ elementwise(
     b="(({0} | {1}) & {2})",
     iu="iminimum(imaximum({0}, {1}), {2})",
     f="fminimum(fmaximum({0}, {1}), {2})",
-    c="cminimum(cmaximum({0}, {1}), {2})",
 )
 
 # Comparisons and logic.

@@ -169,9 +169,7 @@ def double_negation(node: Node) -> Node | None:
     return x.inputs[0] if x.op.name == node.op.name else None
 
 
-FOLD = {
-    name: [fold_constants] for name, op in OPS.items() if op.family in ("elementwise", "movement")
-}
+FOLD = {name: [fold_constants] for name, op in OPS.items() if op.family == "elementwise"}
 SIMPLIFY = {
     "cast": [same_cast],
     "transpose": [trivial_move],

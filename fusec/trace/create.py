@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from fusec.errors import UnsupportedError
 from fusec.ir.graph import Node
 from fusec.trace.scalars import Dim, PyScalar
 from fusec.trace.session import Session, Source
-from fusec.trace.standin import result_like, stand_in
+from fusec.trace.standin import copy_like, stand_in
 from fusec.trace.table import (
     INT,
     as_dtype,
@@ -61,7 +62,7 @@ def _like_order(session: Session, node: Node, order: str, operand: Tracer | None
     if order == "F" or (order == "A" and operand is not None and operand._like.flags.fnc):
         like = stand_in(node.shape[::-1], node.dtype).T
     elif order == "K" and operand is not None and operand._like.shape == node.shape:
-        like = result_like(node.shape, node.dtype, [operand._like])
+        like = copy_like(operand._like, node.dtype)
     return fresh(session, node, like)
 
 
@@ -270,6 +271,20 @@ def grid(session: Session, dimensions: Any, dtype: Any = int, sparse: bool = Fal
     if not parts:
         return constant(session, np.indices((), dtype))
     return np.stack([fresh(session, p) for p in parts])
+
+
+def fromfunction(session: Session, function: Any, shape: Any, *, dtype: Any = float,
+                 like: Any = None, **kwargs: Any) -> Any:
+    """``np.fromfunction``: the function sees whole index arrays, as in NumPy."""
+    return function(*grid(session, as_shape(shape), dtype=dtype), **kwargs)
+
+
+def vectorize(session: Session, *args: Any, **kwargs: Any) -> Any:
+    """``np.vectorize`` calls Python for each element, with Python's numbers: not traced."""
+    raise UnsupportedError(
+        f"{session.location()}: np.vectorize calls a Python function for each element; write the "
+        "function for whole arrays"
+    )
 
 
 def eye(session: Session, N: Any, M: Any = None, k: Any = 0, dtype: Any = float,

@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from fusec.errors import UnsupportedError
+from fusec.errors import DataDependentShapeError, UnsupportedError
 from fusec.trace import (  # noqa: F401  (each registers its functions)
     compose,
+    functions_index,
     functions_linalg,
     functions_misc,
     functions_nan,
+    functions_pad,
     functions_reduce,
     functions_shape,
 )
 from fusec.trace.hostcalls import host_call
 from fusec.trace.session import Session
-from fusec.trace.table import FUNCTIONS, ToHost, apply, data_dependent, number, wrap
+from fusec.trace.table import FUNCTIONS, ToHost, apply, data_dependent, need_array, number, wrap
 from fusec.trace.tracer import Tracer, as_tracer
 from fusec.trace.ufuncs import store_out, weak_type
 
@@ -49,6 +51,8 @@ def call_function(session: Session, func: Any, args: Any, kwargs: dict[str, Any]
     if compose.covers(func):
         try:
             return compose.call(session, func, args, kwargs)
+        except DataDependentShapeError:
+            raise
         except (UnsupportedError, ToHost, *compose.UNFIT):
             return host_call(session, func, args, kwargs)
     name = getattr(func, "__name__", str(func))
@@ -140,6 +144,10 @@ def call_special_ufunc(
         results = _host_ufunc(session, ufunc, inputs, kwargs)
     if ufunc.nout == 1 and not isinstance(results, tuple):
         results = (results,)
+    for target in outs:
+        need_array(target)
+    if len(outs) > 1 and any(o is not None and o.shape != r.shape for r, o in zip(results, outs)):
+        raise UnsupportedError(f"{session.location()}: np.{ufunc.__name__} with a larger out=")
     results = tuple([_into(session, r, o, kwargs) for r, o in zip(results, outs)])
     return results[0] if ufunc.nout == 1 else results
 

@@ -1,33 +1,31 @@
-"""Selection, rounding, comparison of arrays, writes by index or mask, and facts about arrays."""
+"""Choice by condition, rounding, comparison of whole arrays, and facts about arrays."""
 
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
+from fusec.errors import UnsupportedError
 from fusec.ops.elementwise_math import erf as erf_op
 from fusec.ops.elementwise_math import scaled as scaled_op
 from fusec.trace import views
-from fusec.trace.functions_shape import integers, ravel
+from fusec.trace.functions_shape import integers
 from fusec.trace.session import Session
 from fusec.trace.table import (
     BOOL,
     FUNCTIONS,
-    INT,
     ToHost,
     as_dtype,
     as_kind,
     as_unsafe,
-    check,
     common_dtype,
     data_dependent,
-    dim,
     implements,
     number,
     number_of,
     wrap,
 )
-from fusec.trace.tracer import Tracer, as_tracer, contains_traced, fresh
+from fusec.trace.tracer import Tracer, as_tracer, fresh
 from fusec.trace.ufuncs import store_out, weak_type
 
 
@@ -136,9 +134,9 @@ def astype(session: Session, x: Any, dtype: Any, order: str = "K", casting: str 
 
 def _recast(like: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """A fresh stand-in in the same memory order, of another dtype."""
-    from fusec.trace.standin import result_like
+    from fusec.trace.standin import copy_like
 
-    return result_like(like.shape, dtype, [like])
+    return copy_like(like, dtype)
 
 
 # -- comparison of whole arrays -------------------------------------------------------------------
@@ -202,38 +200,6 @@ def select(session: Session, condlist: Any, choicelist: Any, default: Any = 0) -
     return fresh(session, node)
 
 
-@implements(np.choose)
-def choose(session: Session, a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
-    """``np.choose``: a chain of ``where``; an index out of range raises at run time."""
-    x = as_tracer(session, a)
-    items = list(choices if isinstance(choices, list | tuple) else as_tracer(session, choices))
-    if x.dtype.kind not in "iub" or len(items) > 32:
-        raise ToHost
-    dtype = np.result_type(*[as_tracer(session, c).dtype for c in items])
-    nodes = [as_dtype(session, c, dtype) for c in items]
-    shape = np.broadcast_shapes(x._like.shape, *[n.shape for n in nodes])
-    index = bounded(session, x, len(items), mode)
-    node = session.broadcast(nodes[0], shape)
-    for k in range(1, len(items)):
-        chosen = session.make("equal", index, session.const(k, INT))
-        node = session.make("where", chosen, session.broadcast(nodes[k], shape), node)
-    if out is not None:
-        return store_out(session, node, out, True, [], "unsafe")
-    return wrap(session, node)
-
-
-def bounded(session: Session, x: Tracer, n: int, mode: str) -> Any:
-    """An index node in ``[0, n)`` by NumPy's ``mode``; negatives are out of range."""
-    index = session.cast(x.node, INT)
-    size = dim(session, n)
-    if mode == "wrap":
-        return session.make("remainder", index, size)
-    zero = session.const(0, INT)
-    last = session.make("subtract", size, session.const(1, INT))
-    inside = session.make("minimum", session.make("maximum", index, zero), last)
-    return inside if mode == "clip" else check(session, index, session.make("equal", inside, index))
-
-
 @implements(np.piecewise)
 def piecewise(session: Session, x: Any, condlist: Any, funclist: Any, *args: Any,
               **kw: Any) -> Tracer:
@@ -257,115 +223,6 @@ def piecewise(session: Session, x: Any, condlist: Any, funclist: Any, *args: Any
         value = function(x[condition], *args, **kw) if callable(function) else function
         result[condition] = value
     return result
-
-
-# -- take and put ---------------------------------------------------------------------------------
-
-
-@implements(np.take)
-def take(session: Session, a: Any, indices: Any, axis: Any = None, out: Any = None,
-         mode: str = "raise") -> Any:
-    """``np.take``."""
-    x = as_tracer(session, a)
-    index = as_tracer(session, indices)
-    if index._like.size == 0 and not contains_traced(indices) and not hasattr(indices, "dtype"):
-        index = index.astype(INT)
-    if not np.can_cast(index.dtype, INT, "same_kind"):
-        raise TypeError(
-            f"Cannot cast array data from {index.dtype!r} to {INT!r} according to the rule 'safe'"
-        )
-    if axis is None:
-        x, axis = ravel(session, x), 0
-    x = x.reshape(1) if x._like.ndim == 0 else x
-    axis = normalize_axis_index(integers(axis), x._like.ndim)
-    if x._like.shape[axis] == 0 and index._like.size:
-        raise IndexError("cannot do a non-empty take from an empty axes.")
-    index = fresh(session, session.cast(index.node, INT))
-    if mode != "raise":
-        index = fresh(session, bounded(session, index, x._like.shape[axis], mode))
-    result = x[(slice(None),) * axis + (index,)]
-    result = wrap(session, result.node)
-    return _into(session, result, out)
-
-
-@implements(np.put)
-def put(session: Session, a: Any, ind: Any, v: Any, mode: str = "raise") -> None:
-    """``np.put``: values repeat to the number of indices."""
-    x, index = as_tracer(session, a), as_tracer(session, ind).astype(INT).ravel()
-    values = as_tracer(session, v).astype(x.dtype).ravel()
-    count = index._like.size
-    if count == 0 or values._like.size == 0:
-        return
-    node = index.node
-    if mode != "raise":
-        node = bounded(session, index, x._like.size, mode)
-    where_ = session.make("wrap_index", node, dim(session, x._like.size))
-    values = np.resize(values, count) if values._like.size != count else values
-    x.write(session.make("scatter_flat", x.node, where_, values.node))
-
-
-@implements(np.copyto)
-def copyto(session: Session, dst: Any, src: Any, casting: str = "same_kind",
-           where: Any = True) -> None:
-    """``np.copyto``."""
-    from fusec.trace.indexing import assigned
-
-    target = as_tracer(session, dst)
-    kind = weak_type(src)
-    if kind is None and not np.can_cast(as_tracer(session, src).dtype, target.dtype, casting):
-        raise TypeError(
-            f"Cannot cast array data from {as_tracer(session, src).dtype!r} to "
-            f"{target.dtype!r} according to the rule '{casting}'"
-        )
-    if kind is not None:
-        np.copyto(np.empty((), target.dtype), number(src), casting=casting)
-    value = assigned(target, src, target._like.shape)
-    if where is not True:
-        mask = session.broadcast(as_dtype(session, where, BOOL), target._like.shape)
-        value = session.make("where", mask, value, target.node)
-    target.write(value)
-
-
-@implements(np.putmask)
-def putmask(session: Session, a: Any, /, mask: Any, values: Any) -> None:
-    """``np.putmask``: values repeat to the size of the array."""
-    x = as_tracer(session, a)
-    source = as_tracer(session, values).astype(x.dtype)
-    if source._like.size == 0:
-        return
-    if source._like.shape != x._like.shape:
-        source = np.resize(source, x._like.shape) if source._like.size > 1 else source.ravel()[0]
-    condition = as_tracer(session, mask).astype(bool).reshape(x._like.shape)
-    copyto(session, x, source, "unsafe", condition)
-
-
-@implements(np.place)
-def place(session: Session, arr: Any, mask: Any, vals: Any) -> None:
-    """``np.place``: with several values, the n-th true element gets the n-th value."""
-    x = as_tracer(session, arr)
-    values = as_tracer(session, vals).astype(x.dtype).ravel()
-    condition = as_tracer(session, mask).astype(bool).reshape(x._like.shape)
-    if values._like.size == 0:
-        raise ValueError("Cannot insert from an empty array!")
-    if values._like.size == 1:
-        return copyto(session, x, values[0], "unsafe", condition)
-    number_of = np.cumsum(condition).reshape(x._like.shape) - 1
-    chosen = values[number_of % values.shape[0]]
-    return copyto(session, x, chosen, "unsafe", condition)
-
-
-@implements(np.fill_diagonal)
-def fill_diagonal(session: Session, a: Any, val: Any, wrap: bool = False) -> None:
-    """``np.fill_diagonal`` of a matrix."""
-    x = as_tracer(session, a)
-    if x._like.ndim < 2:
-        raise ValueError("array must be at least 2-d")
-    if x._like.ndim > 2 or wrap or np.ndim(as_kind(val)):
-        raise ToHost
-    rows, columns = x._like.shape
-    from fusec.trace.create import eye
-
-    copyto(session, x, val, "unsafe", eye(session, rows, columns, dtype=bool))
 
 
 # -- facts about arrays ---------------------------------------------------------------------------
@@ -415,7 +272,7 @@ def apply_along_axis(session: Session, func1d: Any, axis: Any, arr: Any, *args: 
     outer = lines._like.shape[:-1]
     if not 1 <= int(np.prod(outer)) <= 1024:
         np.apply_along_axis(sum, axis, np.empty((0,) * x._like.ndim)) if 0 in outer else None
-        raise NotImplementedError(
+        raise UnsupportedError(
             f"{session.location()}: np.apply_along_axis over {int(np.prod(outer))} slices; write "
             "the function for whole arrays with an axis argument"
         )

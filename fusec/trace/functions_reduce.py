@@ -23,6 +23,7 @@ from fusec.trace.table import (
     given,
     implements,
     iota,
+    need_array,
     number,
     zeros,
 )
@@ -88,9 +89,12 @@ def fold(
     """``ufunc.reduce``."""
     x = as_tracer(session, a)
     where = True if where is NoValue else where
+    need_array(out)
     keepdims = keepdims is not NoValue and bool(keepdims)
     ordered = ufunc in _ORDERING
-    if ufunc not in _OPS or (x.dtype.kind == "c" and ordered) or (dtype and ufunc in _LOGICAL):
+    if x.dtype.kind not in "biufc" or ufunc not in _OPS or (x.dtype.kind == "c" and ordered):
+        raise ToHost
+    if dtype is not None and ufunc in _LOGICAL:
         raise ToHost
     result = _probe(ufunc, x, axis, dtype, out, initial=initial, where=where, keepdims=keepdims)
     acc = result.dtype
@@ -133,6 +137,7 @@ def finish(
         shape = tuple([1 if k in axes else n for k, n in enumerate(x._like.shape)])
         node = session.reshape(node, shape)
     if out is not None:
+        need_array(out)
         if out.shape != node.shape:
             raise ValueError(
                 f"output parameter for reduction has shape {out.shape}, not {node.shape}"
@@ -150,46 +155,42 @@ def _like(node: Node, x: Tracer, axes: tuple[int, ...], keepdims: bool) -> np.nd
     return np.expand_dims(like, axes) if keepdims else like
 
 
-@implements(np.sum)
-def sum_(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: Any = None,
-         keepdims: Any = NoValue, initial: Any = NoValue, where: Any = NoValue) -> Any:
-    """``np.sum``."""
-    return fold(session, np.add, a, axis, dtype, out, keepdims, initial, where)
+def _arithmetic(ufunc: np.ufunc) -> Any:
+    """``np.sum`` and ``np.prod``."""
+
+    def reduction(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: Any = None,
+                  keepdims: Any = NoValue, initial: Any = NoValue, where: Any = NoValue) -> Any:
+        return fold(session, ufunc, a, axis, dtype, out, keepdims, initial, where)
+
+    return reduction
 
 
-@implements(np.prod)
-def prod(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: Any = None,
-         keepdims: Any = NoValue, initial: Any = NoValue, where: Any = NoValue) -> Any:
-    """``np.prod``."""
-    return fold(session, np.multiply, a, axis, dtype, out, keepdims, initial, where)
+def extreme(ufunc: np.ufunc) -> Any:
+    """``np.max``, ``np.min`` and their variants that skip nan."""
+
+    def reduction(session: Session, a: Any, axis: Any = None, out: Any = None,
+                  keepdims: Any = NoValue, initial: Any = NoValue, where: Any = NoValue) -> Any:
+        return fold(session, ufunc, a, axis, None, out, keepdims, initial, where)
+
+    return reduction
 
 
-@implements(np.max, np.amax)
-def max_(session: Session, a: Any, axis: Any = None, out: Any = None, keepdims: Any = NoValue,
-         initial: Any = NoValue, where: Any = NoValue) -> Any:
-    """``np.max``."""
-    return fold(session, np.maximum, a, axis, None, out, keepdims, initial, where)
+def _logical(ufunc: np.ufunc) -> Any:
+    """``np.any`` and ``np.all``."""
+
+    def reduction(session: Session, a: Any, axis: Any = None, out: Any = None,
+                  keepdims: Any = NoValue, *, where: Any = NoValue) -> Any:
+        return fold(session, ufunc, a, axis, None, out, keepdims, NoValue, where)
+
+    return reduction
 
 
-@implements(np.min, np.amin)
-def min_(session: Session, a: Any, axis: Any = None, out: Any = None, keepdims: Any = NoValue,
-         initial: Any = NoValue, where: Any = NoValue) -> Any:
-    """``np.min``."""
-    return fold(session, np.minimum, a, axis, None, out, keepdims, initial, where)
-
-
-@implements(np.any)
-def any_(session: Session, a: Any, axis: Any = None, out: Any = None, keepdims: Any = NoValue,
-         *, where: Any = NoValue) -> Any:
-    """``np.any``."""
-    return fold(session, np.logical_or, a, axis, None, out, keepdims, NoValue, where)
-
-
-@implements(np.all)
-def all_(session: Session, a: Any, axis: Any = None, out: Any = None, keepdims: Any = NoValue,
-         *, where: Any = NoValue) -> Any:
-    """``np.all``."""
-    return fold(session, np.logical_and, a, axis, None, out, keepdims, NoValue, where)
+sum_ = implements(np.sum)(_arithmetic(np.add))
+prod = implements(np.prod)(_arithmetic(np.multiply))
+max_ = implements(np.max, np.amax)(extreme(np.maximum))
+min_ = implements(np.min, np.amin)(extreme(np.minimum))
+any_ = implements(np.any)(_logical(np.logical_or))
+all_ = implements(np.all)(_logical(np.logical_and))
 
 
 @implements(np.ptp)
@@ -211,18 +212,19 @@ def count_nonzero(session: Session, a: Any, axis: Any = None, *, keepdims: bool 
 # -- mean and variance ----------------------------------------------------------------------------
 
 
-def _count(session: Session, x: Tracer, axis: Any, keepdims: Any, where: Any) -> Tracer:
+def element_count(session: Session, x: Tracer, axis: Any, keepdims: Any, where: Any) -> Tracer:
     """How many elements each result is made of."""
     if where is True or where is NoValue:
         n = 1
-        for k in axes_of(x, axis):
+        axes = axes_of(x, None) if axis is None else normalize_axis_tuple(axis, x._like.ndim)
+        for k in axes:
             n *= x._like.shape[k]
         return fresh(session, dim(session, n), scalar=True)
     mask = np.broadcast_to(as_tracer(session, where), x._like.shape)
     return sum_(session, mask, axis, np.intp, keepdims=keepdims)
 
 
-def _divided(session: Session, total: Tracer, n: Tracer) -> Tracer:
+def divided(session: Session, total: Tracer, n: Tracer) -> Tracer:
     """``total / n`` by NumPy's loop for the two, back in ``total``'s dtype."""
     kinds = np.divide.resolve_dtypes((total.dtype, INT, None))
     left, right = session.cast(total.node, kinds[0]), session.cast(n.node, kinds[1])
@@ -230,9 +232,10 @@ def _divided(session: Session, total: Tracer, n: Tracer) -> Tracer:
     return fresh(session, node, total._like, scalar=total._scalar)
 
 
-def _given_out(session: Session, result: Tracer, out: Any, dtype: Any = None) -> Any:
+def given_out(session: Session, result: Tracer, out: Any, dtype: Any = None) -> Any:
     if out is None:
         return result
+    need_array(out)
     if out.shape != result.shape:
         raise ValueError(f"output has shape {out.shape}, the result {result.shape}")
     return store_out(session, result.node, out, True, [], "unsafe")
@@ -247,8 +250,8 @@ def mean(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: Any
     if dtype is None and x.dtype.kind in "iub":
         dtype = np.float64
     total = sum_(session, x, axis, np.float32 if half else dtype, None, keepdims, where=where)
-    result = _divided(session, total, _count(session, x, axis, keepdims, where))
-    return _given_out(session, result.astype(np.float16) if half else result, out)
+    result = divided(session, total, element_count(session, x, axis, keepdims, where))
+    return given_out(session, result.astype(np.float16) if half else result, out)
 
 
 @implements(np.var)
@@ -266,7 +269,7 @@ def var(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: Any 
     middle = mean
     if not given(mean):
         total = sum_(session, x, axis, dtype, None, True, where=where)
-        middle = _divided(session, total, _count(session, x, axis, True, where))
+        middle = divided(session, total, element_count(session, x, axis, True, where))
     apart = apply(session, np.subtract, x, middle)
     if apart.dtype.kind == "c":
         square = apart.real * apart.real + apart.imag * apart.imag
@@ -274,14 +277,14 @@ def var(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: Any 
     else:
         square = apart * apart
     total = sum_(session, square, axis, dtype, None, keepdims, where=where)
-    count = _count(session, x, axis, keepdims, where)
+    count = element_count(session, x, axis, keepdims, where)
     freedom = apply(session, np.maximum, apply(session, np.subtract, count, ddof), 0)
-    return _given_out(session, _quotient(session, total, freedom), out)
+    return given_out(session, quotient(session, total, freedom), out)
 
 
-def _quotient(session: Session, total: Tracer, n: Tracer) -> Tracer:
+def quotient(session: Session, total: Tracer, n: Tracer) -> Tracer:
     if n.dtype == INT:
-        return _divided(session, total, n)
+        return divided(session, total, n)
     return (total / n).astype(total.dtype)
 
 
@@ -293,13 +296,13 @@ def std(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: Any 
     spread = var(session, a, axis, dtype, None, ddof, keepdims, where=where, mean=mean,
                  correction=correction)
     root = apply(session, np.sqrt, spread)
-    return _given_out(session, root.astype(spread.dtype), out)
+    return given_out(session, root.astype(spread.dtype), out)
 
 
 # -- positions of extremes ------------------------------------------------------------------------
 
 
-def _position(session: Session, name: str, a: Any, axis: Any, out: Any, keepdims: Any) -> Any:
+def position(session: Session, name: str, a: Any, axis: Any, out: Any, keepdims: Any) -> Any:
     """The first index at which the extreme stands, the first nan before all."""
     x = as_tracer(session, a)
     keepdims = keepdims is not NoValue and bool(keepdims)
@@ -329,19 +332,16 @@ def _position(session: Session, name: str, a: Any, axis: Any, out: Any, keepdims
     return made if out is not None else fresh(session, made.node, scalar=made._scalar)
 
 
-@implements(np.argmax)
-def argmax(session: Session, a: Any, axis: Any = None, out: Any = None, *,
-           keepdims: Any = NoValue) -> Any:
-    """``np.argmax``."""
-    return _position(session, "max", a, axis, out, keepdims)
+def arg_reduction(position: Any, name: str) -> Any:
+    def reduction(session: Session, a: Any, axis: Any = None, out: Any = None, *,
+                  keepdims: Any = NoValue) -> Any:
+        return position(session, name, a, axis, out, keepdims)
+
+    return reduction
 
 
-@implements(np.argmin)
-def argmin(session: Session, a: Any, axis: Any = None, out: Any = None, *,
-           keepdims: Any = NoValue) -> Any:
-    """``np.argmin``."""
-    return _position(session, "min", a, axis, out, keepdims)
-
+argmax = implements(np.argmax)(arg_reduction(position, "max"))
+argmin = implements(np.argmin)(arg_reduction(position, "min"))
 
 # -- scans ----------------------------------------------------------------------------------------
 
@@ -362,28 +362,23 @@ def accumulate(session: Session, ufunc: np.ufunc, array: Any = None, axis: Any =
     axis = int(axis) % max(x._like.ndim, 1)
     node = session.make(_SCANS[ufunc], session.cast(x.node, acc), axis=axis)
     if out is not None:
-        return _given_out(session, fresh(session, node), out)
+        return given_out(session, fresh(session, node), out)
     return fresh(session, node, result_like(node.shape, acc, [x._like]))
 
 
-def _cumulative(session: Session, ufunc: np.ufunc, a: Any, axis: Any, dtype: Any, out: Any) -> Any:
-    x = as_tracer(session, a)
-    if axis is None or x._like.ndim == 0:
-        if axis not in (None, 0, -1):
-            np.cumsum(np.ones(()), axis=axis)
-        x, axis = x.reshape(-1), 0
-    return accumulate(session, ufunc, x, axis, dtype, out)
+def _cumulative(ufunc: np.ufunc) -> Any:
+    """``np.cumsum`` and ``np.cumprod``."""
+
+    def scan(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+        x = as_tracer(session, a)
+        if axis is None or x._like.ndim == 0:
+            if axis not in (None, 0, -1):
+                np.cumsum(np.ones(()), axis=axis)
+            x, axis = x.reshape(-1), 0
+        return accumulate(session, ufunc, x, axis, dtype, out)
+
+    return scan
 
 
-@implements(np.cumsum)
-def cumsum(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
-    """``np.cumsum``."""
-    return _cumulative(session, np.add, a, axis, dtype, out)
-
-
-@implements(np.cumprod)
-def cumprod(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
-    """``np.cumprod``."""
-    return _cumulative(session, np.multiply, a, axis, dtype, out)
-
-
+cumsum = implements(np.cumsum)(_cumulative(np.add))
+cumprod = implements(np.cumprod)(_cumulative(np.multiply))

@@ -19,7 +19,6 @@ from fusec.trace.table import (
     iota,
     merged_like,
     plain,
-    zeros,
 )
 from fusec.trace.tracer import Tracer, as_tracer, fresh
 from fusec.trace.ufuncs import store_out, weak_type
@@ -101,7 +100,7 @@ def broadcast_arrays(session: Session, *args: Any, subok: bool = False) -> tuple
     arrays = [as_tracer(session, a) for a in args]
     shape = np.broadcast_shapes(*[x._like.shape for x in arrays])
     same = all(x._like.shape == shape for x in arrays)
-    return tuple([x if same else views.broadcast_to(x, shape) for x in arrays])
+    return tuple([x.view() if same else views.broadcast_to(x, shape) for x in arrays])
 
 
 @implements(np.flip)
@@ -160,8 +159,8 @@ def _check_joined(shapes: list[tuple[int, ...]], axis: Any) -> None:
     lengths = {s[k] for s in shapes for k in range(len(s))}
     order = {n: i for i, n in enumerate(sorted(lengths))}
     if len(order) > 8 and axis_index is not None:
-        cut = normalize_axis_index(axis_index, ndim)
-        if all(s[:cut] + s[cut + 1 :] == shapes[0][:cut] + shapes[0][cut + 1 :] for s in shapes):
+        k = normalize_axis_index(axis_index, ndim)
+        if all(s[:k] + s[k + 1 :] == shapes[0][:k] + shapes[0][k + 1 :] for s in shapes):
             return
     small = [np.empty([order[n] for n in s], bool) for s in shapes]
     np.concatenate(small, axis=axis_index if axis_index is not None else 0)
@@ -218,9 +217,9 @@ def roll(session: Session, a: Any, shift: Any, axis: Any = None) -> Tracer:
     node = x.node
     for step, k in np.stack(np.broadcast_arrays(shifts, axes), -1).reshape(-1, 2).tolist():
         n = shape[k]
-        cut = step % n if n else 0
-        if cut:
-            low, high = _cut(session, node, k, 0, n - cut), _cut(session, node, k, n - cut, n)
+        by = step % n if n else 0
+        if by:
+            low, high = cut(session, node, k, 0, n - by), cut(session, node, k, n - by, n)
             node = join(session, [high, low], k)
     return fresh(session, node, result_like(shape, x.dtype, [x._like]))
 
@@ -231,7 +230,7 @@ def _roll_traced(session: Session, x: Tracer, shift: Tracer, axis: Any) -> Trace
         flat = ravel(session, x)
         return views.reshape(_roll_traced(session, flat, shift, 0), x._like.shape)
     axis = integers(axis)
-    if not isinstance(axis, int) or shift._like.ndim:
+    if not isinstance(axis, int) or shift._like.ndim or shift.dtype.kind not in "iu":
         raise ToHost
     axis = normalize_axis_index(axis, x._like.ndim)
     n = x._like.shape[axis]
@@ -239,103 +238,13 @@ def _roll_traced(session: Session, x: Tracer, shift: Tracer, axis: Any) -> Trace
     return x[(slice(None),) * axis + (index,)]
 
 
-def _cut(session: Session, node: Node, axis: int, first: int, last: int) -> Node:
+def cut(session: Session, node: Node, axis: int, first: int, last: int) -> Node:
     """Elements ``first`` to ``last`` along ``axis``."""
     if first == 0 and last == node.shape[axis]:
         return node
     start = tuple([first if k == axis else 0 for k in range(node.aval.ndim)])
     shape = tuple([last - first if k == axis else n for k, n in enumerate(node.shape)])
     return session.make("slice", node, start=start, step=(1,) * len(shape), shape=shape)
-
-
-# -- padding --------------------------------------------------------------------------------------
-
-
-@implements(np.pad)
-def pad(session: Session, array: Any, pad_width: Any, mode: Any = "constant",
-        **kwargs: Any) -> Tracer:
-    """``np.pad`` for constants, edges, reflections and wrapping."""
-    x = as_tracer(session, array)
-    ndim = x._like.ndim
-    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap", "empty"):
-        raise ToHost
-    if kwargs.keys() - {"constant_values"} or (kwargs and mode != "constant"):
-        raise ToHost
-    widths = plain(pad_width)
-    np.pad(np.empty((1,) * ndim, bool), widths, mode="empty")  # raises for bad widths
-    if isinstance(widths, dict):
-        widths = [widths.get(k, widths.get(k - ndim, (0, 0))) for k in range(ndim)]
-    pairs = np.broadcast_to(np.asarray(widths), (ndim, 2)).astype(int).tolist()
-    if mode in ("constant", "empty"):
-        return _pad_constant(session, x, pairs, kwargs.get("constant_values", 0))
-    node = x.node
-    for k, (before, after) in enumerate(pairs):
-        n = node.shape[k]
-        if n == 0 and before + after:
-            np.pad(np.empty(x._like.shape, x.dtype), pairs, mode=mode)
-        node = _pad_copies(session, node, k, before, after, mode)
-    return fresh(session, node, merged_like(node, [x._like]))
-
-
-def _pad_constant(session: Session, x: Tracer, pairs: list[list[int]], values: Any) -> Tracer:
-    node = x.node
-    if weak_type(values) or np.ndim(values) == 0:
-        sample = fresh(session, zeros(session, (), x.dtype))
-        from fusec.trace.indexing import assigned
-
-        value = assigned(sample, values, ())
-        before, after = tuple([p[0] for p in pairs]), tuple([p[1] for p in pairs])
-        node = session.make("pad", node, value, before=before, after=after)
-        return fresh(session, node, merged_like(node, [x._like]))
-    values = np.broadcast_to(np.asarray(plain(values)), (len(pairs), 2))
-    for k, ((before, after), (low, high)) in enumerate(zip(pairs, values)):
-        ends = []
-        for width, value in ((before, low), (after, high)):
-            shape = tuple([width if j == k else n for j, n in enumerate(node.shape)])
-            cast = np.asarray(value).astype(x.dtype)
-            ends.append(session.broadcast(session.const(cast), shape))
-        node = join(session, [ends[0], node, ends[1]], k)
-    return fresh(session, node, merged_like(node, [x._like]))
-
-
-def _pad_copies(session: Session, node: Node, axis: int, before: int, after: int,
-                mode: str) -> Node:
-    """One axis extended with copies of itself: pieces of the (mirrored) periodic line."""
-    n = node.shape[axis]
-    if mode == "edge" or (n == 1 and before + after):
-        low, high = _cut(session, node, axis, 0, 1), _cut(session, node, axis, n - 1, n)
-        sides = [_stretched(session, e, axis, w) for e, w in ((low, before), (high, after))]
-        return join(session, [sides[0], node, sides[1]], axis)
-    period = _period(session, node, axis, mode)
-    length = period.shape[axis]
-    pieces = []
-    place, stop = -before, n + after
-    while place < stop:
-        first = place % length
-        last = min(length, first + stop - place)
-        pieces.append(_cut(session, period, axis, first, last))
-        place += last - first
-    return join(session, pieces, axis)
-
-
-def _period(session: Session, node: Node, axis: int, mode: str) -> Node:
-    """What repeats: the line itself, or it and its mirror image."""
-    n = node.shape[axis]
-    if mode == "wrap":
-        return node
-    flipped = session.make(
-        "slice", node,
-        start=tuple([n - 1 if k == axis else 0 for k in range(node.aval.ndim)]),
-        step=tuple([-1 if k == axis else 1 for k in range(node.aval.ndim)]), shape=node.shape,
-    )  # fmt: skip
-    if mode == "reflect":
-        flipped = _cut(session, flipped, axis, 1, n - 1)
-    return join(session, [node, flipped], axis)
-
-
-def _stretched(session: Session, line: Node, axis: int, width: int) -> Node:
-    shape = tuple([width if k == axis else n for k, n in enumerate(line.shape)])
-    return session.broadcast(line, shape)
 
 
 # -- diagonals and triangles ----------------------------------------------------------------------
@@ -400,7 +309,8 @@ def _triangular(session: Session, m: Any, k: int, lower: bool) -> Tracer:
     zero, node = session.const(0, x.dtype), session.broadcast(x.node, shape)
     pair = (node, zero) if lower else (zero, node)
     node = session.make("where", inside, *pair)
-    return fresh(session, node, result_like(shape, x.dtype, [x._like]))
+    like = result_like(shape, x.dtype, [x._like]) if x._like.ndim > 1 else None
+    return fresh(session, node, like)
 
 
 @implements(np.tril)

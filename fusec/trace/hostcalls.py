@@ -5,6 +5,7 @@ shape while tracing. Where those would be large, long axes are replaced by short
 the result's axes are read off from what moved with what. The real call checks that it is so.
 """
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable
@@ -201,10 +202,7 @@ def _dummy_call(
     operands: list[Tracer],
     shapes: list[tuple[int, ...]],
 ) -> Any:
-    dummies = [_dummy(shape, o.dtype) for shape, o in zip(shapes, operands)]
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        result = invoke(dummies)
+    result = _first_result(invoke, [(shape, o.dtype) for shape, o in zip(shapes, operands)])
     leaves, tree = flatten(result)
     leaves = [np.asarray(x)[()] if type(x) in NUMBERS else x for x in leaves]
     for leaf in leaves:
@@ -212,6 +210,19 @@ def _dummy_call(
         if dtype is None or dtype.kind not in "biufc" or dtype.char in "gG":
             raise _unknown(session, name)
     return tree.unflatten(leaves)
+
+
+def _first_result(invoke: Callable[[Any], Any], arrays: list[Any]) -> Any:
+    """``invoke`` on harmless values; ones and zeros are tried where those are not harmless."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            return invoke([_dummy(*a) for a in arrays])
+        except Exception as error:
+            for fill in (np.ones, np.zeros):
+                with contextlib.suppress(Exception):
+                    return invoke([fill(*a) for a in arrays])
+            raise error
 
 
 def _dummy(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

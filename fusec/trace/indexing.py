@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fusec.errors import DataDependentShapeError
 from fusec.ir.graph import Node
 from fusec.ops.host import HostCall
 from fusec.ops.registry import broadcast_shape
@@ -25,7 +26,13 @@ def getitem(x: Tracer, index: Any) -> Any:
     items = normalise(x, index)
     if all(is_basic(i) for i in items):
         view = basic(x, items)
-        return fresh(x._session, view.node, scalar=True) if view._scalar else view
+        if not view._scalar:
+            return view
+        if has_dots(index):
+            return x.step(view._like, *view._path[len(x._path) :])
+        return fresh(x._session, view.node, scalar=True)
+    if len(items) == 1 and is_mask(items[0]) and items[0]._like.ndim == 0:
+        return _literal_mask(x, items[0])
     if len(items) == 1 and is_mask(items[0]):
         from fusec.trace.selection import Selection
 
@@ -33,6 +40,19 @@ def getitem(x: Tracer, index: Any) -> Any:
     base, where = advanced(x, items)
     node = x._session.make("take_flat", base.node, where)
     return fresh(x._session, node, _gathered_like(x, items, node), scalar=node.aval.ndim == 0)
+
+
+def has_dots(index: Any) -> bool:
+    """Whether an index has an Ellipsis: then its result is an array, never a NumPy scalar."""
+    return index is ... or (isinstance(index, tuple) and any(i is ... for i in index))
+
+
+def _literal_mask(x: Tracer, mask: Tracer) -> Tracer:
+    """``x[True]`` and ``x[False]``: a new axis of length 1 or 0, and always a copy."""
+    known = mask.concrete()
+    if known is None:
+        raise _refused(x)
+    return x[None, ...].copy() if known else x[None, ...][:0].copy()
 
 
 def _gathered_like(x: Tracer, items: list[Any], node: Node) -> np.ndarray:
@@ -152,6 +172,8 @@ def normalise(x: Tracer, index: Any) -> list[Any]:
     """The index as a list of int, slice, None and arrays, one for each axis, no Ellipsis."""
     items = list(index) if isinstance(index, tuple) else [index]
     items = [_item(x, i) for i in items]
+    if len(items) == 1:
+        items = _known_mask(x, items[0])
     used = sum(1 if not is_mask(i) else i.ndim for i in items if i is not None and i is not ...)
     ndim = x._like.ndim
     if used > ndim:
@@ -165,6 +187,16 @@ def normalise(x: Tracer, index: Any) -> list[Any]:
     if dots:
         return items[: dots[0]] + fill + items[dots[0] + 1 :]
     return items + fill if not (len(items) == 1 and is_mask(items[0])) else items
+
+
+def _known_mask(x: Tracer, item: Any) -> list[Any]:
+    """A mask whose values are known is the positions at which it is true."""
+    known = item.concrete() if is_mask(item) and item._like.ndim else None
+    if known is None:
+        return [item]
+    if x._like.shape[: known.ndim] != known.shape:
+        np.empty(x._like.shape, bool)[known]
+    return [as_tracer(x._session, i) for i in np.nonzero(known)]
 
 
 def _item(x: Tracer, item: Any) -> Any:
@@ -281,14 +313,15 @@ def advanced(x: Tracer, items: list[Any]) -> tuple[Tracer, Node]:
 
 def _nonzero_refused(x: Tracer, item: Any) -> Any:
     if is_mask(item):
-        from fusec.errors import DataDependentShapeError
-
-        raise DataDependentShapeError(
-            f"{x._session.location()}: a boolean mask among other indices selects a number of "
-            "elements that depends on the data. Use np.where(mask, x, other), or reduce at once: "
-            "x[mask].sum()"
-        )
+        raise _refused(x)
     return item
+
+
+def _refused(x: Tracer) -> DataDependentShapeError:
+    return DataDependentShapeError(
+        f"{x._session.location()}: a boolean mask among other indices selects a number of elements "
+        "that depends on the data. Use np.where(mask, x, other), or reduce at once: x[mask].sum()"
+    )
 
 
 def _along(session: Any, shape: tuple[int, ...], axis: int) -> Node:

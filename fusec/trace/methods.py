@@ -5,15 +5,39 @@ from typing import Any
 
 import numpy as np
 
-from fusec.trace import functions, functions_misc, functions_reduce, functions_shape, views
-from fusec.trace.table import data_dependent, plain
+from fusec.trace import (
+    functions,
+    functions_index,
+    functions_misc,
+    functions_reduce,
+    functions_shape,
+    views,
+)
+from fusec.trace.hostcalls import host_call
+from fusec.trace.table import ToHost, data_dependent, plain
 from fusec.trace.tracer import Tracer, fresh
 
 METHODS: dict[str, Callable[..., Any]] = {}
 
 
-def _by_function(implementation: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda x, *args, **kwargs: implementation(x._session, x, *args, **kwargs)
+def _by_function(name: str, implementation: Callable[..., Any]) -> Callable[..., Any]:
+    def method(x: Tracer, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return implementation(x._session, x, *args, **kwargs)
+        except ToHost:
+            return host_call(x._session, _Named(name), (x, *args), kwargs)
+
+    return method
+
+
+class _Named:
+    """Calls a method of its first argument, array or NumPy scalar, by name."""
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(x, self.__name__)(*args, **kwargs)
 
 
 def _through_numpy(function: Any) -> Callable[..., Any]:
@@ -34,14 +58,14 @@ for _name, _implementation in {
     "mean": functions_reduce.mean, "var": functions_reduce.var, "std": functions_reduce.std,
     "argmax": functions_reduce.argmax, "argmin": functions_reduce.argmin,
     "cumsum": functions_reduce.cumsum, "cumprod": functions_reduce.cumprod,
-    "clip": functions_misc.clipped, "round": functions_misc.round_, "take": functions_misc.take,
-    "put": functions_misc.put, "choose": functions_misc.choose, "astype": functions_misc.astype,
+    "clip": functions_misc.clipped, "round": functions_misc.round_, "take": functions_index.take,
+    "put": functions_index.put, "choose": functions_index.choose, "astype": functions_misc.astype,
     "ravel": functions_shape.ravel, "flatten": functions_shape.flatten,
     "swapaxes": functions_shape.swapaxes, "squeeze": functions_shape.squeeze,
     "repeat": functions_shape.repeat, "diagonal": functions_shape.diagonal,
     "trace": functions_shape.trace,
 }.items():  # fmt: skip
-    METHODS[_name] = _by_function(_implementation)
+    METHODS[_name] = _by_function(_name, _implementation)
 for _name in ("dot", "argsort", "argpartition", "searchsorted", "conjugate"):
     _function = getattr(np, _name)
     METHODS[_name] = _through_numpy(_function) if _name != "conjugate" else np.conjugate
@@ -119,8 +143,6 @@ def setflags(x: Tracer, write: Any = None, align: Any = None, uic: Any = None) -
 @_method
 def byteswap(x: Tracer, inplace: bool = False) -> Tracer:
     """``x.byteswap()``, by NumPy."""
-    from fusec.trace.hostcalls import host_call
-
     done = host_call(x._session, np.ndarray.byteswap, (x,), {}, shapes_of=[x])
     if inplace:
         x.write(done.node)

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from fusec.errors import UnsupportedError
 from fusec.trace import create
 from fusec.trace.scalars import Dim, PyScalar, py_apply
 from fusec.trace.selection import Selection
 from fusec.trace.session import Session
 from fusec.trace.table import BOOL, as_dtype, check, plain
 from fusec.trace.tracer import Tracer, as_tracer, contains_traced, fresh
-from fusec.trace.vectorize import Vectorized, fromfunction
 
 Override = Callable[..., Any]
 
@@ -26,8 +26,24 @@ Override = Callable[..., Any]
 def override(session: Session, name: str) -> Override | None:
     """What stands for the function or type with this qualified name; None: what is there."""
     made = _OVERRIDES.get(name)
-    return None if made is None else made(session)
+    if made is not None:
+        return made(session)
+    if not name.startswith("numpy."):
+        return None
+    owner = {"linalg": np.linalg, "fft": np.fft}.get(name.split(".")[1], np)
+    value = getattr(owner, name.rpartition(".")[2], None)
+    if isinstance(value, np.ufunc):
+        return _Ufunc(session, value)
+    is_plain = hasattr(value, "_implementation") or name in _KNOWN
+    return _plain_function(session, value) if is_plain else None
 
+
+_KNOWN = frozenset({
+    "numpy.hanning", "numpy.hamming", "numpy.bartlett", "numpy.blackman", "numpy.kaiser",
+    "numpy.tril_indices", "numpy.triu_indices", "numpy.diag_indices", "numpy.fromiter",
+    "numpy.frombuffer", "numpy.fromstring", "numpy.fft.fftfreq", "numpy.fft.rfftfreq",
+})  # fmt: skip
+"""Functions outside NumPy's protocol whose results are constants."""
 
 # -- NumPy ----------------------------------------------------------------------------------------
 
@@ -37,33 +53,59 @@ CREATION: dict[str, Override] = {
     "ascontiguousarray": create.ascontiguousarray, "asfortranarray": create.asfortranarray,
     "require": create.require, "arange": create.arange, "linspace": create.linspace,
     "eye": create.eye, "identity": create.identity, "tri": create.tri, "indices": create.grid,
-    "fromfunction": fromfunction, "vectorize": Vectorized,
+    "fromfunction": create.fromfunction, "vectorize": create.vectorize,
 }  # fmt: skip
-_KNOWN = [
-    "logspace", "geomspace", "hanning", "hamming", "bartlett", "blackman", "kaiser",
-    "tril_indices", "triu_indices", "diag_indices", "fromiter", "frombuffer", "fromstring",
-    "fft.fftfreq", "fft.rfftfreq", "meshgrid", "ones_like", "zeros_like", "empty_like",
-    "full_like", "copy", "vander", "diag", "diagflat", "stack", "concatenate", "hstack",
-    "vstack", "dstack", "column_stack", "tile", "repeat", "where", "outer", "kron",
-]  # fmt: skip
-"""Functions whose results are constants when nothing traced goes in."""
+def _plain_function(session: Session, function: Any) -> Override:
+    """A function of NumPy's that also takes lists of traced values, which its protocol misses.
+
+    Without traced arguments its results are constants.
+    """
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if contains_traced([*args, *kwargs.values()]):
+            return session.function(function, args, kwargs)
+        result = function(*args, **kwargs)
+        return traced_constants(session, result)
+
+    return call
 
 
-def _known(function: Any) -> Callable[[Session], Override]:
-    def bind(session: Session) -> Override:
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if contains_traced([*args, *kwargs.values()]) or any(_foreign(a) for a in args):
-                return function(*args, **kwargs)
-            return traced_constants(session, function(*args, **kwargs))
+class _Ufunc:
+    """A ufunc that also takes lists of traced values."""
 
-        return call
+    __slots__ = ("_real", "_session")
 
-    return bind
+    def __init__(self, session: Session, real: np.ufunc) -> None:
+        self._real, self._session = real, session
 
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        return np.ufunc
 
-def _foreign(value: Any) -> bool:
-    return type(value) is Selection
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._real(*self._arrays(args), **kwargs)
+
+    def _arrays(self, args: Any) -> Any:
+        return [
+            as_tracer(self._session, a) if isinstance(a, list | tuple) and contains_traced(a) else a
+            for a in args
+        ]
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._real, name)
+        if name not in ("reduce", "accumulate", "outer", "at", "reduceat"):
+            return value
+        return lambda *args, **kwargs: value(*self._arrays(args), **kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        return other is self._real or getattr(other, "_real", None) is self._real
+
+    def __hash__(self) -> int:
+        return hash(self._real)
+
+    def __repr__(self) -> str:
+        return repr(self._real)
 
 
 def traced_constants(session: Session, result: Any) -> Any:
@@ -99,7 +141,7 @@ class _Joined:
         if not contains_traced(list(parts)):
             return traced_constants(self._session, self._real[key])
         if any(isinstance(p, str) for p in parts):
-            raise NotImplementedError("np.r_ and np.c_ with a directive on traced arrays")
+            raise UnsupportedError("np.r_ and np.c_ with a directive on traced arrays")
         arrays = [self._real[p] if isinstance(p, slice) else p for p in parts]
         if not self._columns:
             return np.concatenate([np.atleast_1d(self._tracer(a)) for a in arrays])
@@ -317,9 +359,6 @@ _OVERRIDES: dict[str, Callable[[Session], Any]] = {
 }
 for _name, _function in CREATION.items():
     _OVERRIDES[f"numpy.{_name}"] = _bound(_function)
-for _name in _KNOWN:
-    _owner = np.fft if _name.startswith("fft.") else np
-    _OVERRIDES[f"numpy.{_name}"] = _known(getattr(_owner, _name.rpartition(".")[2]))
 for _name in [n for n in vars(math) if callable(getattr(math, n)) and n[0] != "_"]:
     _OVERRIDES[f"math.{_name}"] = _math(_name)
 for _name, _kind in vars(np).items():

@@ -16,6 +16,7 @@ from fusec.trace import capture
 from fusec.trace.guards import Guards
 from fusec.trace.scalars import NUMBERS, Dim, PyScalar, Recipe, compute
 from fusec.trace.session import Session, Source, Storage, escaped
+from fusec.trace.standin import copy_like
 from fusec.trace.tracer import Step, Tracer
 from fusec.trace.tree import TreeDef, flatten
 
@@ -33,6 +34,7 @@ class Result:
     ref: Any
     path: tuple[Step, ...] = ()
     scalar: bool = False
+    view: bool = False  # a new array object over the whole of it
 
 
 @dataclass
@@ -68,10 +70,10 @@ def trace(
     Raises what the function raises, and UnsupportedError for effects that tracing can't express.
     """
     session = Session(Guards())
-    paths = tree.paths("")
+    names = session.labels = labels(fn, tree)
     run = capture.twin(fn, session)
     traced = [
-        leaf if k in static else _argument(session, k, leaf, _label(paths[k]))
+        leaf if k in static else _argument(session, k, leaf, names[k])
         for k, leaf in enumerate(leaves)
     ]
     args, kwargs = tree.unflatten(traced)
@@ -86,12 +88,20 @@ def trace(
         session.active = False
 
 
-def _label(path: str) -> str:
-    return path.removeprefix("[0]").removeprefix("[1]").strip("[]'\"") or "x"
+def labels(fn: Callable[..., Any], tree: TreeDef) -> list[str]:
+    """What the user calls each leaf of ``(args, kwargs)``: ``x``, ``params["w"]``, ``args[2]``."""
+    code = getattr(fn, "__code__", None)
+    names = code.co_varnames[: code.co_argcount] if code is not None else ()
+    args, kwargs = tree.children
+    found: list[str] = []
+    for k, child in enumerate(args.children):
+        found += child.paths(names[k] if k < len(names) else f"args[{k - len(names)}]")
+    for name, child in zip(kwargs.steps(), kwargs.children):
+        found += child.paths(name[2:-2])
+    return found
 
 
 def _argument(session: Session, k: int, leaf: Any, name: str) -> Any:
-    name = f"arg{name}" if name.isdigit() else name
     if isinstance(leaf, np.ndarray):
         return session.array_param(leaf, Source("arg", k, name))
     if isinstance(leaf, np.generic) and leaf.dtype.kind in "biufc":
@@ -126,7 +136,7 @@ def _close(session: Session, value: Any) -> Trace:
         Graph(session.params, outputs),
         session.sources,
         strides,
-        [s.like.strides for s in storages],
+        [copy_like(s.like).strides if s.source else s.like.strides for s in storages],
         results,
         tree,
         writes,
@@ -145,11 +155,13 @@ def _result(
         storage = leaf._storage
         if storage.source is not None and storage.source.kind in ("arg", "captured"):
             if not (storage.source.kind == "arg" and leaf._scalar):
-                return Result(storage.source.kind, storage.source.ref, leaf._path, leaf._scalar)
+                view = leaf is not storage.root
+                return Result(storage.source.kind, storage.source.ref, leaf._path, leaf._scalar, view)
         if storage not in storages:
             storages.append(storage)
             outputs.append(storage.node)
-        return Result("output", storages.index(storage), leaf._path, leaf._scalar)
+        view = leaf is not storage.root
+        return Result("output", storages.index(storage), leaf._path, leaf._scalar, view)
     if type(leaf) is PyScalar:
         return Result("python", leaf._recipe)
     if type(leaf) is Dim:

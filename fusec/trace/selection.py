@@ -5,11 +5,11 @@ traced: reductions of the selection, elementwise functions of it, and its assign
 same mask. Everything else raises an error that says what to write.
 """
 
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 
-from fusec.errors import DataDependentShapeError
+from fusec.errors import DataDependentShapeError, UnsupportedError
 from fusec.ir.graph import Graph, Node
 from fusec.ir.rewrite import rebuild
 from fusec.trace.session import Session
@@ -76,6 +76,10 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
 
     def _refuse(self, name: str) -> DataDependentShapeError:
         return data_dependent(self._session, f"{name} of a selection x[mask]")
+
+    def refuse(self, name: str) -> Never:
+        """Raise the error that says what to do instead of what ``name`` says."""
+        raise data_dependent(self._session, f"x[mask], which is {name},")
 
     # -- reductions -------------------------------------------------------------------------------
 
@@ -207,7 +211,7 @@ _REDUCTIONS = ("sum", "prod", "max", "min", "any", "all", "mean", "var", "std")
 
 def _named(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     if len(args) > 2:
-        raise NotImplementedError("give options of a reduction of x[mask] by keyword")
+        raise UnsupportedError("give options of a reduction of x[mask] by keyword")
     return {k: v for k, v in kwargs.items() if v is not np._NoValue and v is not None}
 
 

@@ -45,7 +45,7 @@ class Storage:
     source: the param it belongs to, or None for memory the function made itself.
     """
 
-    __slots__ = ("like", "node", "source", "start", "version", "writeable")
+    __slots__ = ("like", "node", "root", "source", "start", "version", "writeable")
 
     def __init__(self, node: Node, like: np.ndarray, source: Source | None = None) -> None:
         self.node = self.start = node
@@ -53,6 +53,7 @@ class Storage:
         self.source = source
         self.writeable = True
         self.version = 0
+        self.root: Any = None  # the tracer that is the array itself, not a view of it
 
     @property
     def mutated(self) -> bool:
@@ -74,6 +75,7 @@ class Session:
         self._scalars: dict[tuple[Recipe, np.dtype], Node] = {}
         self._consts: dict[Any, Node] = {}
         self.notes: list[str] = []
+        self.labels: list[str] = []  # of the arguments' leaves
 
     # -- nodes ------------------------------------------------------------------------------
 
@@ -135,7 +137,8 @@ class Session:
             like = stand_in(array.shape, dtype, array.strides)
         storage = self.storage(self.param(Aval(array.shape, dtype), source), like, source)
         storage.writeable = array.flags.writeable
-        return Tracer(self, storage, (), like)
+        storage.root = Tracer(self, storage, (), like)
+        return storage.root
 
     def scalar_param(self, scalar: PyScalar, dtype: np.dtype) -> Node:
         """A Python number as a 0-d value of ``dtype``, converted at each call as NumPy would."""
@@ -143,9 +146,14 @@ class Session:
         node = self._scalars.get(key)
         if node is None:
             np.array(scalar._value, dtype)  # raises as NumPy would, now
-            source = Source("scalar", scalar._recipe, f"scalar{len(self._scalars)}")
+            source = Source("scalar", scalar._recipe, self._scalar_label(scalar._recipe))
             node = self._scalars[key] = self.param(Aval((), dtype), source)
         return node
+
+    def _scalar_label(self, recipe: Recipe) -> str:
+        name = self.labels[recipe[1]] if recipe[0] == "arg" and self.labels else "scalar"
+        used = sum(s.label.split(":")[0] == name for s in self.sources)
+        return f"{name}:{used}" if used else name
 
     def storage(self, node: Node, like: np.ndarray, source: Source | None = None) -> Storage:
         new = Storage(node, like, source)

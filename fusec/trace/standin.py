@@ -78,3 +78,11 @@ def result_like(shape: tuple[int, ...], dtype: np.dtype, operands: list[np.ndarr
     )
     out = it.operands[-1]
     return stand_in(shape, dtype, out.strides)
+
+
+def copy_like(like: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
+    """The stand-in of a fresh copy in K order: ``np.empty_like``'s strides."""
+    dtype = like.dtype if dtype is None else dtype
+    if like.flags.c_contiguous:
+        return stand_in(like.shape, dtype)
+    return stand_in(like.shape, dtype, np.empty_like(like, dtype).strides)

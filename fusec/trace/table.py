@@ -17,8 +17,9 @@ from fusec.trace.scalars import Dim, PyScalar
 from fusec.trace.session import Session
 from fusec.trace.standin import result_like, stand_in
 from fusec.trace.tracer import Tracer, as_tracer, fresh
-from fusec.trace.ufuncs import as_loop, elementwise, weak_type
+from fusec.trace.ufuncs import as_loop, elementwise, need_array, weak_type
 
+__all__ = ["need_array", "weak_type"]
 Implementation = Callable[..., Any]
 FUNCTIONS: dict[Any, Implementation] = {}
 NoValue = np._NoValue

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fusec.errors import ConcreteValueError, TracerBoolError
+from fusec.errors import ConcreteValueError, TracerBoolError, UnsupportedError
 from fusec.ir.graph import Graph, Node, evaluate, toposort
 from fusec.trace.scalars import Dim, PyScalar
 from fusec.trace.session import Session, Storage, escaped
@@ -269,7 +269,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         if method is not None:
             return lambda *args, **kwargs: method(self, *args, **kwargs)
         if hasattr(np.ndarray, name) and not name.startswith("__"):
-            raise NotImplementedError(
+            raise UnsupportedError(
                 f"{self._session.location()}: fusec does not trace ndarray.{name}; use a NumPy "
                 "function in its place, or call it outside the jitted function"
             )
@@ -277,7 +277,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     T = property(lambda self: self.transpose())
     mT = property(lambda self: self.swapaxes(-1, -2))
-    flat = property(lambda self: _flat(self), lambda self, v: _flat(self).__setitem__(..., v))
+    flat = property(lambda self: _flat(self), lambda self, v: _set_flat(self, v))
     base = property(lambda self: None)
 
     def _get_part(self, name: str) -> Any:
@@ -298,6 +298,11 @@ def _flat(x: Tracer) -> Tracer:
     return x.step(stand_in(shape, x.dtype), ("reshape", {"shape": shape}))
 
 
+def _set_flat(x: Tracer, value: Any) -> None:
+    """``x.flat = value``: values repeat until all elements have one."""
+    _flat(x)[...] = np.resize(as_tracer(x._session, value), x._like.size)
+
+
 def _inplace(name: str) -> Callable[[Tracer, Any], Any]:
     """``x += y``: into the same memory for arrays, a new value for NumPy scalars."""
     mixin = getattr(np.lib.mixins.NDArrayOperatorsMixin, name)
@@ -307,6 +312,19 @@ def _inplace(name: str) -> Callable[[Tracer, Any], Any]:
 
     return method
 
+
+FAST_POWERS = {2: np.square, 1: np.positive, -1: np.reciprocal, 0.5: np.sqrt}
+
+
+def _power(self: Tracer, exponent: Any) -> Any:
+    """``x ** n`` as ndarray does it: a few Python exponents are ufuncs of their own."""
+    if type(exponent) in (int, float) and exponent in FAST_POWERS and not self._scalar:
+        if self.dtype.kind in "fc" or (exponent == 2 and self.dtype.kind in "iu"):
+            return FAST_POWERS[exponent](self)
+    return np.power(self, exponent)
+
+
+Tracer.__pow__ = _power  # type: ignore[method-assign]
 
 for _name in [
     "add",
@@ -332,7 +350,9 @@ def fresh(
     """A tracer with memory of its own that holds ``node``; C order unless ``like`` says."""
     if like is None:
         like = stand_in(node.shape, node.dtype)
-    return Tracer(session, session.storage(node, like), (), like, scalar)
+    storage = session.storage(node, like)
+    storage.root = Tracer(session, storage, (), like, scalar)
+    return storage.root
 
 
 def as_tracer(session: Session, value: Any, dtype: Any = None) -> Tracer:

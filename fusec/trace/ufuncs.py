@@ -40,7 +40,14 @@ def call_ufunc(
 
         return call_special_ufunc(session, ufunc, inputs, out, kwargs)
     target = out[0] if isinstance(out, tuple) else out
+    need_array(target)
     return elementwise(session, ufunc, inputs, target, **kwargs)
+
+
+def need_array(out: Any) -> None:
+    """Raise what NumPy raises for an ``out`` that is no array."""
+    if out is not None and not isinstance(out, np.ndarray | np.generic):
+        raise TypeError("return arrays must be of ArrayType")
 
 
 def elementwise(

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fusec.trace.standin import stand_in
+from fusec.trace.standin import copy_like, stand_in
 from fusec.trace.tracer import Tracer, fresh
 
 
@@ -13,7 +13,7 @@ def transpose(x: Tracer, axes: Any = None) -> Tracer:
     like = x._like.transpose(axes)
     ndim = x._like.ndim
     perm = tuple(range(ndim))[::-1] if axes is None else tuple(int(a) % ndim for a in axes)
-    return x.step(like, ("transpose", {"perm": perm}))
+    return x.step(like, ("transpose", {"perm": perm}), scalar=x._scalar)
 
 
 def full_shape(x: Tracer, shape: Any) -> tuple[int, ...]:
@@ -106,7 +106,7 @@ def reshape(x: Tracer, shape: Any, order: str = "C") -> Tracer:
 
 def with_shape(x: Tracer, like: np.ndarray) -> Tracer:
     """A view that adds or drops axes of length 1, given NumPy's view of the stand-in."""
-    return x.step(like, ("reshape", {"shape": like.shape}))
+    return x.step(like, ("reshape", {"shape": like.shape}), scalar=x._scalar)
 
 
 def broadcast_to(x: Tracer, shape: tuple[int, ...]) -> Tracer:
@@ -129,9 +129,7 @@ def copy(x: Tracer, order: str = "K") -> Tracer:
     """Fresh memory with the same elements."""
     like = None
     if order == "K" or (order == "A" and x._like.flags.fnc):
-        from fusec.trace.standin import result_like
-
-        like = result_like(x._like.shape, x.dtype, [x._like])
+        like = copy_like(x._like)
     elif order == "F":
         like = stand_in(x._like.shape[::-1], x.dtype).T
     return fresh(x._session, x.node, like)

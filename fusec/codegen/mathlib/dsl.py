@@ -226,21 +226,25 @@ def at_least(x: Val, bound: Number) -> Val:
     return where(x < bound, bound, x)
 
 
-def horner(x: Val, coefficients: tuple[float, ...]) -> Val:
-    """The polynomial, lowest power first."""
-    out = x.const(coefficients[-1])
-    for c in coefficients[-2::-1]:
-        out = fma(out, x, c)
+def horner(x: Val, coefficients: tuple[float, ...], out: Val | None = None) -> Val:
+    """The polynomial, lowest power first; ``out`` is the sum of the higher powers."""
+    for c in reversed(coefficients):
+        out = x.const(c) if out is None else fma(out, x, c)
+    assert out is not None
     return out
 
 
 def polynomial(x: Val, name: str) -> Val:
-    """A polynomial of the table, in two interleaved chains when it is long (latency)."""
+    """A polynomial of the table; the high powers of a long one in two chains (latency).
+
+    The three lowest powers stay in one chain, which keeps the rounding errors of Horner's rule.
+    """
     table = POLYNOMIALS[name][x.kind.name]
-    if len(table) < 6:
+    if len(table) < 8:
         return horner(x, table)
     z = x * x
-    return fma(horner(z, table[1::2]), x, horner(z, table[0::2]))
+    high = fma(horner(z, table[4::2]), x, horner(z, table[3::2]))
+    return horner(x, table[:3], high)
 
 
 def constant(x: Val, name: str) -> tuple[float, ...]:

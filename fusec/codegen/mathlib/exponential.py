@@ -37,14 +37,18 @@ def expm1_reduced(r: Val) -> Val:
     return fma(r * r, polynomial(r, "exp"), r)
 
 
-def exp_parts(x: Val) -> tuple[Val, Val, Val]:
-    """(n, the integer with n in its low bits, p) with e**x = 2**n * (1 + p)."""
-    kind = x.kind
-    shifted = fma(x, constant(x, "log2(e)")[0], kind.magic)
-    n = shifted - kind.magic
+def exp_reduced(x: Val) -> tuple[Val, Val]:
+    """(an integer with n in its low bits, r) with e**x = 2**n * e**r."""
+    shifted = fma(x, constant(x, "log2(e)")[0], x.kind.magic)
+    n = shifted - x.kind.magic
     high, low, _ = constant(x, "ln2")
-    r = fma(n, -low, fma(n, -high, x))
-    return n, shifted.bits(), expm1_reduced(r)
+    return shifted.bits(), fma(n, -low, fma(n, -high, x))
+
+
+def exp_parts(x: Val) -> tuple[Val, Val]:
+    """(an integer with n in its low bits, p) with e**x = 2**n * (1 + p)."""
+    n, r = exp_reduced(x)
+    return n, expm1_reduced(r)
 
 
 def power_of_two(n: Val, add: int = 0) -> Val:
@@ -61,13 +65,13 @@ def scaled(y: Val, n: Val) -> Val:
 
 
 def exp(x: Val) -> Val:
-    _, n, p = exp_parts(clamp(x, EXP_RANGE[x.kind.name]))
+    n, p = exp_parts(clamp(x, EXP_RANGE[x.kind.name]))
     return scaled(p + 1.0, n)
 
 
 def exp_unscaled(x: Val) -> Val:
     """e**x where neither overflow nor underflow can occur."""
-    _, n, p = exp_parts(x)
+    n, p = exp_parts(x)
     s = power_of_two(n)
     return fma(s, p, s)
 
@@ -88,14 +92,15 @@ def exp2(x: Val) -> Val:
 
 def expm1(x: Val) -> Val:
     least, most = EXPM1_LEAST[x.kind.name], EXP_RANGE[x.kind.name][1]
-    _, n, p = exp_parts(clamp(x, (least, most)))
+    n, r = exp_reduced(clamp(x, (least, most)))
     half = power_of_two(n, -1)
-    return ((fma(half, p, half - 0.5)) * 2.0).copysign(x)
+    y = fma(half, r * r * polynomial(r, "exp"), fma(half, r, half - 0.5))
+    return (y * 2.0).copysign(x)
 
 
 def _sinh_cosh(x: Val) -> tuple[Val, Val, Val]:
     """(s, p, q) with e**|x| / 4 = s * (1 + p) and e**-|x| / 4 = q."""
-    _, n, p = exp_parts(at_most(abs(x), SINH_MOST[x.kind.name]))
+    n, p = exp_parts(at_most(abs(x), SINH_MOST[x.kind.name]))
     s = power_of_two(n, -2)
     return s, p, x.const(0.0625) / fma(s, p, s)
 

@@ -22,7 +22,9 @@ def asin(x: Val) -> Val:
     """pi/2 - 2 asin(sqrt((1 - x) / 2)) above 1/2."""
     large, s, t = _asin_parts(x)
     high, low = _half_pi(x)
-    beyond = fma(s, -2.0, high) + fma(t, -2.0, low)
+    main = fma(s, -2.0, high)
+    lost = fma(s, -2.0, high - main)
+    beyond = main + (fma(t, -2.0, low) + lost)
     return where(large, beyond, s + t).copysign(x)
 
 

@@ -21,9 +21,9 @@ SQRT_HALF = 0.7071067811865476
 
 
 def split(x: Val) -> tuple[Val, Val, Val]:
-    """(e, m, 2**-e) of a positive x: m in [sqrt(1/2), sqrt(2)); subnormals are scaled first.
+    """(e, m, 2**(1 - e)) of a positive x: m in [sqrt(1/2), sqrt(2)); subnormals are scaled first.
 
-    2**-e is right where e is 0 or positive and 2**-e normal, else of no use.
+    2**(1 - e) is right where x is normal, and 0 where it would be subnormal.
     """
     kind = x.kind
     lift = kind.mantissa + 1
@@ -37,7 +37,7 @@ def split(x: Val) -> tuple[Val, Val, Val]:
     e = (biased | kind.bits_of(base)).real() - where(
         subnormal, x.const(base + kind.bias + lift), base + kind.bias
     )
-    inverse = ((biased.const(2 * kind.bias) - biased) << kind.mantissa).real()
+    inverse = ((biased.const(2 * kind.bias + 1) - biased) << kind.mantissa).real()
     return e, m, inverse
 
 
@@ -83,7 +83,7 @@ def log10(x: Val) -> Val:
 def log_of_sum(high: Val, low: Val, doubled: Val | None = None) -> Val:
     """log(high + low), |low| below half an ULP of high; plus log(2) where ``doubled``."""
     e, m, inverse = split(high)
-    f, f_low = fast_two_sum(m - 1.0, low * inverse)
+    f, f_low = fast_two_sum(m - 1.0, low * 0.5 * inverse)
     if doubled is not None:
         e = where(doubled, e + 1.0, e)
     two, two_low, _ = constant(high, "ln2")

@@ -46,24 +46,37 @@ def _scalar(
 ) -> ir.Function:
     """``symbol(x, usual)``, with its vector forms where the target has vectors."""
     gpu = "nvptx" in str(module.triple)
-    how = "alwaysinline" if gpu else "noinline"
-    function = new_function(module, symbol, kind.real, [kind.real] * 2, how)
+    one = _one_lane(module, symbol, kind, slow, most)
+    if gpu:
+        return one
+    function = new_function(module, symbol, kind.real, [kind.real] * 2, "noinline")
     builder = ir.IRBuilder(function.append_basic_block())
-    x = Val(builder, function.args[0])
-    huge = new_function(module, symbol + ".huge", kind.real, [kind.real], "noinline", "cold")
-    with builder.if_then((~(abs(x) <= most)).v, likely=False):
-        builder.ret(builder.call(huge, [x.v]))
-    builder.ret(function.args[1])
-    inner = ir.IRBuilder(huge.append_basic_block())
-    inner.ret(slow(Val(inner, huge.args[0])).v)
-    if not gpu:
-        _vector_forms(module, function, kind, most)
+    builder.ret(builder.call(one, function.args))
+    _vector_forms(module, function, one, kind, most)
     return function
 
 
-def _vector_forms(module: ir.Module, scalar: ir.Function, kind: Kind, most: float) -> None:
+def _one_lane(
+    module: ir.Module, symbol: str, kind: Kind, slow: Callable[[Val], Val], most: float
+) -> ir.Function:
+    """The test and the slow path; nothing known of vectors, or ``each`` would call itself."""
+    function = new_function(module, symbol + ".one", kind.real, [kind.real] * 2, "alwaysinline")
+    huge = new_function(module, symbol + ".huge", kind.real, [kind.real], "noinline", "cold")
+    builder = ir.IRBuilder(function.append_basic_block())
+    x, usual = function.args
+    with builder.if_then((~(abs(Val(builder, x)) <= most)).v, likely=False):
+        builder.ret(builder.call(huge, [x]))
+    builder.ret(usual)
+    inner = ir.IRBuilder(huge.append_basic_block())
+    inner.ret(slow(Val(inner, huge.args[0])).v)
+    return function
+
+
+def _vector_forms(
+    module: ir.Module, scalar: ir.Function, one: ir.Function, kind: Kind, most: float
+) -> None:
     """Names the forms in an attribute of the scalar function and keeps them alive."""
-    forms = [_vector(module, scalar, kind, lanes, most) for lanes in LANES[kind.name]]
+    forms = [_vector(module, scalar.name, one, kind, lanes, most) for lanes in LANES[kind.name]]
     mangled = ",".join(
         f"_ZGV_LLVM_N{lanes}vv_{scalar.name}({form.name})"
         for lanes, form in zip(LANES[kind.name], forms)
@@ -86,12 +99,12 @@ def _keep(module: ir.Module, functions: list[ir.Function]) -> None:
 
 
 def _vector(
-    module: ir.Module, scalar: ir.Function, kind: Kind, lanes: int, most: float
+    module: ir.Module, name: str, one: ir.Function, kind: Kind, lanes: int, most: float
 ) -> ir.Function:
     """The form for ``lanes`` lanes: one test, and a loop over the lanes behind it."""
     vector = ir.VectorType(kind.real, lanes)
-    symbol = f"{scalar.name}.v{lanes}"
-    each = _each_lane(module, symbol + ".each", scalar, lanes)
+    symbol = f"{name}.v{lanes}"
+    each = _each_lane(module, symbol + ".each", one, lanes)
     function = new_function(module, symbol, vector, [vector] * 2, "alwaysinline")
     builder = ir.IRBuilder(function.append_basic_block())
     x, usual = function.args
@@ -111,16 +124,16 @@ def _splat(vector: ir.VectorType, value: int) -> ir.Constant:
     return ir.Constant(vector, [ir.Constant(vector.element, value)] * vector.count)
 
 
-def _each_lane(module: ir.Module, symbol: str, scalar: ir.Function, lanes: int) -> ir.Function:
-    """A loop that applies the scalar function to every lane."""
-    vector = ir.VectorType(scalar.args[0].type, lanes)
+def _each_lane(module: ir.Module, symbol: str, one: ir.Function, lanes: int) -> ir.Function:
+    """A loop that applies the function of one lane to every lane."""
+    vector = ir.VectorType(one.args[0].type, lanes)
     function = new_function(module, symbol, vector, [vector] * 2, "noinline", "cold")
     entry, loop, out = (function.append_basic_block() for _ in range(3))
     ir.IRBuilder(entry).branch(loop)
     builder = ir.IRBuilder(loop)
     i, y = builder.phi(I32), builder.phi(vector)
     x, usual = function.args
-    lane = builder.call(scalar, [builder.extract_element(a, i) for a in (x, usual)])
+    lane = builder.call(one, [builder.extract_element(a, i) for a in (x, usual)])
     done = builder.insert_element(y, lane, i)
     following = builder.add(i, I32(1))
     for phi, first, then in ((i, I32(0), following), (y, usual, done)):

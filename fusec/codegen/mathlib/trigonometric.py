@@ -16,6 +16,7 @@ from fusec.codegen.mathlib.dsl import (
     NAN,
     Val,
     constant,
+    fast_two_sum,
     fma,
     polynomial,
     where,
@@ -35,17 +36,8 @@ class Reduced(NamedTuple):
     odd: Val
 
 
-def _minus_multiple(x: Val, n: Val, scale: float) -> tuple[Val, Val]:
-    """x - n * pi * scale as a sum, ``scale`` a power of two; the first product is exact."""
-    first, second, third = (p * scale for p in constant(x, "pi"))
-    start = fma(n, -first, x)
-    r = fma(n, -second, start)
-    low = fma(n, -third, fma(n, -second, start - r))
-    return r, low
-
-
-def _reduce(x: Val, per_pi: float, half: bool = False) -> Reduced:
-    """With period pi / per_pi; ``half``: n + 1/2 periods instead."""
+def _multiple(x: Val, per_pi: float, half: bool = False) -> tuple[Val, Val]:
+    """(n, the sign bit where n is odd) for the n or n + 1/2 nearest to x * per_pi / pi."""
     kind = x.kind
     inverse = constant(x, "1/pi")[0] * per_pi
     if half:
@@ -54,15 +46,35 @@ def _reduce(x: Val, per_pi: float, half: bool = False) -> Reduced:
     else:
         shifted = fma(x, inverse, kind.magic)
         n = shifted - kind.magic
-    r, low = _minus_multiple(x, n, 1.0 / per_pi)
-    return Reduced(r, low, shifted.bits() << (kind.integer.width - 1))
+    return n, shifted.bits() << (kind.integer.width - 1)
+
+
+def _reduce(x: Val, half: bool = False) -> Reduced:
+    """x - n * pi: the first difference is exact, the second rounds once."""
+    n, odd = _multiple(x, 1.0, half)
+    first, second, third = constant(x, "pi")
+    return Reduced(fma(n, -second, fma(n, -first, x)), n * -third, odd)
+
+
+def _reduce_quarter(x: Val) -> Reduced:
+    """x - n * pi / 2 with the rounding error of the second difference too."""
+    n, odd = _multiple(x, 2.0)
+    first, second, third = (p * 0.5 for p in constant(x, "pi"))
+    start, product = fma(n, -first, x), n * second
+    r = start - product
+    low = ((start - r) - product) - fma(n, second, -product)
+    return Reduced(r, fma(n, -third, low), odd)
 
 
 def _sine(a: Reduced) -> Val:
-    """sin(n * pi + r + low)."""
+    """sin(n * pi + r + low); low matters only where r is small.
+
+    Near pi / 2 the cubic term is half the result, hence the rounding error of r * r.
+    """
     z = a.r * a.r
-    low = fma(z * a.low, -0.5, a.low)
-    return (a.r + fma(z * a.r, polynomial(z, "sin"), low)).flip(a.odd)
+    z_low = fma(a.r, a.r, -z)
+    q = a.r * polynomial(z, "sin")
+    return (a.r + fma(z, q, fma(z_low, q, a.low))).flip(a.odd)
 
 
 def _tangent(a: Reduced) -> Val:
@@ -86,7 +98,7 @@ def _digits(x: Val) -> Val:
     bits = x.bits()
     exponent = (bits >> 52) & 0x7FF
     m = ((bits & ((1 << 52) - 1)) | (1 << 52)).convert("zext", I128)
-    position = exponent - (1075 - 64)
+    position = exponent - (1075 - 63)
     words = [_word(x, (position >> 6) + k).convert("zext", I128) for k in range(4)]
     shift = (position & 63).convert("zext", I128)
     high, middle, low = ((((words[k] << 64) | words[k + 1]) << shift) >> 64 for k in range(3))
@@ -106,7 +118,7 @@ def _word(x: Val, index: Val) -> Val:
 
 
 def _reduce_huge(x: Val, per_pi: int, half: bool = False) -> Reduced:
-    """``_reduce`` of |x| for any x from 2**-10 on, in integers."""
+    """|x| minus a multiple of pi / per_pi for any |x| >= 2**-10, in integers."""
     turns = _digits(x) << (per_pi - 1)
     if half:
         turns = turns + (1 << 126)
@@ -122,7 +134,8 @@ def _reduce_huge(x: Val, per_pi: int, half: bool = False) -> Reduced:
     top, rest = top * scale, rest * (scale * 2.0**-64)
     high, low, _ = (p / per_pi for p in constant(x, "pi"))
     r = top * high
-    return Reduced(r, fma(top, high, -r) + fma(top, low, rest * high), odd)
+    r, r_low = fast_two_sum(r, fma(top, high, -r) + fma(top, low, rest * high))
+    return Reduced(r, fma(r * r * r_low, -0.5, r_low) if per_pi == 1 else r_low, odd)
 
 
 def _with_huge(name: str, x: Val, usual: Val, slow: Callable[[Val], Val]) -> Val:
@@ -141,18 +154,18 @@ def sin(x: Val) -> Val:
     def slow(v: Val) -> Val:
         return _sine(_reduce_huge(v, 1)).flip(v.signbit())
 
-    return _with_huge("sin", x, where(x == 0.0, x, _sine(_reduce(x, 1.0))), slow)
+    return _with_huge("sin", x, where(x == 0.0, x, _sine(_reduce(x))), slow)
 
 
 def cos(x: Val) -> Val:
     def slow(v: Val) -> Val:
         return _sine(_reduce_huge(v, 1, half=True))
 
-    return _with_huge("cos", x, -_sine(_reduce(x, 1.0, half=True)), slow)
+    return _with_huge("cos", x, -_sine(_reduce(x, half=True)), slow)
 
 
 def tan(x: Val) -> Val:
     def slow(v: Val) -> Val:
         return _tangent(_reduce_huge(v, 2)).flip(v.signbit())
 
-    return _with_huge("tan", x, where(x == 0.0, x, _tangent(_reduce(x, 2.0))), slow)
+    return _with_huge("tan", x, where(x == 0.0, x, _tangent(_reduce_quarter(x))), slow)

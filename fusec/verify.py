@@ -1,0 +1,439 @@
+"""``fusec.verify``: run a function through NumPy and through fusec, and compare everything.
+
+What is compared: the exception, the structure of the result, and for each result and each array
+that the function changed its type, dtype, shape and values. The tolerance follows from the program:
+
+- bitwise, where everything behind a value is exact (arithmetic, comparisons, casts, integers);
+- 4 ULP, where one transcendental function stands behind it, last;
+- else relative to the largest magnitude of the array: 1e-5 in single, 1e-12 in double precision.
+
+On a difference the traced graph is walked from the result towards the arguments, each value run
+through NumPy and through kernels of its own, down to an op whose operands agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusec.codegen.program import c_strides
+from fusec.errors import VerifyError, VerifyWarning
+from fusec.explain import place
+from fusec.ir.graph import Graph, Loc, Node
+from fusec.ops.registry import COSTLY
+from fusec.passes.pipeline import optimise
+from fusec.trace.run import labels
+from fusec.trace.tree import flatten
+
+if TYPE_CHECKING:
+    from fusec.jit import JitFunction
+    from fusec.plan import Plan
+
+ULPS = 4  # for one transcendental function: 2 of ours, 2 of NumPy's
+RELATIVE = {4: 1e-5, 8: 1e-12}  # by bytes of a real number
+MAX_STEPS = 200  # values that are compared one by one, each with a compile of its own
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One value of NumPy against fusec's. problem: what differs too much, or empty."""
+
+    label: str
+    aval: str
+    allowed: str
+    max_ulp: float
+    max_abs: float
+    problem: str
+
+
+@dataclass
+class Report:
+    """What ``verify`` found. True when nothing differs more than allowed."""
+
+    name: str
+    comparisons: list[Comparison] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    first: str = ""  # the first op that differs
+    loc: Loc | None = None  # and its line
+
+    def __bool__(self) -> bool:
+        return not self.problems and not any(c.problem for c in self.comparisons)
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {'agrees with NumPy' if self else 'DIFFERS from NumPy'}"]
+        for c in self.comparisons:
+            said = c.problem or f"at most {c.max_ulp:g} ULP, {c.max_abs:.3g} apart"
+            lines.append(f"  {c.label}: {c.aval}, {said} (allowed: {c.allowed})")
+        lines += [f"  {text}" for text in [*self.problems, *self.notes]]
+        if self.first:
+            lines.append(f"  first op that differs: {self.first}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def verify(
+    fn: Callable[..., Any], *args: Any, raise_on_difference: bool = False, **kwargs: Any
+) -> Report:
+    """Run ``fn`` through NumPy and through fusec on copies of the arguments, and compare.
+
+    fn: a function, jitted or not. Raises VerifyError on a difference if ``raise_on_difference``.
+
+    >>> import numpy as np
+    >>> print(verify(lambda x: x * 2 + 1, np.arange(3.0)))
+    <lambda>: agrees with NumPy
+      result: f8[3], at most 0 ULP, 0 apart (allowed: bitwise)
+    """
+    if isinstance(fn, types.MethodType):
+        fn, args = fn.__func__, (fn.__self__, *args)
+    report = _Check(_jitted(fn), args, kwargs).run()
+    if raise_on_difference and not report:
+        raise VerifyError(str(report))
+    return report
+
+
+def check_first_call(function: JitFunction, args: Any, kwargs: dict[str, Any]) -> None:
+    """With ``FUSEC_VERIFY=1``: compare, and warn on a difference."""
+    report = _Check(function, args, kwargs).run()
+    if not report:
+        warnings.warn(VerifyWarning(str(report)), stacklevel=4)
+
+
+def _jitted(fn: Callable[..., Any]) -> JitFunction:
+    from fusec.jit import JitFunction, jit
+
+    return fn if isinstance(fn, JitFunction) else jit(fn)  # type: ignore[return-value]
+
+
+@dataclass
+class _Outcome:
+    """What one run gave: results, arguments afterwards, or an exception."""
+
+    value: Any = None
+    leaves: list[Any] = field(default_factory=list)
+    error: BaseException | None = None
+
+
+class _Check:
+    def __init__(self, function: JitFunction, args: Any, kwargs: dict[str, Any]) -> None:
+        self.function = function
+        self.leaves, self.tree = flatten((args, kwargs))
+        self.report = Report(str(getattr(function, "__qualname__", "function")))
+
+    def run(self) -> Report:
+        plan, hidden = self._plan()
+        kept = [a.copy() for a in hidden]
+        numpy = self._outcome(self.function.fn)
+        after = [a.copy() for a in hidden]
+        for array, old in zip(hidden, kept):
+            if array.flags.writeable:
+                array[...] = old
+        ours = self._outcome(self.function)
+        for (source, _), new in zip(plan.trace.writes if plan else (), after):
+            if source.kind == "captured":
+                self._compare(source.label, after[source.ref], hidden[source.ref], "bitwise")
+        for array, old in zip(hidden, kept):
+            if array.flags.writeable:
+                array[...] = old
+        self._compare_outcomes(numpy, ours, plan)
+        if not self.report and plan is not None and numpy.error is None and ours.error is None:
+            self._locate(plan, hidden)
+        return self.report
+
+    def _plan(self) -> tuple[Plan | None, list[np.ndarray]]:
+        from fusec.plan import Plan
+
+        try:
+            plan, hidden, _ = self.function.plan(copied(self.leaves), self.tree)
+        except Exception as error:
+            self.report.notes.append(f"tracing raises {type(error).__name__}: {error}")
+            return None, []
+        if not isinstance(plan, Plan):
+            self.report.notes.append(f"NumPy runs the function: {plan.reason}")
+            return None, []
+        plan.verified = True
+        return plan, hidden
+
+    def _outcome(self, run: Callable[..., Any]) -> _Outcome:
+        leaves = copied(self.leaves)
+        args, kwargs = self.tree.unflatten(leaves)
+        try:
+            with np.errstate(all="ignore"):
+                return _Outcome(run(*args, **kwargs), leaves)
+        except Exception as error:
+            return _Outcome(None, leaves, error)
+
+    # -- comparing ----------------------------------------------------------------------------
+
+    def _compare_outcomes(self, numpy: _Outcome, ours: _Outcome, plan: Plan | None) -> None:
+        if numpy.error is not None or ours.error is not None:
+            if not isinstance(ours.error, type(numpy.error)):
+                self.report.problems.append(
+                    f"NumPy: {_raised(numpy.error)}; fusec: {_raised(ours.error)}"
+                )
+            return
+        values, tree = flatten(numpy.value)
+        found, other = flatten(ours.value)
+        if tree != other:
+            self.report.problems.append(f"NumPy gives {tree}, fusec gives {other}")
+            return
+        paths = tree.paths("result")
+        for k, (path, a, b) in enumerate(zip(paths, values, found)):
+            self._compare(path, a, b, self._allowed(plan, k))
+        names = labels(self.function.fn, self.tree)
+        for k, (before, a, b) in enumerate(zip(self.leaves, numpy.leaves, ours.leaves)):
+            if isinstance(a, np.ndarray) and not (same(before, a) and same(before, b)):
+                self._compare(f"{names[k]} (changed)", a, b, self._allowed(plan, k, True))
+
+    def _allowed(self, plan: Plan | None, k: int, argument: bool = False) -> str:
+        """The tolerance of result ``k``, or of argument ``k``."""
+        if plan is None:
+            return "bitwise"
+        trace = plan.trace
+        node = None
+        if argument:
+            found = [o for s, o in trace.writes if s.kind == "arg" and s.ref == k]
+            node = trace.graph.outputs[found[0]] if found else None
+        elif k < len(trace.results) and trace.results[k].kind == "output":
+            node = trace.graph.outputs[trace.results[k].ref]
+        return allowed(node) if node is not None else "bitwise"
+
+    def _compare(self, label: str, a: Any, b: Any, tolerance: str) -> None:
+        self.report.comparisons.append(compare(label, a, b, tolerance))
+
+    # -- where it begins ------------------------------------------------------------------------
+
+    def _locate(self, plan: Plan, hidden: list[np.ndarray]) -> None:
+        """Name the pass, or the first op, whose value differs."""
+        from fusec.jit import native_layout
+
+        leaves = copied(self.leaves)
+        inputs = plan.inputs(leaves, [native_layout(x) for x in leaves], hidden)
+        search = _Search(plan, [np.array(x) for x in inputs])
+        report = self.report
+        broken = search.broken_pass()
+        if broken:
+            report.notes.append(f"the pass {broken!r} changed a value")
+        node = search.first()
+        if node is None:
+            report.notes.append("no op of the traced graph differs on its own: tracing is at fault")
+            return
+        values = ", ".join([repr(i.aval) for i in node.inputs])
+        where = f" at {place(node.loc)}" if node.loc else ""
+        report.first = f"{node.op.name}({values}) -> {node.aval!r}{where}; {search.said[node]}"
+        report.loc = node.loc
+
+
+class _Search:
+    """Compares single values of a traced graph: NumPy op by op against kernels of the prefix."""
+
+    def __init__(self, plan: Plan, inputs: list[np.ndarray]) -> None:
+        self.plan = plan
+        self.inputs = inputs
+        self.env: dict[Node, Any] = dict(zip(plan.trace.graph.params, inputs))
+        self.said: dict[Node, str] = {}
+        self.agrees: dict[Node, bool] = {}
+        with np.errstate(all="ignore"):
+            for node in plan.trace.graph.nodes():
+                if node not in self.env:
+                    values = [self.env[i] for i in node.inputs]
+                    self.env[node] = node.op.impl(*values, **node.attrs)
+
+    def broken_pass(self) -> str:
+        """The first pass after which NumPy, op by op, gives something else."""
+        history: list[tuple[str, Graph]] = []
+        graph = self.plan.trace.graph
+        optimise(graph, history)
+        for name, after in history:
+            env: dict[Node, Any] = dict(zip(after.params, self.inputs))
+            with np.errstate(all="ignore"):
+                for node in after.nodes():
+                    if node not in env:
+                        env[node] = node.op.impl(*[env[i] for i in node.inputs], **node.attrs)
+            for old, new in zip(graph.outputs, after.outputs):
+                if compare("", self.env[old], env[new], allowed(old)).problem:
+                    return name
+        return ""
+
+    def first(self) -> Node | None:
+        """A node that differs while everything it reads agrees."""
+        wrong = next((o for o in self.plan.trace.graph.outputs if not self.holds(o)), None)
+        while wrong is not None:
+            deeper = next((i for i in self._operands(wrong) if not self.holds(i)), None)
+            if deeper is None or len(self.agrees) > MAX_STEPS:
+                return wrong
+            wrong = deeper
+        return None
+
+    def _operands(self, node: Node) -> Iterator[Node]:
+        for child in node.inputs:
+            if child.op.name == "host_call":
+                yield from self._operands(child)
+            elif child.inputs:
+                yield child
+
+    def holds(self, node: Node) -> bool:
+        """Whether kernels that compute only ``node`` give NumPy's value."""
+        if node not in self.agrees:
+            found = compare("", self.env[node], self._run(node), allowed(node))
+            self.agrees[node] = not found.problem
+            self.said[node] = found.problem
+        return self.agrees[node]
+
+    def _run(self, node: Node) -> Any:
+        from fusec.plan import executor, lower_graph
+
+        trace = dataclasses.replace(
+            self.plan.trace,
+            graph=Graph(self.plan.trace.graph.params, [node]),
+            out_strides=[c_strides(node.shape, node.dtype.itemsize)],
+        )
+        inputs = [
+            x if x.strides == strides else _with_strides(x, strides)
+            for x, strides in zip(self.inputs, trace.strides)
+        ]
+        return executor(lower_graph(trace), self.plan.fastmath).run(inputs)[0]
+
+
+def _with_strides(array: np.ndarray, strides: tuple[int, ...]) -> np.ndarray:
+    """A copy of ``array`` in memory with these strides."""
+    low = sum([min(0, (n - 1) * s) for n, s in zip(array.shape, strides)])
+    high = sum([max(0, (n - 1) * s) for n, s in zip(array.shape, strides)])
+    memory = np.zeros(max(high - low + array.itemsize, 1), np.uint8)
+    made = np.ndarray(array.shape, array.dtype, memory, -low, strides)
+    if array.size:
+        made[...] = array
+    return made
+
+
+def _raised(error: BaseException | None) -> str:
+    return "no exception" if error is None else f"{type(error).__name__}: {error}"
+
+
+# -- values ---------------------------------------------------------------------------------------
+
+
+def copied(leaves: list[Any]) -> list[Any]:
+    """The leaves with arrays copied: same layout, and views of one memory stay views of one."""
+    memory: dict[int, np.ndarray] = {}
+    return [_copy(x, memory) if isinstance(x, np.ndarray) else x for x in leaves]
+
+
+def _copy(array: np.ndarray, memory: dict[int, np.ndarray]) -> np.ndarray:
+    root = array
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    if id(root) not in memory:
+        memory[id(root)] = root.copy("K")
+    twin = memory[id(root)]
+    if twin.strides != root.strides:
+        return _with_strides(array, array.strides)
+    start = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    made = np.ndarray(array.shape, array.dtype, twin.data.cast("B"), start, array.strides)
+    made.flags.writeable = array.flags.writeable
+    return made
+
+
+def allowed(node: Node) -> str:
+    """The tolerance for a value: "bitwise", "4 ULP" or "relative"."""
+    if all(exact(n) for n in Graph((), [node]).nodes() if n is not node):
+        if exact(node):
+            return "bitwise"
+        if node.op.family == "elementwise" and node.dtype.kind == "f":
+            return f"{ULPS} ULP"
+    return "relative"
+
+
+def exact(node: Node) -> bool:
+    """Whether kernels give NumPy's bits, given the same operands."""
+    if node.op.family == "library":
+        return node.dtype.kind in "biu"
+    kinds = [node.dtype.kind, *[i.dtype.kind for i in node.inputs]]
+    if "c" in kinds and node.op.family != "movement":
+        return node.op.name in ("add", "subtract", "negative", "real", "imag", "conjugate")
+    if node.op.family in ("reduce", "scan"):
+        return "f" not in kinds or node.op.name.split("_")[-1] in ("max", "min", "fmax", "fmin")
+    return node.op.cost < COSTLY or "f" not in kinds or node.op.family == "host"
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two values have the same dtype, shape and bits (NaNs are equal)."""
+    a, b = np.asarray(a), np.asarray(b)
+    return a.dtype == b.dtype and a.shape == b.shape and not _differs(a, b).any()
+
+
+def _differs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if a.dtype.kind in "fc":
+        a, b = _reals(a), _reals(b)
+        other = (a != b) & ~(np.isnan(a) & np.isnan(b))
+        signs = (a == 0) & (b == 0) & (np.signbit(a) != np.signbit(b))
+        return np.asarray(other | signs)
+    return np.asarray(a != b)
+
+
+def _reals(a: np.ndarray) -> np.ndarray:
+    """Complex numbers as pairs of reals."""
+    return np.stack([a.real, a.imag], -1) if a.dtype.kind == "c" else a
+
+
+def compare(label: str, a: Any, b: Any, tolerance: str) -> Comparison:
+    """NumPy's value ``a`` against ours; ``tolerance`` as ``allowed`` gives it."""
+    numeric = isinstance(a, np.ndarray | np.generic)
+    kinds = (isinstance(a, np.ndarray), isinstance(b, np.ndarray))
+    x, y = np.asarray(a), np.asarray(b)
+    aval = f"{x.dtype.str[1:]}[{','.join(map(str, x.shape))}]"
+    problem, ulp, gap = "", 0.0, 0.0
+    if kinds[0] != kinds[1] or (not numeric and type(a) is not type(b)):
+        problem = f"NumPy gives {type(a).__name__}, fusec {type(b).__name__}"
+    elif x.dtype != y.dtype:
+        problem = f"NumPy gives {x.dtype}, fusec {y.dtype}"
+    elif x.shape != y.shape:
+        problem = f"NumPy gives shape {x.shape}, fusec {y.shape}"
+    elif x.dtype.kind not in "biufc":
+        problem = "" if bool(np.all(x == y)) else "values differ"
+    else:
+        ulp, gap, problem = _distance(x, y, tolerance)
+    return Comparison(label, aval, tolerance, ulp, gap, problem)
+
+
+def _distance(x: np.ndarray, y: np.ndarray, tolerance: str) -> tuple[float, float, str]:
+    """(largest ULP, largest difference, problem) of two arrays of one dtype and shape."""
+    x, y = _reals(x), _reals(y)
+    wrong = _differs(x, y)
+    if not wrong.any():
+        return 0.0, 0.0, ""
+    ulps, gaps = _ulps(x, y), np.abs(x.astype(np.longdouble) - y.astype(np.longdouble))
+    gaps = np.where(wrong, gaps, 0)
+    if tolerance != "bitwise" and x.dtype.kind == "f":
+        finite = np.abs(x[np.isfinite(x)])
+        scale = float(finite.max()) if finite.size else 0.0
+        limit = RELATIVE.get(x.dtype.itemsize, 1e-2) * scale
+        near = (gaps <= limit) if tolerance == "relative" else (ulps <= ULPS)
+        wrong = wrong & ~(near | ((x == 0) & (y == 0)))
+    ulp, gap = float(np.where(gaps > 0, ulps, 0).max()), float(np.nanmax(gaps, initial=0.0))
+    if not wrong.any():
+        return ulp, gap, ""
+    at = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
+    where = f"[{', '.join(map(str, at))}]" if at else ""
+    text = f"{int(wrong.sum())} of {wrong.size} differ, up to {ulp:g} ULP and {gap:.3g}; "
+    return ulp, gap, f"{text}at {where}: NumPy {x[at]!r}, fusec {y[at]!r}"
+
+
+def _ulps(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Distance in units of the last place of the larger; integers: the difference."""
+    if x.dtype.kind != "f":
+        return np.abs(x.astype(np.longdouble) - y.astype(np.longdouble))
+    with np.errstate(all="ignore"):
+        unit = np.spacing(np.maximum(np.abs(x), np.abs(y)))
+        return np.abs(x.astype(np.longdouble) - y.astype(np.longdouble)) / unit
