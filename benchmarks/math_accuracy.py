@@ -219,9 +219,7 @@ def hard_points(name: str, dtype: np.dtype, rng: np.random.Generator) -> np.ndar
     return np.concatenate([near, -near])
 
 
-def one_argument(
-    name: str, dtype: np.dtype, count: int, rng: np.random.Generator
-) -> np.ndarray:
+def one_argument(name: str, dtype: np.dtype, count: int, rng: np.random.Generator) -> np.ndarray:
     """A third of all bit patterns, the rest in the function's bands, and the hard points."""
     bands = BANDS.get(name, ((-10, 10),))
     each = 2 * count // (3 * len(bands))
@@ -251,9 +249,7 @@ def two_arguments(
         )
 
 
-def arguments(
-    name: str, kind_name: str, count: int, seed: int = 1
-) -> tuple[np.ndarray, ...]:
+def arguments(name: str, kind_name: str, count: int, seed: int = 1) -> tuple[np.ndarray, ...]:
     """Arguments for one function."""
     rng, dtype = np.random.default_rng(seed), DTYPES[kind_name]
     if arity(name) == 1:

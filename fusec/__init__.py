@@ -8,11 +8,30 @@
 array([1., 3., 5.])
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from fusec import errors
 from fusec.config import config
 from fusec.jit import jit
 from fusec.runtime.threads import threads
-from fusec.stages import ShapeDtype
+
+if TYPE_CHECKING:
+    from fusec.checking import verify
+    from fusec.stages import ShapeDtype
 
 __version__ = "0.1.0"
-__all__ = ["ShapeDtype", "config", "errors", "jit", "threads"]
+__all__ = ["ShapeDtype", "config", "errors", "jit", "threads", "verify"]
+
+_LATER = {"ShapeDtype": "fusec.stages", "verify": "fusec.checking"}  # loaded on first use
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'fusec' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -100,6 +100,10 @@ class JitFunction:
         plan, hidden, arrays = self.plan(leaves, tree)
         if isinstance(plan, Fallback) or _overlaps(plan, leaves, hidden):
             return self.fn(*args, **kwargs)
+        if config.verify and not plan.verified:
+            from fusec.checking import check_first_call
+
+            check_first_call(self, args, kwargs)
         try:
             result = plan.run(leaves, arrays, hidden)
         except KernelError:
@@ -157,6 +161,10 @@ class JitFunction:
                 raise UnsupportedError("byte-swapped arrays: NumPy runs the function")
             plan = Plan(trace(self.fn, arrays, tree, static), self.fastmath)
             hidden = plan.trace.guards.arrays(leaves)
+            if config.dump is not None:
+                from fusec.stages import dump
+
+                dump(self, plan.trace, tree, arrays)
         except UnsupportedError as error:
             if type(error) is not UnsupportedError:
                 raise

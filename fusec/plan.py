@@ -86,6 +86,7 @@ class Plan:
         self.fastmath = fastmath
         self.program = lower_graph(trace)
         self.fetch = trace.guards.compiled()
+        self.verified = False  # compared with NumPy (``FUSEC_VERIFY``)
         self.hastened: list[Any] = []  # its native entry, once made (None: it has none)
 
     @cached_property

@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fusec.codegen.program import Call, Launch, Program, Slot
+from fusec.codegen.program import Launch, Program
 from fusec.errors import DTypeError, ShapeError, UnsupportedError
-from fusec.explain import Explanation, Traffic, amount, counted, explain
+from fusec.explain import Explanation, explain
 from fusec.ir.graph import Graph
 from fusec.plan import lower_graph
 from fusec.runtime.cache import cache
+from fusec.show import program_text, write
 from fusec.trace.run import Trace, labels, trace
 from fusec.trace.standin import stand_in
 from fusec.trace.tree import TreeDef, flatten
+from fusec.traffic import Traffic
 
 if TYPE_CHECKING:
     from fusec.codegen.target import ObjectCode
     from fusec.jit import JitFunction
-
-MAX_STEPS = 24  # steps that are printed of a program
 
 
 class ShapeDtype:
@@ -280,7 +280,7 @@ class Lowered:
     def __str__(self) -> str:
         if self.program is None:
             return f"{self.name}: NumPy runs it. {self.fallback}"
-        return "\n".join(_program_text(self, self.program))
+        return "\n".join(program_text(self, self.program))
 
     __repr__ = __str__
 
@@ -334,65 +334,8 @@ def _check(name: str, label: str, leaf: Any, known: Any) -> None:
         )
 
 
-# -- text -----------------------------------------------------------------------------------------
-
-
-def _program_text(low: Lowered, program: Program) -> list[str]:
-    """The screen that a ``Lowered`` prints as."""
-    names = _slot_names(program)
-    slots, trace = program.slots, low.traced.trace
-    assert trace is not None
-    lines = [
-        f"{low.name}: {counted(len(low.kernels), 'kernel')}, {counted(len(program.steps), 'step')}"
-    ]
-    lines += [
-        f"  in    {names[k]}: {_buffer(slots[k])}" + (" (captured)" * (s.kind == "captured"))
-        for k, s in zip(program.inputs, trace.sources)
-    ]
-    kernels = {k.name: k for k in low.kernels}
-    for number, step in enumerate(program.steps[:MAX_STEPS]):
-        lines.append(f"  {number:<5} {_step_text(step, names, slots, kernels)}")
-    if len(program.steps) > MAX_STEPS:
-        lines.append(f"  ...   {len(program.steps) - MAX_STEPS} more steps")
-    lines += [f"  out   {names[k]}: {_buffer(slots[k])}" for k in program.results]
-    found = low.explain()
-    lines.append(
-        f"  bytes moved {amount(found.bytes_moved)}, least possible {amount(found.bytes_least)}; "
-        f"temporary memory {amount(sum(program.blocks))}"
-    )
-    return lines
-
-
-def _slot_names(program: Program) -> dict[int, str]:
-    """A short name for each buffer: the argument's own, ``out0``, ``t0``, ``c0``, ``v0``."""
-    letters = {"result": "out", "temp": "t", "const": "c", "view": "v", "call": "t"}
-    names: dict[int, str] = {}
-    counts: dict[str, int] = {}
-    for slot in program.slots:
-        if slot.role == "input":
-            assert slot.node is not None
-            names[slot.number] = str(slot.node.attrs["name"])
-            continue
-        stem = "out" if slot.number in program.results else letters[slot.role]
-        names[slot.number] = f"{stem}{counts.get(stem, 0)}"
-        counts[stem] = counts.get(stem, 0) + 1
-    return names
-
-
-def _buffer(slot: Slot) -> str:
-    return f"{slot.dtype.str[1:]}[{','.join(map(str, slot.shape))}]"
-
-
-def _step_text(
-    step: Launch | Call, names: dict[int, str], slots: list[Slot], kernels: dict[str, Kernel]
-) -> str:
-    if isinstance(step, Call):
-        args = ", ".join([names[k] for k in step.inputs])
-        made = ", ".join([f"{names[k]}: {_buffer(slots[k])}" for k in step.outputs])
-        return f"{'view' if step.view else 'call'}   {made} = {step.name}({args})"
-    kernel = kernels[step.kernel.name]
-    used = ", ".join(dict.fromkeys([names[k] for k, _ in step.arguments]))
-    return (
-        f"kernel {kernel.name}({used}): {kernel.title}; {counted(kernel.rows, 'row')}, "
-        f"reads {amount(kernel.bytes_read)}, writes {amount(kernel.bytes_written)}"
-    )
+def dump(function: JitFunction, traced: Trace, tree: TreeDef, arrays: list[Any]) -> None:
+    """Write what a new plan does into ``config.dump``."""
+    made = Traced(function, tree, arrays, [])
+    made.trace = traced
+    write(Lowered(made))

@@ -14,7 +14,7 @@ from fusec.codegen.schedule import Schedule
 from fusec.codegen.writer import Writer
 from fusec.ir.aval import short
 from fusec.ir.graph import Loc, Node
-from fusec.passes.access import Index, Quotient
+from fusec.passes.access import Data, Index, Quotient
 
 HEADER = (
     "from numpy import inf, nan\n\n"
@@ -80,6 +80,7 @@ class Emitter:
         self.scratch_bytes = 0
         self.scratches: list[tuple[str, str]] = []
         self.w = Writer()
+        self.data: dict[Data, Line] = {}  # of the line that is being written
         self.known: dict[Line, str] = {}  # lines whose value stands in scratch: how to read it
 
     # -- arguments --------------------------------------------------------------------------------
@@ -137,6 +138,8 @@ class Emitter:
     def atom(self, atom: object) -> str:
         if isinstance(atom, str):
             return atom
+        if isinstance(atom, Data):
+            return self.read(self.data[atom])
         call = "quotient" if isinstance(atom, Quotient) else "remainder"
         value = self.number(atom.value)  # type: ignore[attr-defined]
         return f"{call}({value}, {self.int_arg('q', atom.divisor)})"  # type: ignore[attr-defined]
@@ -175,13 +178,10 @@ class Emitter:
             self.w(f"{line.name} = {self.expression(line)}")
 
     def expression(self, line: Line) -> str:
-        if line.kind in ("load", "gather"):
-            assert line.buffer is not None
-            if line.kind == "load":
-                assert line.index is not None
-                pointer, where = self.address(line.buffer, line.index)
-            else:
-                pointer, where = self.pointer(line.buffer, 0).name, self.read(line.args[0])
+        self.data = line.data
+        if line.kind == "load":
+            assert line.buffer is not None and line.index is not None
+            pointer, where = self.address(line.buffer, line.index)
             return loaded(line.dtype, f"{pointer}[{where}]")
         if line.kind == "index":
             assert line.index is not None
@@ -192,6 +192,7 @@ class Emitter:
 
     def branch(self, line: Line) -> None:
         assert line.blocks is not None
+        self.data = line.data
         with self.w.block(f"if {self.condition(line.guard)}:"):
             self.side(line, line.blocks[0])
         with self.w.block("else:"):

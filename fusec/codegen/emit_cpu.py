@@ -248,7 +248,7 @@ class RowEmitter(CpuEmitter):
         if value.kind != "load" or len(reduced) != 1 or value in self.known:
             return ""
         assert value.index is not None and value.buffer is not None
-        if dict(value.index.terms).get(reduced[0]) != 1:
+        if dict(value.index.terms).get(reduced[0]) != 1 or value.data:
             return ""
         pointer, where = self.address(value.buffer, value.index)
         return f"at({pointer}, {where.replace(reduced[0], 'b')})"

@@ -89,7 +89,7 @@ def ipow(b: Any, t: Any, x: Any, y: Any) -> Any:
 @intrinsic(1, to=types.boolean)
 def exponent_bad(b: Any, t: Any, y: Any) -> Any:
     """Is y a negative integer, which NumPy refuses as an exponent of integers?"""
-    if isinstance(t, types.Integer) and t.signed:
+    if getattr(t, "signed", False):
         return b.icmp_signed("<", y, y.type(0))
     return ir.IntType(1)(0)
 

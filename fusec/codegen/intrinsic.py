@@ -20,6 +20,7 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic as numba_intrinsic
 
 Emit = Callable[..., ir.Value]
+unliteral: Callable[[Any], Any] = types.unliteral
 
 
 def intrinsic(arity: int, to: Any = None, mixed: bool = False) -> Callable[[Emit], Any]:
@@ -30,7 +31,7 @@ def intrinsic(arity: int, to: Any = None, mixed: bool = False) -> Callable[[Emit
     """
 
     def signature(name: str, args: tuple[Any, ...]) -> Any:
-        args = tuple(types.unliteral(a) for a in args)
+        args = tuple(unliteral(a) for a in args)
         if not mixed and any(a != args[0] for a in args):
             raise TypingError(f"{name} takes arguments of one type, not {args}")
         result = args[0] if to is None else to if isinstance(to, types.Type) else to(*args)
@@ -38,14 +39,14 @@ def intrinsic(arity: int, to: Any = None, mixed: bool = False) -> Callable[[Emit
 
     def wrap(emit: Emit) -> Any:
         def define(args: tuple[Any, ...]) -> Any:
-            sig, unliteral = signature(emit.__name__, args)
-            t = unliteral if mixed else unliteral[0]
+            sig, plain = signature(emit.__name__, args)
+            t = plain if mixed else plain[0]
             return sig, lambda context, builder, _, values: emit(builder, t, *values)
 
         definition = _with_arity(arity, define)
         definition.__name__ = emit.__name__
         definition.__doc__ = emit.__doc__
-        primitive = numba_intrinsic(definition)
+        primitive: Any = numba_intrinsic(definition)
         primitive.emit = emit
         return primitive
 

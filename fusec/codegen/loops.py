@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fusec.ir.graph import Loc, Node
-from fusec.passes.access import Index
+from fusec.passes.access import Data, Index
 
 
 @dataclass(eq=False)
@@ -34,6 +34,7 @@ class Line:
     cost: int = 0
     index: Index | None = None
     buffer: "Buffer | None" = None
+    data: dict[Data, "Line"] = field(default_factory=dict)  # values that its index depends on
     guard: list["Bound"] = field(default_factory=list)
     blocks: "tuple[Block, Block] | None" = None
     effect: bool = False  # sets the error status instead of giving a value

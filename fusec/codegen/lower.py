@@ -14,7 +14,7 @@ from fusec.ir.aval import short
 from fusec.ir.graph import Node
 from fusec.ops.elementwise import expression
 from fusec.ops.registry import COSTLY, MEDIUM
-from fusec.passes.access import ZERO, Index, flatten
+from fusec.passes.access import ZERO, Data, Index, flatten
 from fusec.passes.fuse import Group, Idx, inputs_at, region_index
 
 INT = np.dtype(np.int64)
@@ -60,7 +60,6 @@ class _Lowering:
         self.memo: list[dict[tuple[Node, Idx | None], Line]] = [{}]
         self.loads: dict[tuple[Node, Index], Line] = {}
         self.buffers: dict[Node, Buffer] = {}
-        self.tables: dict[Node, Buffer] = {}
         self.folds: list[Fold] = []
         self.numbers: dict[str, int] = {}
 
@@ -129,7 +128,9 @@ class _Lowering:
         if op.name in ("concatenate", "slice_update", "pad"):
             return self._regions(node, idx)
         if op.family == "gather":
-            return self._gather(node, idx)
+            x, at = inputs_at(node, idx, self.group)[0]
+            assert at is not None
+            return self.value(x, at)
         args = [self.value(i, at) for i, at in inputs_at(node, idx, self.group) if at is not None]
         if op.family == "movement":
             return args[0]
@@ -155,10 +156,11 @@ class _Lowering:
         return self._add(Line(self._name("c"), "op", node.dtype, literal(array.reshape(()))))
 
     def _index(self, index: Index) -> Line:
-        variables = frozenset(index.variables())
-        return self._add(
-            Line(self._name("k"), "index", INT, index=index, variables=variables, cost=1)
-        )
+        line = Line(self._name("k"), "index", INT, index=index, cost=1)
+        line.variables = frozenset(index.variables())
+        line.data = self._data(index)
+        line.args = tuple(line.data.values())
+        return self._add(line)
 
     def _load(self, node: Node, idx: Idx) -> Line:
         buffer = self.buffers.get(node)
@@ -169,28 +171,25 @@ class _Lowering:
         found = self.loads.get((node, index)) if len(self.memo) == 1 else None
         if found is not None:
             return found
+        data = self._data(index)
         line = Line(
             self._name("v"),
             "load",
             node.dtype,
+            args=tuple(data.values()),
             index=index,
             buffer=buffer,
-            cost=1,
+            cost=MEDIUM if data else 1,
             variables=frozenset(index.variables()),
+            data=data,
         )
         if len(self.memo) == 1:
             self.loads[node, index] = line
         return self._add(line)
 
-    def _gather(self, node: Node, idx: Idx) -> Line:
-        table, where = node.inputs
-        at = self.value(where, idx)
-        buffer = self.tables.get(table)
-        if buffer is None:
-            buffer = self.tables[table] = Buffer(self._name("x"), table.dtype, (), "table", table)
-        return self._add(
-            Line(self._name("v"), "gather", node.dtype, args=(at,), buffer=buffer, cost=MEDIUM)
-        )
+    def _data(self, index: Index) -> dict[Data, Line]:
+        """The lines of the values that an index depends on."""
+        return {d: self.value(d.node, d.idx) for d in index.data()}
 
     def _reduce(self, node: Node) -> Line:
         value = self.value(node.inputs[0], self.group.indices)
@@ -271,8 +270,10 @@ class _Lowering:
         bounds = [b for b in bounds if b.low is not None or b.high is not None or b.step != 1]
         if not bounds:
             return then()
+        data = {d: x for b in bounds for d, x in self._data(b.index).items()}
         blocks = (self._block(then), self._block(other))
-        line = Line(self._name("w"), "branch", dtype, guard=bounds, blocks=blocks)
+        line = Line(self._name("w"), "branch", dtype, guard=bounds, blocks=blocks, data=data)
+        line.args = tuple(data.values())
         inner = [*blocks[0].lines, *blocks[1].lines, blocks[0].value, blocks[1].value]
         names = frozenset().union(*[b.index.variables() for b in bounds])
         line.variables = names.union(*[x.variables for x in inner])

@@ -16,7 +16,6 @@ from fusec.codegen.loops import Buffer
 from fusec.codegen.lower import Layout, lower
 from fusec.config import log
 from fusec.ir.graph import Graph, Node
-from fusec.passes.access import MOVES
 from fusec.passes.fuse import Group, Partition
 
 
@@ -111,7 +110,6 @@ class _Builder:
         self.program = Program(graph, partition)
         self.slot_of: dict[Node, Slot] = {}
         self.out_of: dict[Node, Slot] = {}
-        self.contiguous: dict[Node, int] = {}
         self.views: dict[Node, int] = {}
         self.wanted = dict(zip(graph.outputs, result_strides))
         for node, strides in zip(graph.params, input_strides):
@@ -193,22 +191,7 @@ class _Builder:
         assert buffer.node is not None
         if buffer.role == "out":
             return self.out_of[buffer.node].number
-        if buffer.role == "table":
-            return self._table(buffer.node)
         return self.source(buffer.node).number
-
-    def _table(self, node: Node) -> int:
-        """A C-contiguous buffer with the elements of ``node``, for gathers."""
-        if node not in self.contiguous:
-            number = self._view(node)
-            slot = self.program.slots[number]
-            if slot.strides != c_strides(slot.shape, slot.dtype.itemsize) or slot.role == "view":
-                new = self._slot("call", node.dtype, node.shape)
-                step = Call("ascontiguousarray", np.ascontiguousarray, [number], [new.number], True)
-                self.program.steps.append(step)
-                number = new.number
-            self.contiguous[node] = number
-        return self.contiguous[node]
 
     # -- calls ----------------------------------------------------------------------------------------
 

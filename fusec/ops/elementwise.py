@@ -1,9 +1,9 @@
-"""Arithmetic, comparisons, logic, bits, casts and selections: elementwise ops.
+"""Arithmetic, comparisons, logic and bits: elementwise ops.
 
 Exponentials, powers and trigonometry are in ``elementwise_math``, whose docstring states the
-convention of derivative rules. Choices made here: ties of ``maximum`` and ``minimum`` share evenly
-and a NaN gets nothing; ``absolute`` and ``copysign`` have 0 at 0; ``clip`` passes the gradient to
-``x`` on both bounds.
+convention of derivative rules; casts and selection are in ``elementwise_casts``. Choices made here:
+ties of ``maximum`` and ``minimum`` share evenly and a NaN gets nothing; ``absolute`` and
+``copysign`` have 0 at 0; ``clip`` passes the gradient to ``x`` on both bounds.
 
 How a scalar expression is read (:func:`expression`): ``{0} {1} {2}`` are the operands, each a name
 or a literal because it may occur twice; ``{to}`` is the result's dtype as two letters. The entry
@@ -11,22 +11,16 @@ or a literal because it may occur twice; ``{to}`` is the result's dtype as two l
 float16 has no expressions: it runs through NumPy.
 """
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from fusec.ir.aval import Aval, short
-from fusec.ops.elementwise_math import erf, infer_same, scaled
-from fusec.ops.registry import (
-    MEDIUM,
-    NONDIFFERENTIABLE,
-    Op,
-    Vjp,
-    broadcast_shape,
-    elementwise,
-    register,
-)
+from fusec.ir.aval import short
+from fusec.ops import elementwise_casts  # noqa: F401  (its import states the ops)
+from fusec.ops.elementwise_math import erf, scaled
+from fusec.ops.registry import MEDIUM, NONDIFFERENTIABLE, Op, elementwise
 
 
 def expression(
@@ -34,7 +28,8 @@ def expression(
 ) -> str | None:
     """The scalar expression of ``op`` over inputs of ``dtypes``, or None when it has none.
 
-    ``key="!"`` asks for the check of a checked op instead.
+    ``key="!"`` asks for the check of a checked op instead; a power needs none unless its exponent
+    is a signed integer.
 
     >>> from fusec.ops.registry import OPS
     >>> expression(OPS["add"], ("a", "b"), (np.dtype("i4"),) * 2, np.dtype("i4"))
@@ -44,12 +39,15 @@ def expression(
         return None
     template = op.expr.get(dtypes[0].kind)
     if template is not None and key:
-        template = op.expr.get(key)
+        needless = op.ufunc is np.power and dtypes[0].kind != "i"
+        template = None if needless else op.expr.get(key)
     return None if template is None else template.format(*operands, to=short(to))
 
 
 # Arithmetic.
 
+_ufunc: np.ufunc  # for the loops below, which state several ops at once
+_name: str
 _PAIR = ((-4.0, 4.0), (-4.0, 4.0))
 _QUOTIENT = ((-4.0, 4.0), (0.5, 4.0))
 
@@ -143,7 +141,7 @@ def _sign_vjp(g: Any, y: Any, x: Any) -> Any:
     if x.dtype.kind != "c":
         return np.zeros_like(g)
     radius = np.abs(x)
-    along = np.real(g * y) * np.conjugate(y)
+    along = scaled(np.real(scaled(g, y)), np.conjugate(y))
     return scaled(g - along, 1 / np.where(radius == 0, 1, radius))
 
 
@@ -156,14 +154,14 @@ elementwise(
     f="heaviside({0}, {1})",
 )
 for _ufunc in (np.rint, np.floor, np.ceil, np.trunc):
-    _whole = {} if _ufunc is np.rint else {"biu": "{0}"}
+    _whole: dict[str, Any] = {} if _ufunc is np.rint else {"biu": "{0}"}
     elementwise(
         _ufunc.__name__, _ufunc, vjp=NONDIFFERENTIABLE, f=f"{_ufunc.__name__}({{0}})", **_whole
     )
 elementwise(
     "copysign",
     np.copysign,
-    vjp=(lambda g, y, a, b: g * (np.sign(a) * np.copysign(np.ones_like(b), b)), None),
+    vjp=(lambda g, y, a, b: scaled(g, np.sign(a) * np.copysign(np.ones_like(b), b)), None),
     sample=_PAIR,
     f="copysign({0}, {1})",
 )
@@ -186,61 +184,44 @@ def _share(g: Any, a: Any, b: Any, wins: Any) -> Any:
     return np.where(a == b, g * 0.5, np.where(wins, g, 0))
 
 
-elementwise(
-    "maximum",
-    np.maximum,
-    vjp=(
-        lambda g, y, a, b: _share(g, a, b, a > b),
-        lambda g, y, a, b: _share(g, a, b, b > a),
-    ),
-    sample=_PAIR,
-    b="({0} | {1})",
-    iu="imaximum({0}, {1})",
-    f="fmaximum({0}, {1})",
-    c="cmaximum({0}, {1})",
-)
-elementwise(
-    "minimum",
-    np.minimum,
-    vjp=(
-        lambda g, y, a, b: _share(g, a, b, a < b),
-        lambda g, y, a, b: _share(g, a, b, b < a),
-    ),
-    sample=_PAIR,
-    b="({0} & {1})",
-    iu="iminimum({0}, {1})",
-    f="fminimum({0}, {1})",
-    c="cminimum({0}, {1})",
-)
-elementwise(
-    "fmax",
-    np.fmax,
-    vjp=(
-        lambda g, y, a, b: _share(g, a, b, (a > b) | np.isnan(b)),
-        lambda g, y, a, b: _share(g, a, b, (b > a) | np.isnan(a)),
-    ),
-    sample=_PAIR,
-    b="({0} | {1})",
-    iu="imaximum({0}, {1})",
-    f="fmax({0}, {1})",
-    c="cfmax({0}, {1})",
-)
-elementwise(
-    "fmin",
-    np.fmin,
-    vjp=(
-        lambda g, y, a, b: _share(g, a, b, (a < b) | np.isnan(b)),
-        lambda g, y, a, b: _share(g, a, b, (b < a) | np.isnan(a)),
-    ),
-    sample=_PAIR,
-    b="({0} & {1})",
-    iu="iminimum({0}, {1})",
-    f="fmin({0}, {1})",
-    c="cfmin({0}, {1})",
-)
+for _ufunc, _sign, _logic in (
+    (np.maximum, operator.gt, "|"),
+    (np.minimum, operator.lt, "&"),
+):
+    _name = _ufunc.__name__
+    elementwise(
+        _name,
+        _ufunc,
+        vjp=(
+            lambda g, y, a, b, wins=_sign: _share(g, a, b, wins(a, b)),
+            lambda g, y, a, b, wins=_sign: _share(g, a, b, wins(b, a)),
+        ),
+        sample=_PAIR,
+        b=f"({{0}} {_logic} {{1}})",
+        iu=f"i{_name}({{0}}, {{1}})",
+        f=f"f{_name}({{0}}, {{1}})",
+        c=f"c{_name}({{0}}, {{1}})",
+    )
+for _ufunc, _sign, _logic, _name in (
+    (np.fmax, operator.gt, "|", "imaximum"),
+    (np.fmin, operator.lt, "&", "iminimum"),
+):
+    elementwise(
+        _ufunc.__name__,
+        _ufunc,
+        vjp=(
+            lambda g, y, a, b, wins=_sign: _share(g, a, b, wins(a, b) | np.isnan(b)),
+            lambda g, y, a, b, wins=_sign: _share(g, a, b, wins(b, a) | np.isnan(a)),
+        ),
+        sample=_PAIR,
+        b=f"({{0}} {_logic} {{1}})",
+        iu=f"{_name}({{0}}, {{1}})",
+        f=f"{_ufunc.__name__}({{0}}, {{1}})",
+        c=f"c{_ufunc.__name__}({{0}}, {{1}})",
+    )
 elementwise(
     "clip",
-    np._core.umath.clip,
+    np._core.umath.clip,  # type: ignore[attr-defined]
     vjp=(
         lambda g, y, x, lo, hi: np.where((x >= lo) & (x <= hi), g, 0),
         lambda g, y, x, lo, hi: np.where((x < lo) & (lo <= hi), g, 0),
@@ -254,7 +235,7 @@ elementwise(
 
 # Comparisons and logic.
 
-for _ufunc, _sign, _name in (
+for _ufunc, _symbol, _name in (
     (np.greater, ">", "gt"),
     (np.greater_equal, ">=", "ge"),
     (np.less, "<", "lt"),
@@ -268,16 +249,16 @@ for _ufunc, _sign, _name in (
         vjp=NONDIFFERENTIABLE,
         sample=_PAIR,
         biuc=f"{_name}({{0}}, {{1}})",
-        f=f"({{0}} {_sign} {{1}})",
+        f=f"({{0}} {_symbol} {{1}})",
     )
-for _ufunc, _sign in ((np.logical_and, "&"), (np.logical_or, "|"), (np.logical_xor, "^")):
+for _ufunc, _symbol in ((np.logical_and, "&"), (np.logical_or, "|"), (np.logical_xor, "^")):
     elementwise(
         _ufunc.__name__,
         _ufunc,
         vjp=NONDIFFERENTIABLE,
         sample=_PAIR,
-        b=f"({{0}} {_sign} {{1}})",
-        iufc=f"(cast_b1({{0}}) {_sign} cast_b1({{1}}))",
+        b=f"({{0}} {_symbol} {{1}})",
+        iufc=f"(cast_b1({{0}}) {_symbol} cast_b1({{1}}))",
     )
 elementwise("logical_not", np.logical_not, vjp=NONDIFFERENTIABLE, x="(not cast_b1({0}))")
 for _ufunc, _constant in ((np.isfinite, "True"), (np.isinf, "False"), (np.isnan, "False")):
@@ -292,7 +273,7 @@ elementwise("signbit", np.signbit, vjp=NONDIFFERENTIABLE, f="signbit({0})")
 
 # Bits and integers. The divisors of gcd and lcm take a loop, so NumPy runs them.
 
-for _ufunc, _sign, _name in (
+for _ufunc, _symbol, _name in (
     (np.bitwise_and, "&", "iand"),
     (np.bitwise_or, "|", "ior"),
     (np.bitwise_xor, "^", "ixor"),
@@ -302,7 +283,7 @@ for _ufunc, _sign, _name in (
         _ufunc,
         vjp=NONDIFFERENTIABLE,
         sample=((0.0, 100.0),) * 2,
-        b=f"({{0}} {_sign} {{1}})",
+        b=f"({{0}} {_symbol} {{1}})",
         iu=f"{_name}({{0}}, {{1}})",
     )
 elementwise("invert", np.invert, vjp=NONDIFFERENTIABLE, b="(not {0})", iu="inot({0})")
@@ -323,123 +304,6 @@ elementwise(
 elementwise("bitwise_count", np.bitwise_count, vjp=NONDIFFERENTIABLE, iu="popcount({0})")
 elementwise("gcd", np.gcd, vjp=NONDIFFERENTIABLE, sample=((0.0, 100.0),) * 2)
 elementwise("lcm", np.lcm, vjp=NONDIFFERENTIABLE, sample=((0.0, 10.0),) * 2)
-
-# Casts, parts of complex numbers, selection and checks: no ufuncs.
-
-
-def _statement(
-    name: str,
-    impl: Callable[..., Any],
-    infer: Callable[..., Aval],
-    vjp: tuple[Vjp, ...],
-    expr: dict[str, str],
-    sample: tuple[tuple[float, float], ...] = ((-4.0, 4.0),),
-) -> Op:
-    return register(
-        Op(
-            name=name,
-            family="elementwise",
-            impl=impl,
-            infer_aval=infer,
-            vjp=vjp,
-            expr=expr,
-            sample=sample,
-            checked="!" in expr,
-        )
-    )
-
-
-def _cast(x: Any, dtype: np.dtype) -> Any:
-    if x.dtype.kind == "c" and dtype.kind != "c":
-        x = x.real if dtype.kind != "b" else x != 0
-    with np.errstate(invalid="ignore", over="ignore"):
-        return x.astype(dtype)
-
-
-def _cast_vjp(g: Any, y: Any, x: Any) -> Any:
-    if x.dtype.kind != "c" and g.dtype.kind == "c":
-        g = np.real(g)
-    return g.astype(x.dtype)
-
-
-_REAL = {"c8": np.dtype("f4"), "c16": np.dtype("f8")}
-_COMPLEX = {"f4": np.dtype("c8"), "f8": np.dtype("c16")}
-
-
-def _infer_part(z: Aval) -> Aval:
-    return Aval(z.shape, _REAL[short(z.dtype)])
-
-
-def _make_complex(re: Any, im: Any) -> Any:
-    z = np.empty(np.broadcast_shapes(re.shape, im.shape), np.result_type(re.dtype, "c8"))
-    z.real, z.imag = re, im
-    return z
-
-
-def _infer_make(re: Aval, im: Aval) -> Aval:
-    return Aval(broadcast_shape(re.shape, im.shape), _COMPLEX[short(re.dtype)])
-
-
-_statement(
-    "cast",
-    _cast,
-    lambda x, dtype: Aval(x.shape, dtype),
-    (_cast_vjp,),
-    dict.fromkeys("biufc", "cast_{to}({0})"),
-)
-_statement("real", np.real, _infer_part, (lambda g, y, z: g.astype(z.dtype),), {"c": "creal({0})"})
-_statement("imag", np.imag, _infer_part, (lambda g, y, z: -1j * g,), {"c": "cimag({0})"})
-_statement(
-    "make_complex",
-    _make_complex,
-    _infer_make,
-    (lambda g, y, re, im: np.real(g), lambda g, y, re, im: -np.imag(g)),
-    {"f": "cmake({0}, {1})"},
-    _PAIR,
-)
-_statement(
-    "where",
-    np.where,
-    lambda c, a, b: infer_same(a, b, c),
-    (None, lambda g, y, c, a, b: np.where(c, g, 0), lambda g, y, c, a, b: np.where(c, 0, g)),
-    {"b": "select({0}, {1}, {2})"},
-    ((-1.0, 1.0), (-4.0, 4.0), (-4.0, 4.0)),
-)
-
-
-def _wrap_index(index: Any, n: Any) -> Any:
-    index, n = np.broadcast_arrays(index, n)
-    bad = (index < -n) | (index >= n)
-    if bad.any():
-        raise IndexError(f"index {index[bad][0]} is out of bounds for an axis of size {n[bad][0]}")
-    return np.where(index < 0, index + n, index)
-
-
-def _check(value: Any, condition: Any) -> Any:
-    if not np.all(condition):
-        raise ValueError("a checked condition does not hold")
-    return np.broadcast_arrays(value, condition)[0]
-
-
-register(
-    Op(
-        name="wrap_index",
-        family="elementwise",
-        impl=_wrap_index,
-        infer_aval=infer_same,
-        vjp=NONDIFFERENTIABLE,
-        expr={"i": "wrap_index({0}, {1})", "!": "index_bad({0}, {1})"},
-        checked=True,
-        sample=((-8.0, 8.0), (8.0, 9.0)),
-    )
-)
-_statement(
-    "check",
-    _check,
-    infer_same,
-    (lambda g, y, value, condition: g, None),
-    {**dict.fromkeys("biufc", "{0}"), "!": "(not {1})"},
-)
 
 FUNCTIONS: dict[Callable[..., Any], str] = {
     np.where: "where",

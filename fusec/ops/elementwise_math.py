@@ -16,6 +16,7 @@ real ``a`` is negative.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from fusec.errors import DTypeError
 from fusec.ir.aval import Aval
 from fusec.ops.registry import COSTLY, MEDIUM, Op, broadcast_shape, elementwise, register
 
+_ufunc: np.ufunc
 LN2 = math.log(2.0)
 LN10 = math.log(10.0)
 DEGREE = math.pi / 180.0
@@ -74,44 +76,58 @@ register(
     )
 )
 
+
+def _unary(
+    ufunc: np.ufunc,
+    derivative: Callable[[Any, Any], Any],
+    low: float = -4.0,
+    high: float = 4.0,
+    expr: str = "{0}({{0}})",
+    cost: int = COSTLY,
+) -> None:
+    """State a function by its derivative ``(y, x)``, sampled between ``low`` and ``high``."""
+    elementwise(
+        ufunc.__name__,
+        ufunc,
+        vjp=(lambda g, y, x: scaled(g, derivative(y, x)),),
+        cost=cost,
+        sample=((low, high),),
+        f=expr.format(ufunc.__name__.replace("arc", "a")),
+    )
+
+
+def _binary(
+    ufunc: np.ufunc,
+    first: Callable[[Any, Any, Any], Any],
+    second: Callable[[Any, Any, Any], Any],
+    expr: str,
+    sample: tuple[tuple[float, float], ...],
+    **more: Any,
+) -> None:
+    """State a function of two numbers by its derivatives ``(y, a, b)`` in each."""
+    elementwise(
+        ufunc.__name__,
+        ufunc,
+        vjp=(
+            lambda g, y, a, b: scaled(g, first(y, a, b)),
+            lambda g, y, a, b: scaled(g, second(y, a, b)),
+        ),
+        cost=COSTLY,
+        sample=sample,
+        f=expr,
+        **more,
+    )
+
+
 # Exponentials and logarithms.
 
-elementwise("exp", np.exp, vjp=(lambda g, y, x: scaled(g, y),), cost=COSTLY, f="exp({0})")
-elementwise("exp2", np.exp2, vjp=(lambda g, y, x: scaled(g, y * LN2),), cost=COSTLY, f="exp2({0})")
-elementwise("expm1", np.expm1, vjp=(lambda g, y, x: scaled(g, y + 1),), cost=COSTLY, f="expm1({0})")
-_POSITIVE = ((0.1, 4.0),)
-elementwise(
-    "log",
-    np.log,
-    vjp=(lambda g, y, x: scaled(g, 1 / x),),
-    cost=COSTLY,
-    sample=_POSITIVE,
-    f="log({0})",
-)
-elementwise(
-    "log2",
-    np.log2,
-    vjp=(lambda g, y, x: scaled(g, (1 / LN2) / x),),
-    cost=COSTLY,
-    sample=_POSITIVE,
-    f="log2({0})",
-)
-elementwise(
-    "log10",
-    np.log10,
-    vjp=(lambda g, y, x: scaled(g, (1 / LN10) / x),),
-    cost=COSTLY,
-    sample=_POSITIVE,
-    f="log10({0})",
-)
-elementwise(
-    "log1p",
-    np.log1p,
-    vjp=(lambda g, y, x: scaled(g, 1 / (1 + x)),),
-    cost=COSTLY,
-    sample=((-0.9, 4.0),),
-    f="log1p({0})",
-)
+_unary(np.exp, lambda y, x: y)
+_unary(np.exp2, lambda y, x: y * LN2)
+_unary(np.expm1, lambda y, x: y + 1)
+_unary(np.log, lambda y, x: 1 / x, 0.1)
+_unary(np.log2, lambda y, x: (1 / LN2) / x, 0.1)
+_unary(np.log10, lambda y, x: (1 / LN10) / x, 0.1)
+_unary(np.log1p, lambda y, x: 1 / (1 + x), -0.9)
 
 
 def _difference(b: Any, a: Any) -> Any:
@@ -119,78 +135,41 @@ def _difference(b: Any, a: Any) -> Any:
     return np.where(np.isinf(a) & (a == b), 0, b - a)
 
 
-elementwise(
-    "logaddexp",
+_PAIR = ((-4.0, 4.0), (-4.0, 4.0))
+_binary(
     np.logaddexp,
-    vjp=(
-        lambda g, y, a, b: scaled(g, 1 / (1 + np.exp(_difference(b, a)))),
-        lambda g, y, a, b: scaled(g, 1 / (1 + np.exp(_difference(a, b)))),
-    ),
-    cost=COSTLY,
-    sample=((-4.0, 4.0), (-4.0, 4.0)),
-    f="select({0} == {1}, {0} + cast_{to}(0.6931471805599453), "
+    lambda y, a, b: 1 / (1 + np.exp(_difference(b, a))),
+    lambda y, a, b: 1 / (1 + np.exp(_difference(a, b))),
+    "select({0} == {1}, {0} + cast_{to}(0.6931471805599453), "
     "fmaximum({0}, {1}) + log1p(exp(-fabs({0} - {1}))))",
+    _PAIR,
 )
-elementwise(
-    "logaddexp2",
+_binary(
     np.logaddexp2,
-    vjp=(
-        lambda g, y, a, b: scaled(g, 1 / (1 + np.exp2(_difference(b, a)))),
-        lambda g, y, a, b: scaled(g, 1 / (1 + np.exp2(_difference(a, b)))),
-    ),
-    cost=COSTLY,
-    sample=((-4.0, 4.0), (-4.0, 4.0)),
-    f="select({0} == {1}, {0} + cast_{to}(1.0), fmaximum({0}, {1})"
+    lambda y, a, b: 1 / (1 + np.exp2(_difference(b, a))),
+    lambda y, a, b: 1 / (1 + np.exp2(_difference(a, b))),
+    "select({0} == {1}, {0} + cast_{to}(1.0), fmaximum({0}, {1})"
     " + cast_{to}(1.4426950408889634) * log1p(exp2(-fabs({0} - {1}))))",
+    _PAIR,
 )
 
 # Powers and roots.
 
 
-def _power_base(g: Any, y: Any, a: Any, b: Any) -> Any:
-    return scaled(g, scaled(b, a ** (b - 1)))
+def _power_base(y: Any, a: Any, b: Any) -> Any:
+    return scaled(b, a ** (b - 1))
 
 
-def _power_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
-    return scaled(g, np.where(a == 0, 0, y * np.log(np.where(a == 0, 1, a))))
+def _power_exponent(y: Any, a: Any, b: Any) -> Any:
+    return np.where(a == 0, 0, y * np.log(np.where(a == 0, 1, a)))
 
 
-_POWER_SAMPLE = ((0.1, 4.0), (-3.0, 3.0))
-elementwise(
-    "power",
-    np.power,
-    vjp=(_power_base, _power_exponent),
-    cost=COSTLY,
-    checked=True,
-    sample=_POWER_SAMPLE,
-    iu="ipow({0}, {1})",
-    f="pow_({0}, {1})",
-    **{"!": "exponent_bad({1})"},
-)
-elementwise(
-    "float_power",
-    np.float_power,
-    vjp=(_power_base, _power_exponent),
-    cost=COSTLY,
-    sample=_POWER_SAMPLE,
-    f="pow_({0}, {1})",
-)
-elementwise(
-    "sqrt",
-    np.sqrt,
-    vjp=(lambda g, y, x: scaled(g, 0.5 / y),),
-    cost=MEDIUM,
-    sample=_POSITIVE,
-    f="sqrt({0})",
-)
-elementwise(
-    "cbrt",
-    np.cbrt,
-    vjp=(lambda g, y, x: scaled(g, 1 / (3 * y * y)),),
-    cost=COSTLY,
-    sample=_POSITIVE,
-    f="cbrt({0})",
-)
+_POWER = (_power_base, _power_exponent, "pow_({0}, {1})", ((0.1, 4.0), (-3.0, 3.0)))
+_CHECK: dict[str, Any] = {"!": "exponent_bad({1})"}
+_binary(np.power, *_POWER, checked=True, iu="ipow({0}, {1})", **_CHECK)
+_binary(np.float_power, *_POWER)
+_unary(np.sqrt, lambda y, x: 0.5 / y, 0.1, cost=MEDIUM)
+_unary(np.cbrt, lambda y, x: 1 / (3 * y * y), 0.1)
 elementwise(
     "square",
     np.square,
@@ -204,7 +183,7 @@ elementwise(
     np.reciprocal,
     vjp=(lambda g, y, x: scaled(g, -y * y),),
     cost=MEDIUM,
-    sample=_POSITIVE,
+    sample=((0.1, 4.0),),
     iu="cast_{to}(freciprocal(cast_f8({0})))",
     f="freciprocal({0})",
     c="creciprocal({0})",
@@ -216,106 +195,42 @@ def _over(x: Any, y: Any) -> Any:
     return x / np.where(y == 0, 1, y)
 
 
-elementwise(
-    "hypot",
+_binary(
     np.hypot,
-    vjp=(lambda g, y, a, b: scaled(g, _over(a, y)), lambda g, y, a, b: scaled(g, _over(b, y))),
-    cost=COSTLY,
-    sample=((0.1, 4.0), (-4.0, -0.1)),
-    f="hypot({0}, {1})",
+    lambda y, a, b: _over(a, y),
+    lambda y, a, b: _over(b, y),
+    "hypot({0}, {1})",
+    ((0.1, 4.0), (-4.0, -0.1)),
 )
 
 # Trigonometry.
 
-elementwise("sin", np.sin, vjp=(lambda g, y, x: scaled(g, np.cos(x)),), cost=COSTLY, f="sin({0})")
-elementwise("cos", np.cos, vjp=(lambda g, y, x: scaled(g, -np.sin(x)),), cost=COSTLY, f="cos({0})")
-_TAN_RANGE = ((-1.2, 1.2),)
-elementwise(
-    "tan",
-    np.tan,
-    vjp=(lambda g, y, x: scaled(g, 1 + y * y),),
-    cost=COSTLY,
-    sample=_TAN_RANGE,
-    f="tan({0})",
-)
-_UNIT = ((-0.9, 0.9),)
-elementwise(
-    "arcsin",
-    np.arcsin,
-    vjp=(lambda g, y, x: scaled(g, 1 / np.sqrt((1 - x) * (1 + x))),),
-    cost=COSTLY,
-    sample=_UNIT,
-    f="asin({0})",
-)
-elementwise(
-    "arccos",
-    np.arccos,
-    vjp=(lambda g, y, x: scaled(g, -1 / np.sqrt((1 - x) * (1 + x))),),
-    cost=COSTLY,
-    sample=_UNIT,
-    f="acos({0})",
-)
-elementwise(
-    "arctan",
-    np.arctan,
-    vjp=(lambda g, y, x: scaled(g, 1 / (1 + x * x)),),
-    cost=COSTLY,
-    f="atan({0})",
-)
 
-
-def _arctan2(numerator: Any, a: Any, b: Any) -> Any:
+def _turn(numerator: Any, a: Any, b: Any) -> Any:
+    """``numerator / (a * a + b * b)`` without overflow on the way."""
     radius = np.hypot(a, b)
     return _over(_over(numerator, radius), radius)
 
 
-elementwise(
-    "arctan2",
+_unary(np.sin, lambda y, x: np.cos(x))
+_unary(np.cos, lambda y, x: -np.sin(x))
+_unary(np.tan, lambda y, x: 1 + y * y, -1.2, 1.2)
+_unary(np.arcsin, lambda y, x: 1 / np.sqrt((1 - x) * (1 + x)), -0.9, 0.9)
+_unary(np.arccos, lambda y, x: -1 / np.sqrt((1 - x) * (1 + x)), -0.9, 0.9)
+_unary(np.arctan, lambda y, x: 1 / (1 + x * x))
+_binary(
     np.arctan2,
-    vjp=(
-        lambda g, y, a, b: scaled(g, _arctan2(b, a, b)),
-        lambda g, y, a, b: scaled(g, _arctan2(-a, a, b)),
-    ),
-    cost=COSTLY,
-    sample=((0.1, 4.0), (-4.0, 4.0)),
-    f="atan2({0}, {1})",
+    lambda y, a, b: _turn(b, a, b),
+    lambda y, a, b: _turn(-a, a, b),
+    "atan2({0}, {1})",
+    ((0.1, 4.0), (-4.0, 4.0)),
 )
-elementwise(
-    "sinh", np.sinh, vjp=(lambda g, y, x: scaled(g, np.cosh(x)),), cost=COSTLY, f="sinh({0})"
-)
-elementwise(
-    "cosh", np.cosh, vjp=(lambda g, y, x: scaled(g, np.sinh(x)),), cost=COSTLY, f="cosh({0})"
-)
-elementwise(
-    "tanh",
-    np.tanh,
-    vjp=(lambda g, y, x: scaled(g, (1 - y) * (1 + y)),),
-    cost=COSTLY,
-    f="tanh({0})",
-)
-elementwise(
-    "arcsinh",
-    np.arcsinh,
-    vjp=(lambda g, y, x: scaled(g, 1 / np.sqrt(1 + x * x)),),
-    cost=COSTLY,
-    f="asinh({0})",
-)
-elementwise(
-    "arccosh",
-    np.arccosh,
-    vjp=(lambda g, y, x: scaled(g, 1 / (np.sqrt(x - 1) * np.sqrt(x + 1))),),
-    cost=COSTLY,
-    sample=((1.5, 4.0),),
-    f="acosh({0})",
-)
-elementwise(
-    "arctanh",
-    np.arctanh,
-    vjp=(lambda g, y, x: scaled(g, 1 / ((1 - x) * (1 + x))),),
-    cost=COSTLY,
-    sample=_UNIT,
-    f="atanh({0})",
-)
+_unary(np.sinh, lambda y, x: np.cosh(x))
+_unary(np.cosh, lambda y, x: np.sinh(x))
+_unary(np.tanh, lambda y, x: (1 - y) * (1 + y))
+_unary(np.arcsinh, lambda y, x: 1 / np.sqrt(1 + x * x))
+_unary(np.arccosh, lambda y, x: 1 / (np.sqrt(x - 1) * np.sqrt(x + 1)), 1.5)
+_unary(np.arctanh, lambda y, x: 1 / ((1 - x) * (1 + x)), -0.9, 0.9)
 for _ufunc in (np.deg2rad, np.radians):
     elementwise(_ufunc.__name__, _ufunc, vjp=(lambda g, y, x: g * DEGREE,), f="deg2rad({0})")
 for _ufunc in (np.rad2deg, np.degrees):

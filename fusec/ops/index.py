@@ -1,7 +1,7 @@
 """Gather and scatter by data.
 
-Every form of fancy indexing is index arithmetic (ordinary elementwise ops, bounds checked by
-``wrap_index``) in front of one primitive: ``take_flat`` reads an array by its C-order position.
+Every form of fancy indexing is one primitive: ``gather`` reads an array at one index per axis. The
+indices are ordinary nodes, their bounds checked by ``wrap_index``.
 """
 
 from typing import Any
@@ -12,8 +12,8 @@ from fusec.ir.aval import Aval
 from fusec.ops.registry import MEDIUM, Op, register
 
 
-def _take_flat(x: Any, index: Any) -> Any:
-    return np.reshape(x, -1)[index] if np.size(x) else np.empty(np.shape(index), x.dtype)
+def _gather(x: Any, *indices: Any, shape: tuple[int, ...]) -> Any:
+    return np.broadcast_to(x[tuple(indices)], shape)
 
 
 def _scatter_flat(x: Any, index: Any, v: Any) -> Any:
@@ -22,12 +22,14 @@ def _scatter_flat(x: Any, index: Any, v: Any) -> Any:
     return out
 
 
-take_flat = register(
+# One index per axis of x, broadcast together to ``shape``; in bounds (see ``wrap_index``). An index
+# that is an ``iota`` is a loop variable, so slices and fancy indices mix at no cost.
+gather = register(
     Op(
-        name="take_flat",
+        name="gather",
         family="gather",
-        impl=_take_flat,
-        infer_aval=lambda x, index: Aval(index.shape, x.dtype),
+        impl=_gather,
+        infer_aval=lambda x, *indices, shape: Aval(shape, x.dtype),
         cost=MEDIUM,
     )
 )

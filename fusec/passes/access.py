@@ -30,7 +30,16 @@ class Remainder:
     divisor: int
 
 
-Atom = Union[str, Quotient, Remainder]
+@dataclass(frozen=True)
+class Data:
+    """The value of an integer node at an index: not negative, less than ``extent``."""
+
+    node: Node
+    idx: "tuple[Index, ...]"
+    extent: int
+
+
+Atom = Union[str, Quotient, Remainder, Data]
 
 
 class Index(NamedTuple):
@@ -55,7 +64,22 @@ class Index(NamedTuple):
     def variables(self) -> set[str]:
         found: set[str] = set()
         for atom, _ in self.terms:
-            found |= {atom} if isinstance(atom, str) else atom.value.variables()
+            if isinstance(atom, str):
+                found.add(atom)
+            elif isinstance(atom, Data):
+                found.update(*[i.variables() for i in atom.idx])
+            else:
+                found |= atom.value.variables()
+        return found
+
+    def data(self) -> "list[Data]":
+        """The values of nodes that it depends on."""
+        found: list[Data] = []
+        for atom, _ in self.terms:
+            if isinstance(atom, Data):
+                found.append(atom)
+            elif not isinstance(atom, str):
+                found += atom.value.data()
         return found
 
 
@@ -64,8 +88,12 @@ ZERO = Index()
 
 def make(terms: Mapping[Atom, int], const: int) -> Index:
     kept = [(a, c) for a, c in terms.items() if c]
-    kept.sort(key=lambda t: (not isinstance(t[0], str), str(t[0])))
+    kept.sort(key=lambda t: (not isinstance(t[0], str), _order(t[0])))
     return Index(tuple(kept), const)
+
+
+def _order(atom: Atom) -> str:
+    return f"data{id(atom.node)}{atom.idx}" if isinstance(atom, Data) else str(atom)
 
 
 def var(name: str) -> Index:
@@ -79,6 +107,8 @@ def bounds(index: Index, extents: Extents) -> tuple[int, int]:
         top = (
             extents[atom] - 1
             if isinstance(atom, str)
+            else atom.extent - 1
+            if isinstance(atom, Data)
             else atom.divisor - 1
             if isinstance(atom, Remainder)
             else bounds(atom.value, extents)[1] // atom.divisor
@@ -179,3 +209,36 @@ def broadcast_index(idx: tuple[Index, ...], shape: tuple[int, ...]) -> tuple[Ind
     """The element of an operand of ``shape`` that meets ``idx`` under broadcasting."""
     tail = idx[len(idx) - len(shape) :] if shape else ()
     return tuple([ZERO if n == 1 else i for i, n in zip(tail, shape)])
+
+
+def index_value(node: Node, idx: tuple[Index, ...], n: int, extents: Extents) -> Index:
+    """An integer node at ``idx``, used as an index of an axis of length ``n``.
+
+    Loop variables, constants and what is computed from them stay symbolic; all else is ``Data``.
+    """
+    found = _symbolic(node, idx, extents)
+    if found is None:
+        return Index(((Data(node, idx, n), 1),))
+    return found
+
+
+def _symbolic(node: Node, idx: tuple[Index, ...], extents: Extents) -> Index | None:
+    name = node.op.name
+    if name == "iota":
+        return idx[node.attrs["axis"]]
+    if name == "dim":
+        return Index((), int(node.attrs["value"]))
+    if name == "const" and node.aval.size == 1:
+        return Index((), int(node.attrs["value"].value.reshape(())))
+    if name in MOVES:
+        return _symbolic(node.inputs[0], source_index(node, idx, extents), extents)
+    if name == "cast" and node.inputs[0].dtype.kind in "iu":
+        return _symbolic(node.inputs[0], idx, extents)
+    if name == "wrap_index":
+        inner = _symbolic(node.inputs[0], broadcast_index(idx, node.inputs[0].shape), extents)
+        size = _symbolic(node.inputs[1], (), extents)
+        if inner is not None and size is not None:
+            low, high = bounds(inner, extents)
+            if low >= 0 and high < size.const:
+                return inner
+    return None

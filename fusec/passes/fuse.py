@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 
 from fusec.ir.graph import Graph, Node
 from fusec.ops.registry import COSTLY, MEDIUM
-from fusec.passes.access import MOVES, Index, broadcast_index, source_index, var
+from fusec.passes.access import (
+    MOVES,
+    Index,
+    Quotient,
+    broadcast_index,
+    index_value,
+    make,
+    source_index,
+    var,
+)
 
 Idx = tuple[Index, ...]
 POINTWISE = frozenset({"elementwise", "gather", "update"})
@@ -152,8 +161,7 @@ class _Fuser:
         """Nodes that must have a buffer: results, and what calls and gathers read."""
         roots = set(self.graph.outputs)
         for node in self.order:
-            whole = node.inputs[:1] if node.op.family == "gather" else ()
-            for child in node.inputs if is_call(node) else whole:
+            for child in node.inputs if is_call(node) else ():
                 while child.op.name in MOVES:
                     child = child.inputs[0]
                 if child.op.name != "param":
@@ -170,7 +178,12 @@ class _Fuser:
                 source, how = _path_kind(child, node)
                 uses.setdefault(source, []).append(how)
         inline: set[Node] = set()
+        made: set[Node] = set()  # read no arrays
         cost: dict[Node, int] = {}
+
+        def unread(source: Node) -> bool:
+            return source.op.name in LEAVES or source in made or source.aval.size == 1
+
         for node in self.order:
             if not fusable(node) or node.op.family not in POINTWISE | {"movement"}:
                 continue
@@ -178,11 +191,20 @@ class _Fuser:
                 continue
             price = node.op.cost + sum(cost.get(_source(i), 0) for i in node.inputs)
             how = uses.get(node, [])
-            if node in self.roots or not how or all(h == "same" for h in how):
+            if node in self.roots or not how:
+                continue
+            # Numbers, and values of nothing but positions, are no work for a kernel of their own.
+            if all(map(unread, map(_source, node.inputs))):
+                made.add(node)
+            if price <= 2 * COSTLY and (node.aval.size == 1 or node in made):
+                inline.add(node)
+                cost[node] = price
+                continue
+            if all(h == "same" for h in how):
                 continue
             once = len(how) == 1 and how[0] == "moved"
             cheap = price <= MAX_RECOMPUTE and node.op.family == "elementwise"
-            if once or cheap or (node.aval.size == 1 and price <= 2 * COSTLY):
+            if once or cheap:
                 inline.add(node)
                 cost[node] = price
         return inline
@@ -202,11 +224,17 @@ class _Fuser:
             elif is_move:
                 assert at is not None
                 stack.append((child.inputs[0], source_index(child, at, g.extents)))
-            elif child in self.inline:
+            elif child in self.inline or self._again(child, at, g):
                 assert at is not None
                 stack += reversed(inputs_at(child, at, g))
             else:
                 yield child, at
+
+    def _again(self, child: Node, at: Idx | None, g: Group) -> bool:
+        """Whether a cheap member of ``g`` is computed a second time, at another index."""
+        if child.op.family != "elementwise" or g.members.get(child, at) == at:
+            return False
+        return child.op.cost <= MAX_RECOMPUTE
 
     # -- placing a node --------------------------------------------------------------------------
 
@@ -367,8 +395,21 @@ def inputs_at(node: Node, idx: Idx, group: Group) -> list[tuple[Node, Idx | None
         start = tuple([i.plus(Index((), -b)) for i, b in zip(idx, node.attrs["before"])])
         return [(node.inputs[0], start), (node.inputs[1], ())]
     if node.op.family == "gather":
-        return [(node.inputs[0], None), (node.inputs[1], idx)]
+        return _gathered(node, idx, group)
     return [(i, broadcast_index(idx, i.shape)) for i in node.inputs]
+
+
+def _gathered(node: Node, idx: Idx, group: Group) -> list[tuple[Node, Idx | None]]:
+    """The array at symbolic indices, then the index nodes whose values are needed."""
+    x = node.inputs[0]
+    at = tuple(
+        [
+            index_value(i, broadcast_index(idx, i.shape), n, group.extents)
+            for i, n in zip(node.inputs[1:], x.shape)
+        ]
+    )
+    values = [(d.node, d.idx) for i in at for d in i.data()]
+    return [(x, at), *values]
 
 
 def _parts(node: Node, idx: Idx) -> list[tuple[Node, Idx | None]]:
@@ -385,8 +426,6 @@ def region_index(node: Node, idx: Idx) -> Idx:
     """The element of the new values that stands at ``idx``; exact where the step is 1."""
     start, step = node.attrs["start"], node.attrs["step"]
     moved = [i.plus(Index((), -b)) for i, b in zip(idx, start)]
-    from fusec.passes.access import Quotient, make
-
     return tuple(
         [
             m
@@ -413,6 +452,8 @@ def _path_kind(child: Node, user: Node) -> tuple[Node, str]:
         how = "moved"
     if user.op.family == "elementwise" and child.aval.size < user.aval.size:
         how = "spread"
+    if user.op.family == "gather":
+        how = "moved" if user.aval.size <= child.aval.size else "spread"
     while child.op.name in MOVES:
         if child.op.name == "broadcast_to":
             how = "spread"

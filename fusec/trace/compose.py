@@ -28,7 +28,7 @@ COMPOSED = frozenset([
         "cumulative_prod", "cumulative_sum", "delete", "diagflat", "diff", "dsplit",
         "dstack", "ediff1d", "expand_dims", "fliplr", "flipud", "gradient", "hsplit",
         "hstack", "i0", "insert", "iscomplex", "isneginf", "isposinf", "isreal", "ix_",
-        "kron", "linspace", "logspace", "geomspace", "matrix_power", "matrix_transpose",
+        "kron", "logspace", "geomspace", "matrix_power", "matrix_transpose",
         "meshgrid", "moveaxis", "multi_dot", "nan_to_num", "norm", "outer", "polyadd",
         "polyder", "polyint", "polymul", "polysub", "polyval", "put_along_axis", "resize",
         "rollaxis", "rot90", "sinc", "split", "stack", "take_along_axis", "tensordot",

@@ -47,7 +47,7 @@ def as_shape(shape: Any) -> tuple[int, ...]:
 def constant(session: Session, value: np.ndarray) -> Tracer:
     """A real array as a traced one; large ones are hidden inputs that never change."""
     if value.dtype.kind not in "biufc" or value.dtype.itemsize > 16 or value.dtype.char in "gG":
-        raise TypeError(f"fusec does not trace values of dtype {value.dtype}")
+        raise UnsupportedError(f"fusec does not trace values of dtype {value.dtype}")
     value = np.asarray(value, value.dtype.newbyteorder("="))
     if value.size > SMALL:
         frozen = value.copy()
@@ -69,7 +69,7 @@ def _like_order(session: Session, node: Node, order: str, operand: Tracer | None
 def _checked(dtype: Any) -> np.dtype:
     dtype = np.dtype(dtype)
     if dtype.kind not in "biufc" or dtype.char in "gG":
-        raise TypeError(f"fusec does not trace values of dtype {dtype}")
+        raise UnsupportedError(f"fusec does not trace values of dtype {dtype}")
     return dtype.newbyteorder("=")
 
 
@@ -318,6 +318,7 @@ def triangle(session: Session, shape: tuple[int, ...], k: int) -> Node:
     return session.make("greater_equal", row, iota(session, shape, 1))
 
 
+@implements(np.linspace)
 def linspace(session: Session, start: Any, stop: Any, num: Any = 50, endpoint: bool = True,
              retstep: bool = False, dtype: Any = None, axis: int = 0, *,
              device: Any = None) -> Any:
@@ -326,13 +327,19 @@ def linspace(session: Session, start: Any, stop: Any, num: Any = 50, endpoint: b
     if count < 0:
         raise ValueError(f"Number of samples, {count}, must be non-negative.")
     kind = common_dtype(session, start, stop, 1.0)
-    first, last = [_value(session, as_dtype(session, v, kind)) for v in (start, stop)]
+    first, last = [_end(session, v, kind) for v in (start, stop)]
     made, step = _between(session, first, last, count, endpoint)
     wanted = made.dtype if dtype is None else _checked(dtype)
     if wanted.kind in "iu":
         made = np.floor(made)
     made = np.moveaxis(made, 0, axis).astype(wanted, copy=False)
     return (made, step) if retstep else made
+
+
+def _end(session: Session, value: Any, dtype: np.dtype) -> Tracer:
+    if weak_type(value):
+        return _value(session, as_dtype(session, value, dtype))
+    return as_tracer(session, value).astype(dtype, copy=False)
 
 
 def _value(session: Session, node: Node) -> Tracer:
@@ -355,8 +362,10 @@ def _between(
     flat = plain(step == 0)
     made = index * step
     if type(flat) is Tracer or np.any(flat):
-        made = np.where(step == 0, index / count * delta, made)
+        node = np.where(step == 0, index / count * delta, made).node
+        made = fresh(session, node, made._like)
     made = made + first
     if endpoint and num > 1:
-        made = np.where(place == Dim(parts), last, made)
+        node = np.where(place == Dim(parts), last, made).node
+        made = fresh(session, node, made._like)
     return made, step

@@ -21,6 +21,7 @@ from fusec.trace import (  # noqa: F401  (each registers its functions)
 )
 from fusec.trace.hostcalls import host_call
 from fusec.trace.session import Session
+from fusec.trace.standin import result_like
 from fusec.trace.table import FUNCTIONS, ToHost, apply, data_dependent, need_array, number, wrap
 from fusec.trace.tracer import Tracer, as_tracer
 from fusec.trace.ufuncs import store_out, weak_type
@@ -111,7 +112,7 @@ def _at(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, Any]) 
         return out
 
     at.__name__ = f"{ufunc.__name__}.at"
-    done = host_call(session, at, (target, *inputs[1:]), kwargs, shapes_of=[target])
+    done = host_call(session, at, (target, *inputs[1:]), kwargs, likes=[target._like])
     target.write(session.cast(done.node, target.dtype))
 
 
@@ -173,8 +174,9 @@ def _host_ufunc(
     tiny = [np.ones((0,), v.dtype) if type(v) is Tracer else number(v) for v in values]
     probe = ufunc(*tiny, **kwargs)
     probes = probe if isinstance(probe, tuple) else (probe,)
-    avals = [(shape, p.dtype) for p in probes]
-    return host_call(session, ufunc, tuple(values), kwargs, avals=avals)
+    operands = [v._like for v in values if type(v) is Tracer]
+    likes = [result_like(shape, p.dtype, operands) for p in probes]
+    return host_call(session, ufunc, tuple(values), kwargs, likes=likes)
 
 
 def _divmod(session: Session, a: Any, b: Any) -> Any:

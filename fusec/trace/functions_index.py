@@ -50,7 +50,7 @@ def bounded(session: Session, x: Tracer, n: int, mode: str) -> Any:
     if mode == "wrap":
         return session.make("remainder", index, size)
     zero = session.const(0, INT)
-    last = session.make("subtract", size, session.const(1, INT))
+    last = dim(session, n - 1)
     inside = session.make("minimum", session.make("maximum", index, zero), last)
     return inside if mode == "clip" else check(session, index, session.make("equal", inside, index))
 

@@ -12,6 +12,7 @@ from fusec.ir.graph import Node
 from fusec.trace.functions_reduce import tiny_shape
 from fusec.trace.functions_shape import diagonal_view, ravel
 from fusec.trace.session import Session
+from fusec.trace.standin import in_order, result_like
 from fusec.trace.table import BOOL, ToHost, apply, implements, plain, wrap
 from fusec.trace.tracer import Tracer, as_tracer
 from fusec.trace.ufuncs import store_out
@@ -31,6 +32,17 @@ def _sum_last(session: Session, node: Node, keep: int = 0) -> Node:
 def _inner(session: Session, x: Node, y: Node) -> Node:
     """Products of vectors along the last axis."""
     return _sum_last(session, session.make("multiply", x, y))
+
+
+def _stacked(session: Session, node: Node, x: Tracer, y: Tracer, core: int) -> Tracer:
+    """A result with ``core`` axes of its own behind the stack's, which NumPy keeps in K order."""
+    if node.aval.ndim <= core or node.aval.size == 0:
+        return wrap(session, node)
+    loops = node.shape[: node.aval.ndim - core]
+    firsts = [t._like[(..., *(0,) * min(t._like.ndim, k))] for t, k in ((x, 2), (y, 2))]
+    order = result_like(loops, node.dtype, [np.asarray(f) for f in firsts]).strides
+    behind = tuple([0.5 / (k + 1) for k in range(core)])
+    return wrap(session, node, in_order(node.shape, node.dtype, (*order, *behind)))
 
 
 def product(session: Session, x: Node, y: Node) -> Node:
@@ -57,7 +69,7 @@ def matmul(session: Session, a: Any, b: Any) -> Tracer:
     if len(right) == 1:
         node = product(session, m, session.reshape(n, (*right, 1)))
         return wrap(session, session.reshape(node, node.shape[:-1]))
-    return wrap(session, product(session, m, n))
+    return _stacked(session, product(session, m, n), x, y, 2)
 
 
 def vecdot(session: Session, a: Any, b: Any) -> Tracer:
@@ -66,7 +78,11 @@ def vecdot(session: Session, a: Any, b: Any) -> Tracer:
     _core(np.vecdot, x, y)
     m, n = session.cast(x.node, dtype), session.cast(y.node, dtype)
     m = session.make("conjugate", m) if dtype.kind == "c" else m
-    return wrap(session, _inner(session, m, n))
+    node = _inner(session, m, n)
+    if node.aval.ndim < 2 or not node.aval.size:
+        return wrap(session, node)
+    order = result_like(node.shape, dtype, [np.asarray(t._like[..., 0]) for t in (x, y)])
+    return wrap(session, node, order)
 
 
 def matvec(session: Session, a: Any, b: Any) -> Tracer:

@@ -121,7 +121,7 @@ def astype(session: Session, x: Any, dtype: Any, order: str = "K", casting: str 
     x = as_tracer(session, x)
     dtype = np.dtype(dtype)
     if dtype.kind not in "biufc" or dtype.char in "gG":
-        raise TypeError(f"{session.location()}: fusec does not trace values of dtype {dtype}")
+        raise UnsupportedError(f"{session.location()}: fusec does not trace dtype {dtype}")
     dtype = dtype.newbyteorder("=")
     np.empty(0, x.dtype).astype(dtype, casting=casting) if casting != "unsafe" else None
     if not copy and dtype == x.dtype and order in "KA":

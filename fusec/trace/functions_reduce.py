@@ -277,9 +277,19 @@ def var(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: Any 
     else:
         square = apart * apart
     total = sum_(session, square, axis, dtype, None, keepdims, where=where)
-    count = element_count(session, x, axis, keepdims, where)
-    freedom = apply(session, np.maximum, apply(session, np.subtract, count, ddof), 0)
+    freedom = _freedom(session, x, axis, keepdims, where, ddof)
     return given_out(session, quotient(session, total, freedom), out)
+
+
+def _freedom(
+    session: Session, x: Tracer, axis: Any, keepdims: Any, where: Any, ddof: Any
+) -> Tracer:
+    """The count less ``ddof``, at least 0; one length where both are known."""
+    count, less = element_count(session, x, axis, keepdims, where), number(ddof)
+    if count.node.op.name == "dim" and type(less) in (int, float) and less == int(less):
+        known = max(count.node.attrs["value"] - int(less), 0)
+        return fresh(session, dim(session, known), scalar=True)
+    return apply(session, np.maximum, apply(session, np.subtract, count, less), 0)
 
 
 def quotient(session: Session, total: Tracer, n: Tracer) -> Tracer:

@@ -10,7 +10,7 @@ from fusec.ir.graph import Node
 from fusec.trace import views
 from fusec.trace.create import as_shape, triangle
 from fusec.trace.session import Session
-from fusec.trace.standin import result_like
+from fusec.trace.standin import result_like, stand_in
 from fusec.trace.table import (
     INT,
     ToHost,
@@ -46,6 +46,7 @@ def reshape(session: Session, a: Any, shape: Any, order: str = "C", *, copy: Any
 def ravel(session: Session, a: Any, order: str = "C") -> Tracer:
     """``np.ravel``: a view of contiguous arrays, else a copy."""
     x = as_tracer(session, a)
+    np.empty(0).ravel(order)  # raises for orders that there are not
     if order == "A":
         order = "F" if x._like.flags.fnc else "C"
     if order == "K":
@@ -309,7 +310,8 @@ def _triangular(session: Session, m: Any, k: int, lower: bool) -> Tracer:
     zero, node = session.const(0, x.dtype), session.broadcast(x.node, shape)
     pair = (node, zero) if lower else (zero, node)
     node = session.make("where", inside, *pair)
-    like = result_like(shape, x.dtype, [x._like]) if x._like.ndim > 1 else None
+    mask = stand_in(shape[-2:], np.dtype(bool))
+    like = result_like(shape, x.dtype, [mask, x._like]) if x._like.ndim > 1 else None
     return fresh(session, node, like)
 
 

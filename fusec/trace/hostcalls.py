@@ -18,7 +18,7 @@ from fusec.ir.aval import Aval
 from fusec.ops.host import HostCall
 from fusec.trace.scalars import NUMBERS, Dim, PyScalar
 from fusec.trace.session import Session
-from fusec.trace.standin import stand_in
+from fusec.trace.standin import in_order, stand_in
 from fusec.trace.tracer import Tracer, as_tracer, fresh
 from fusec.trace.tree import TreeDef, flatten
 
@@ -49,13 +49,12 @@ def host_call(
     func: Any,
     args: Any,
     kwargs: dict[str, Any],
-    avals: list[tuple[Any, Any]] | None = None,
-    shapes_of: list[Tracer] | None = None,
+    likes: list[np.ndarray] | None = None,
 ) -> Any:
     """A call of ``func`` at run time.
 
-    avals: (shape, dtype) of each result where the caller knows them. shapes_of: tracers that have
-    the results' shapes and dtypes. Returns what ``func`` would: a tracer, or a tree of them.
+    likes: stand-ins of the results where the caller knows them. Returns what ``func`` would: a
+    tracer, or a tree of them.
     """
     out = kwargs.get("out")
     if out is not None:
@@ -69,19 +68,16 @@ def host_call(
         made_args, made_kwargs = tree.unflatten(values)
         return func(*made_args, **made_kwargs)
 
-    if shapes_of is not None:
-        avals = [(t._like.shape, t.dtype) for t in shapes_of]
-    if avals is not None:
-        results = [stand_in(shape, np.dtype(dtype)) for shape, dtype in avals]
-        result: Any = results[0] if len(results) == 1 else tuple(results)
-        scalars = [not shape for shape, _ in avals]
+    if likes is not None:
+        result: Any = likes[0] if len(likes) == 1 else tuple(likes)
+        scalars = [not x.shape for x in likes]
     else:
         result, scalars = _probe(session, name, invoke, operands)
-    likes, result_tree = flatten(result)
-    call = HostCall(name, _runner(name, invoke, likes), tuple(_avals(likes)))
+    parts, result_tree = flatten(result)
+    call = HostCall(name, _runner(name, invoke, parts), tuple(_avals(parts)))
     node = session.make("host_call", *[o.node for o in operands], call=call)
     made = []
-    for k, (like, scalar) in enumerate(zip(likes, scalars)):
+    for k, (like, scalar) in enumerate(zip(parts, scalars)):
         part = session.make("host_out", node, index=k, aval=Aval(like.shape, like.dtype))
         made.append(fresh(session, part, like, scalar=scalar))
     if out is not None:
@@ -159,7 +155,7 @@ def _probe(
         small = [tuple([table.get(n, n) for n in s]) for s in shapes]
         found.append(flatten(_dummy_call(session, name, invoke, operands, small)))
     likes = [
-        stand_in(_scaled_up(session, name, a.shape, b.shape, tables), a.dtype)
+        in_order(_scaled_up(session, name, a.shape, b.shape, tables), a.dtype, a.strides)
         for a, b in zip(found[0][0], found[1][0])
     ]
     return found[0][1].unflatten(likes), [isinstance(x, np.generic) for x in found[0][0]]
@@ -202,7 +198,8 @@ def _dummy_call(
     operands: list[Tracer],
     shapes: list[tuple[int, ...]],
 ) -> Any:
-    result = _first_result(invoke, [(shape, o.dtype) for shape, o in zip(shapes, operands)])
+    arrays = [(shape, o.dtype, o._like.strides) for shape, o in zip(shapes, operands)]
+    result = _first_result(invoke, arrays)
     leaves, tree = flatten(result)
     leaves = [np.asarray(x)[()] if type(x) in NUMBERS else x for x in leaves]
     for leaf in leaves:
@@ -217,12 +214,19 @@ def _first_result(invoke: Callable[[Any], Any], arrays: list[Any]) -> Any:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
-            return invoke([_dummy(*a) for a in arrays])
+            return invoke([_arranged(_dummy(a[0], a[1]), a[2]) for a in arrays])
         except Exception as error:
             for fill in (np.ones, np.zeros):
                 with contextlib.suppress(Exception):
-                    return invoke([fill(*a) for a in arrays])
+                    return invoke([_arranged(fill(a[0], a[1]), a[2]) for a in arrays])
             raise error
+
+
+def _arranged(array: np.ndarray, strides: tuple[int, ...]) -> np.ndarray:
+    """A copy whose axes lie in memory in the order that ``strides`` have."""
+    made = np.empty_like(in_order(array.shape, array.dtype, strides))
+    made[...] = array
+    return made
 
 
 def _dummy(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -1,7 +1,7 @@
 """``x[index]`` and ``x[index] = v`` on traced arrays.
 
 A basic index is slices and reshapes, hence a view. Integer arrays become positions (checked and
-wrapped) in front of ``take_flat``. A boolean mask is a ``where`` when it is assigned through, and
+wrapped) in front of ``gather``. A boolean mask is a ``where`` when it is assigned through, and
 a ``Selection`` when it is read: good for reductions, since its own shape depends on the data.
 """
 
@@ -14,7 +14,7 @@ from fusec.ir.graph import Node
 from fusec.ops.host import HostCall
 from fusec.ops.registry import broadcast_shape
 from fusec.trace.scalars import PyScalar
-from fusec.trace.standin import stand_in
+from fusec.trace.standin import in_order, stand_in
 from fusec.trace.tracer import Step, Tracer, as_tracer, contains_traced, fresh
 from fusec.trace.ufuncs import as_loop, weak_type
 
@@ -37,8 +37,8 @@ def getitem(x: Tracer, index: Any) -> Any:
         from fusec.trace.selection import Selection
 
         return Selection(x, as_tracer(x._session, items[0]))
-    base, where = advanced(x, items)
-    node = x._session.make("take_flat", base.node, where)
+    base, parts, shape = advanced(x, items)
+    node = x._session.make("gather", base.node, *parts, shape=shape)
     return fresh(x._session, node, _gathered_like(x, items, node), scalar=node.aval.ndim == 0)
 
 
@@ -59,14 +59,9 @@ def _gathered_like(x: Tracer, items: list[Any], node: Node) -> np.ndarray:
     """The memory order that NumPy gives to ``x[items]``, seen on arrays with short axes."""
     if x._like.ndim == 1 or node.aval.size == 0:
         return stand_in(node.shape, node.dtype)
-    order = sorted(range(x._like.ndim), key=lambda k: -abs(x._like.strides[k]))
-    short = [min(n, 2) for n in x._like.shape]
-    tiny = np.empty([short[k] for k in order], bool).transpose(np.argsort(order))
+    tiny = in_order(tuple([min(n, 2) for n in x._like.shape]), np.dtype(bool), x._like.strides)
     index = [_short(i, n) for i, n in zip(items, _axis_lengths(x, items))]
-    strides = tiny[tuple(index)].strides
-    place = sorted(range(len(strides)), key=lambda k: -strides[k])
-    like = stand_in(tuple([node.shape[k] for k in place]), node.dtype)
-    return like.transpose(np.argsort(place))
+    return in_order(node.shape, node.dtype, tiny[tuple(index)].strides)
 
 
 def _short(item: Any, n: int) -> Any:
@@ -95,7 +90,7 @@ def setitem(x: Tracer, index: Any, value: Any) -> None:
         return target.write(assigned(target, value, target._like.shape))
     if len(items) == 1 and is_mask(items[0]):
         return set_mask(x, as_tracer(session, items[0]), value)
-    base, where = advanced(x, items)
+    base, where = _positions(x, items)
     node = session.make("scatter_flat", base.node, where, assigned(x, value, where.shape))
     base.write(node)
 
@@ -165,7 +160,7 @@ def is_basic(item: Any) -> bool:
 
 
 def is_mask(item: Any) -> bool:
-    return getattr(item, "dtype", None) == bool
+    return getattr(item, "dtype", None) == np.dtype(bool)
 
 
 def normalise(x: Tracer, index: Any) -> list[Any]:
@@ -269,8 +264,8 @@ def basic(x: Tracer, items: list[Any]) -> Tracer:
 # -- integer arrays -----------------------------------------------------------------------------
 
 
-def advanced(x: Tracer, items: list[Any]) -> tuple[Tracer, Node]:
-    """The array to read and the flat C-order positions that ``x[items]`` selects.
+def advanced(x: Tracer, items: list[Any]) -> tuple[Tracer, list[Node], tuple[int, ...]]:
+    """The array to read, an index for each of its axes, and the shape of ``x[items]``.
 
     The result's axes follow NumPy: the broadcast index axes stand where the index arrays were, or
     first when a slice separates them.
@@ -293,7 +288,7 @@ def advanced(x: Tracer, items: list[Any]) -> tuple[Tracer, Node]:
         *index_shape,
         *[shape[k] for k in after],
     )
-    position = session.const(0, INT)
+    parts = []
     for k, item in enumerate(items):
         if isinstance(item, slice):
             place = (
@@ -306,9 +301,19 @@ def advanced(x: Tracer, items: list[Any]) -> tuple[Tracer, Node]:
             part = _wrapped(session, item, shape[k])
             tail = (1,) * len(after)
             part = session.reshape(part, part.shape + tail) if tail else part
-        size = session.make("dim", value=int(shape[k]))
+        parts.append(part)
+    return x, parts, out_shape
+
+
+def _positions(x: Tracer, items: list[Any]) -> tuple[Tracer, Node]:
+    """The array to write and the flat C-order positions that ``x[items]`` selects."""
+    session = x._session
+    base, parts, shape = advanced(x, items)
+    position = session.const(0, INT)
+    for part, n in zip(parts, base._like.shape):
+        size = session.make("dim", value=int(n))
         position = session.make("add", session.make("multiply", position, size), part)
-    return x, session.broadcast(position, out_shape)
+    return base, session.broadcast(position, shape)
 
 
 def _nonzero_refused(x: Tracer, item: Any) -> Any:

@@ -66,11 +66,11 @@ for _name, _implementation in {
     "trace": functions_shape.trace,
 }.items():  # fmt: skip
     METHODS[_name] = _by_function(_name, _implementation)
-for _name in ("dot", "argsort", "argpartition", "searchsorted", "conjugate"):
-    _function = getattr(np, _name)
-    METHODS[_name] = _through_numpy(_function) if _name != "conjugate" else np.conjugate
-METHODS["conj"] = lambda x, *args, **kwargs: x if x.dtype.kind != "c" else np.conjugate(
-    x, *args, **kwargs)
+for _name in ("dot", "argsort", "argpartition", "searchsorted"):
+    METHODS[_name] = _through_numpy(getattr(np, _name))
+METHODS["conj"] = METHODS["conjugate"] = lambda x, out=None: (
+    x if x.dtype.kind != "c" and out is None else np.conjugate(x, out=out)
+)
 
 
 @_method
@@ -94,6 +94,7 @@ def transpose(x: Tracer, *axes: Any) -> Tracer:
 @_method
 def copy(x: Tracer, order: str = "C") -> Tracer:
     """``x.copy()``: C order unless asked otherwise; NumPy scalars stay scalars."""
+    np.empty(0).copy(order)  # raises for orders that there are not
     made = views.copy(x, order)
     return fresh(x._session, made.node, made._like, scalar=x._scalar)
 
@@ -143,7 +144,7 @@ def setflags(x: Tracer, write: Any = None, align: Any = None, uic: Any = None) -
 @_method
 def byteswap(x: Tracer, inplace: bool = False) -> Tracer:
     """``x.byteswap()``, by NumPy."""
-    done = host_call(x._session, np.ndarray.byteswap, (x,), {}, shapes_of=[x])
+    done = host_call(x._session, _Named("byteswap"), (x,), {}, likes=[x.copy("K")._like])
     if inplace:
         x.write(done.node)
         return x

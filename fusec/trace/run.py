@@ -56,7 +56,7 @@ class Trace:
         """Whether the Python numbers whose values were used still have them."""
         for recipe, value in self.scalar_guards.items():
             now = compute(recipe, list(leaves))
-            if type(now) is not type(value) or not (now == value or now != now and value != value):
+            if type(now) is not type(value) or not (now == value or (now != now and value != value)):
                 return False
         return True
 

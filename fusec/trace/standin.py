@@ -86,3 +86,14 @@ def copy_like(like: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
     if like.flags.c_contiguous:
         return stand_in(like.shape, dtype)
     return stand_in(like.shape, dtype, np.empty_like(like, dtype).strides)
+
+
+def in_order(shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...]) -> np.ndarray:
+    """The stand-in of contiguous memory whose axes lie in the order that ``strides`` have.
+
+    >>> in_order((2, 3), np.dtype("f8"), (1, 100)).strides
+    (8, 16)
+    """
+    place = sorted(range(len(shape)), key=lambda k: -abs(strides[k]))
+    like = stand_in(tuple([shape[k] for k in place]), dtype)
+    return like.transpose(np.argsort(place))

@@ -96,7 +96,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def view(self, *args: Any, **kwargs: Any) -> Any:
         dtype = args[0] if args else kwargs.get("dtype")
         if dtype is None or dtype is np.ndarray:
-            return Tracer(self._session, self._storage, self._path, self._like)
+            return Tracer(self._session, self._storage, self._path, self._like, self._scalar)
         return self._session.function(np.ndarray.view, (self, dtype), {})
 
     def step(self, like: np.ndarray, *steps: Step, scalar: bool = False) -> "Tracer":
@@ -239,10 +239,10 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         raise TypeError("unhashable type: 'numpy.ndarray'")
 
     def __deepcopy__(self, memo: Any) -> Any:
-        return self.copy()
+        return self.copy("K")
 
     def __copy__(self) -> Any:
-        return self.copy()
+        return self.copy("K")
 
     # -- NumPy's protocols ----------------------------------------------------------------------
 
@@ -318,8 +318,9 @@ FAST_POWERS = {2: np.square, 1: np.positive, -1: np.reciprocal, 0.5: np.sqrt}
 
 def _power(self: Tracer, exponent: Any) -> Any:
     """``x ** n`` as ndarray does it: a few Python exponents are ufuncs of their own."""
+    kind = self.dtype.kind
     if type(exponent) in (int, float) and exponent in FAST_POWERS and not self._scalar:
-        if self.dtype.kind in "fc" or (exponent == 2 and self.dtype.kind in "iu"):
+        if kind in "fc" or (kind in "biu" and type(exponent) is int and exponent == 2):
             return FAST_POWERS[exponent](self)
     return np.power(self, exponent)
 
@@ -372,7 +373,7 @@ def as_tracer(session: Session, value: Any, dtype: Any = None) -> Tracer:
         return constant(session, value if dtype is None else value.astype(dtype))
     concrete = np.array(value, dtype)
     if concrete.dtype.kind not in "biufc":
-        raise TypeError(f"fusec does not trace values of dtype {concrete.dtype}")
+        raise UnsupportedError(f"fusec does not trace values of dtype {concrete.dtype}")
     scalar = isinstance(value, np.generic)
     return fresh(session, session.const(concrete), scalar=scalar)
 

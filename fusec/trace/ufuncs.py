@@ -118,6 +118,8 @@ def as_loop(session: Session, value: Any, dtype: np.dtype) -> Node:
 def _loop(
     ufunc: np.ufunc, operands: list[Any], out: Any, casting: str, dtype: Any, signature: Any
 ) -> tuple[np.dtype, ...]:
+    if isinstance(dtype, type) and issubclass(dtype, np.dtype):
+        dtype = dtype()
     kinds = tuple([weak_type(v) or v.dtype for v in operands])
     if bool in kinds:
         kinds = tuple([np.dtype(bool) if k is bool else k for k in kinds])

@@ -122,7 +122,7 @@ def part(x: Tracer, name: str) -> Tracer:
     if name == "real":
         return x
     zero = x._session.broadcast(x._session.const(0, x.dtype), x._like.shape)
-    return fresh(x._session, zero, scalar=x._scalar)
+    return fresh(x._session, zero, copy(x)._like, scalar=x._scalar)
 
 
 def copy(x: Tracer, order: str = "K") -> Tracer:

@@ -12,6 +12,7 @@ import and a process that finds its kernels in the cache never needs them.
 32
 """
 
+import importlib
 from typing import Any
 
 from fusec.codegen.mathlib.version import code_hash
@@ -22,6 +23,5 @@ __all__ = ["code_hash"]
 def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(name)
-    from fusec.codegen.mathlib import intrinsics
-
+    intrinsics = importlib.import_module(f"{__name__}.intrinsics")
     return getattr(intrinsics, name)

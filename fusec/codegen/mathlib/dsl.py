@@ -53,7 +53,7 @@ class Kind:
     @property
     def sign(self) -> int:
         """The sign bit."""
-        return 1 << (self.integer.width - 1)
+        return 1 << int(self.integer.width - 1)
 
     @property
     def tiny(self) -> float:

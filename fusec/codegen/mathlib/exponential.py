@@ -110,7 +110,7 @@ def sinh(x: Val) -> Val:
     z = x * x
     large = (s + fma(s, p, -q)) * 2.0
     small = fma(z * x, polynomial(z, "sinh"), x)
-    return where(abs(x) < 1.0, small, large.copysign(x))
+    return where(abs(x) < 1.0, small, large).copysign(x)
 
 
 def cosh(x: Val) -> Val:
@@ -124,7 +124,7 @@ def tanh(x: Val) -> Val:
     small = fma(z * x, polynomial(z, "tanh"), x)
     a = at_most(abs(x), TANH_MOST[x.kind.name])
     large = 1.0 - x.const(2.0) / (exp_unscaled(a + a) + 1.0)
-    return where(abs(x) < 0.55, small, large.copysign(x))
+    return where(abs(x) < 0.55, small, large).copysign(x)
 
 
 def erf(x: Val) -> Val:
@@ -132,4 +132,4 @@ def erf(x: Val) -> Val:
     small = fma(x, polynomial(x * x, "erf"), x)
     a = at_most(abs(x), ERF_MOST)
     large = 1.0 - exp_unscaled(a * (polynomial(a, "erf_tail") - a))
-    return where(abs(x) < 1.0, small, large.copysign(x))
+    return where(abs(x) < 1.0, small, large).copysign(x)

@@ -13,9 +13,6 @@ from fusec.codegen.mathlib.dsl import (
 from fusec.codegen.mathlib.exponential import EXP2_RANGE, clamp, exp2_parts, power_of_two, scaled
 from fusec.codegen.mathlib.logarithm import split
 
-# |log2 x| is 0 or above 2**-mantissa, so a larger |y| over- or underflows all the same.
-POW_MOST = {"f32": 2.0**40, "f64": 2.0**80}
-
 
 def _log2_of_sum(x: Val) -> tuple[Val, Val]:
     """log2 of a positive number as high + low, to about 2**-64 (float32: 2**-34).
@@ -28,51 +25,45 @@ def _log2_of_sum(x: Val) -> tuple[Val, Val]:
     den_low = f - (den - 2.0)
     inverse = 1.0 / den
     s = f * inverse
-    s_low = (fma(-s, den, f) - s * den_low) * inverse
+    s_low = fma(-s, den_low, fma(-s, den, f)) * inverse
     z = s * s
-    z_low = fma(s, s, -z) + (s + s) * s_low
+    z_low = fma(s + s, s_low, fma(s, s, -z))
     first, first_low, _ = constant(x, "2/ln2")
     third, third_low, _ = constant(x, "2/(3 ln2)")
     g, g_low = fast_two_sum(x.const(third), z * polynomial(z, "log2_tail"))
     inner = z * g
-    inner_low = fma(z, g, -inner) + (z * (g_low + third_low) + z_low * g)
+    inner_low = fma(z_low, g, fma(z, g_low + third_low, fma(z, g, -inner)))
     w, w_low = fast_two_sum(x.const(first), inner)
     w_low = w_low + (inner_low + first_low)
     main = s * w
-    main_low = fma(s, w, -main) + fma(s, w_low, s_low * w)
+    main_low = fma(s_low, w, fma(s, w_low, fma(s, w, -main)))
     high, low = fast_two_sum(e, main)
     return high, low + main_low
 
 
-def _pow_positive(x: Val, y: Val) -> Val:
-    """x**y for finite x > 0."""
-    high, low = _log2_of_sum(x)
-    limit = POW_MOST[x.kind.name]
-    y = clamp(y, (-limit, limit))
+def _power_of_size(a: Val, y: Val) -> Val:
+    """a**y for a >= 0 other than 1, and y other than 0; nan of either goes through.
+
+    log2(0) and log2(inf) are put in; the product with y saturates where it would overflow.
+    """
+    high, low = _log2_of_sum(a)
+    high = where(a == 0.0, -INF, where(a < INF, high, a))
     product = y * high
-    tail = fma(y, high, -product) + y * low
-    limits = EXP2_RANGE[x.kind.name]
-    exponent = clamp(product, limits)
+    tail = fma(y, low, fma(y, high, -product))
+    exponent = clamp(product, EXP2_RANGE[a.kind.name])
     n, p = exp2_parts(exponent, where(exponent == product, tail, 0.0))
     return scaled(p + 1.0, n)
 
 
 def pow_(x: Val, y: Val) -> Val:
     """C99's pow, whose special values are NumPy's."""
-    a = abs(x)
-    half = y * 0.5
+    a, half = abs(x), y * 0.5
     whole = y == y.intrinsic("llvm.rint")
-    odd = where(half == half.intrinsic("llvm.rint"), x.bits().const(0), x.signbit())
-    odd = where(whole, odd, odd.const(0))
-    edge = where(_same(a == 0.0, y < 0.0), x.const(INF), 0.0)
-    size = where(a == 0.0, edge, where(a < INF, _pow_positive(a, y), edge))
-    size = where(~whole & (x < 0.0) & (a < INF), NAN, size)
-    size = where((x != x) | (y != y), NAN, size.flip(odd))
-    return where((y == 0.0) | (x == 1.0), 1.0, size)
-
-
-def _same(a: Val, b: Val) -> Val:
-    return ~(a ^ b)
+    odd = whole & (half != half.intrinsic("llvm.rint"))
+    size = where((a == 1.0) | (y == 0.0), 1.0, _power_of_size(a, y))
+    size = where(odd, size.flip(x.signbit()), size)
+    undefined = (x < 0.0) & (x > -INF) & ~whole
+    return where(undefined, NAN, size)
 
 
 def cbrt(x: Val) -> Val:
@@ -93,9 +84,8 @@ def cbrt(x: Val) -> Val:
     m = fraction * where(j == 0.0, x.const(1.0), where(j == 1.0, x.const(2.0), 4.0))
     root = where(j == 0.0, x.const(1.0), where(j == 1.0, x.const(2 ** (-1 / 3)), 2 ** (-2 / 3)))
     r = polynomial(fraction, "cbrt_inverse") * root
-    for _ in range(1):
-        miss = fma(-m * r, r * r, 1.0)
-        r = fma(r * miss, fma(miss, 2 / 9, 1 / 3), r)
+    miss = fma(-m * r, r * r, 1.0)
+    r = fma(r * miss, fma(miss, 2 / 9, 1 / 3), r)
     y = m * (r * r)
     square = y * y
     y = fma(fma(-square, y, m), (r * r) * (1 / 3), y)

@@ -19,7 +19,9 @@ from fusec.codegen.mathlib.dsl import Kind, Val
 
 LANES = {"f32": (4, 8, 16), "f64": (2, 4, 8)}
 KEEP = "llvm.compiler.used"
-I32, BIT = ir.IntType(32), ir.IntType(1)
+# Of the slow functions: not optimised, which halves the time that they add to a compile.
+OUTSIDE = ("noinline", "cold", "optnone")
+I64 = ir.IntType(64)
 
 
 def new_function(
@@ -61,7 +63,7 @@ def _one_lane(
 ) -> ir.Function:
     """The test and the slow path; nothing known of vectors, or ``each`` would call itself."""
     function = new_function(module, symbol + ".one", kind.real, [kind.real] * 2, "alwaysinline")
-    huge = new_function(module, symbol + ".huge", kind.real, [kind.real], "noinline", "cold")
+    huge = new_function(module, symbol + ".huge", kind.real, [kind.real], *OUTSIDE)
     builder = ir.IRBuilder(function.append_basic_block())
     x, usual = function.args
     with builder.if_then((~(abs(Val(builder, x)) <= most)).v, likely=False):
@@ -76,10 +78,11 @@ def _vector_forms(
     module: ir.Module, scalar: ir.Function, one: ir.Function, kind: Kind, most: float
 ) -> None:
     """Names the forms in an attribute of the scalar function and keeps them alive."""
-    forms = [_vector(module, scalar.name, one, kind, lanes, most) for lanes in LANES[kind.name]]
+    each = _each_lane(module, scalar.name + ".each", one)
+    lanes = LANES[kind.name]
+    forms = [_vector(module, f"{scalar.name}.v{n}", each, kind, n, most) for n in lanes]
     mangled = ",".join(
-        f"_ZGV_LLVM_N{lanes}vv_{scalar.name}({form.name})"
-        for lanes, form in zip(LANES[kind.name], forms)
+        f"_ZGV_LLVM_N{n}vv_{scalar.name}({form.name})" for n, form in zip(lanes, forms)
     )
     set.add(scalar.attributes, f'"vector-function-abi-variant"="{mangled}"')
     _keep(module, forms)
@@ -99,24 +102,25 @@ def _keep(module: ir.Module, functions: list[ir.Function]) -> None:
 
 
 def _vector(
-    module: ir.Module, name: str, one: ir.Function, kind: Kind, lanes: int, most: float
+    module: ir.Module, symbol: str, each: ir.Function, kind: Kind, lanes: int, most: float
 ) -> ir.Function:
-    """The form for ``lanes`` lanes: one test, and a loop over the lanes behind it."""
-    vector = ir.VectorType(kind.real, lanes)
-    symbol = f"{name}.v{lanes}"
-    each = _each_lane(module, symbol + ".each", one, lanes)
+    """The form for ``lanes`` lanes: one test, and the lanes through memory behind it."""
+    vector, count = ir.VectorType(kind.real, lanes), I64(lanes)
     function = new_function(module, symbol, vector, [vector] * 2, "alwaysinline")
     builder = ir.IRBuilder(function.append_basic_block())
-    x, usual = function.args
+    slots = [builder.alloca(vector) for _ in range(2)]
     whole = ir.VectorType(kind.integer, lanes)
-    size = builder.and_(builder.bitcast(x, whole), _splat(whole, kind.sign - 1))
+    size = builder.and_(builder.bitcast(function.args[0], whole), _splat(whole, kind.sign - 1))
     beyond = builder.icmp_unsigned(">", size, _splat(whole, kind.bits_of(most)))
-    some = builder.icmp_unsigned(
-        "!=", builder.bitcast(beyond, ir.IntType(lanes)), ir.IntType(lanes)(0)
-    )
+    packed = ir.IntType(lanes)
+    some = builder.icmp_unsigned("!=", builder.bitcast(beyond, packed), packed(0))
     with builder.if_then(some, likely=False):
-        builder.ret(builder.call(each, [x, usual]))
-    builder.ret(usual)
+        for value, slot in zip(function.args, slots):
+            builder.store(value, slot)
+        pointers = [builder.bitcast(slot, kind.real.as_pointer()) for slot in slots]
+        builder.call(each, [*pointers, count])
+        builder.ret(builder.load(slots[1]))
+    builder.ret(function.args[1])
     return function
 
 
@@ -124,23 +128,25 @@ def _splat(vector: ir.VectorType, value: int) -> ir.Constant:
     return ir.Constant(vector, [ir.Constant(vector.element, value)] * vector.count)
 
 
-def _each_lane(module: ir.Module, symbol: str, one: ir.Function, lanes: int) -> ir.Function:
-    """A loop that applies the function of one lane to every lane."""
-    vector = ir.VectorType(one.args[0].type, lanes)
-    function = new_function(module, symbol, vector, [vector] * 2, "noinline", "cold")
+def _each_lane(module: ir.Module, symbol: str, one: ir.Function) -> ir.Function:
+    """``symbol(x, y, n)``: y[i] = one(x[i], y[i]) for i below n."""
+    pointer = one.args[0].type.as_pointer()
+    signature = ir.FunctionType(ir.VoidType(), [pointer, pointer, I64])
+    function = ir.Function(module, signature, symbol)
+    function.linkage = "internal"
+    for attribute in ("nounwind", *OUTSIDE):
+        function.attributes.add(attribute)
     entry, loop, out = (function.append_basic_block() for _ in range(3))
     ir.IRBuilder(entry).branch(loop)
     builder = ir.IRBuilder(loop)
-    i, y = builder.phi(I32), builder.phi(vector)
-    x, usual = function.args
-    lane = builder.call(one, [builder.extract_element(a, i) for a in (x, usual)])
-    done = builder.insert_element(y, lane, i)
-    following = builder.add(i, I32(1))
-    for phi, first, then in ((i, I32(0), following), (y, usual, done)):
-        phi.add_incoming(first, entry)
-        phi.add_incoming(then, loop)
-    builder.cbranch(builder.icmp_unsigned("<", following, I32(lanes)), loop, out)
-    ir.IRBuilder(out).ret(done)
+    i = builder.phi(I64)
+    x, y = (builder.gep(p, [i]) for p in function.args[:2])
+    builder.store(builder.call(one, [builder.load(x), builder.load(y)]), y)
+    following = builder.add(i, I64(1))
+    i.add_incoming(I64(0), entry)
+    i.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_unsigned("<", following, function.args[2]), loop, out)
+    ir.IRBuilder(out).ret_void()
     return function
 
 

@@ -96,13 +96,21 @@ def _tangent(a: Reduced) -> Val:
 def _digits(x: Val) -> Val:
     """|x| / pi mod 2 as a 128-bit integer in units of 2**-127, for |x| >= 2**-10."""
     bits = x.bits()
-    exponent = (bits >> 52) & 0x7FF
-    m = ((bits & ((1 << 52) - 1)) | (1 << 52)).convert("zext", I128)
-    position = exponent - (1075 - 63)
-    words = [_word(x, (position >> 6) + k).convert("zext", I128) for k in range(4)]
-    shift = (position & 63).convert("zext", I128)
-    high, middle, low = ((((words[k] << 64) | words[k + 1]) << shift) >> 64 for k in range(3))
-    return ((m * high) << 64) + m * middle + ((m * low) >> 64)
+    m = (bits & ((1 << 52) - 1)) | (1 << 52)
+    position = ((bits >> 52) & 0x7FF) - (1075 - 63)
+    words = [_word(x, (position >> 6) + k) for k in range(4)]
+    high, middle, low = (_funnel(words[k], words[k + 1], position & 63) for k in range(3))
+    wide = m.convert("zext", I128)
+    top = (m * high).convert("zext", I128) << 64
+    carried = (wide * low.convert("zext", I128)) >> 64
+    return top + wide * middle.convert("zext", I128) + carried
+
+
+def _funnel(high: Val, low: Val, shift: Val) -> Val:
+    """The upper word of the two words shifted left by less than 64."""
+    kind = ir.FunctionType(I64, [I64] * 3)
+    function = high.b.module.declare_intrinsic("llvm.fshl", [I64], kind)
+    return Val(high.b, high.b.call(function, [high.v, low.v, shift.v]))
 
 
 def _word(x: Val, index: Val) -> Val:
@@ -124,14 +132,10 @@ def _reduce_huge(x: Val, per_pi: int, half: bool = False) -> Reduced:
         turns = turns + (1 << 126)
     odd = ((turns + (1 << 126)) >> 64).convert("trunc", I64) & F64.sign
     part = turns << 1
-    sign = (part >> 64).convert("trunc", I64) & F64.sign
-    size = where(sign != 0, -part, part)
-    zeros = Val(x.b, x.b.ctlz((size >> 64).convert("trunc", I64).v, ir.Constant(ir.IntType(1), 0)))
-    size = size << zeros.convert("zext", I128)
-    top = ((size >> 75).convert("trunc", I64)).convert("uitofp", F64.real)
-    rest = ((size >> 11).convert("trunc", I64)).convert("uitofp", F64.real)
-    scale = ((zeros.const(1023 - 53) - zeros) << 52).real().flip(sign)
-    top, rest = top * scale, rest * (scale * 2.0**-64)
+    upper, lower = (part >> 64).convert("trunc", I64), part.convert("trunc", I64)
+    top = (upper & ~0x7FF).convert("sitofp", F64.real) * 2.0**-64
+    rest = ((upper << 53) | (lower >> 11)).convert("uitofp", F64.real) * 2.0**-117
+    top, rest = fast_two_sum(top, rest)
     high, low, _ = (p / per_pi for p in constant(x, "pi"))
     r = top * high
     r, r_low = fast_two_sum(r, fma(top, high, -r) + fma(top, low, rest * high))

@@ -1,11 +1,7 @@
 """``fusec.verify``: run a function through NumPy and through fusec, and compare everything.
 
 What is compared: the exception, the structure of the result, and for each result and each array
-that the function changed its type, dtype, shape and values. The tolerance follows from the program:
-
-- bitwise, where everything behind a value is exact (arithmetic, comparisons, casts, integers);
-- 4 ULP, where one transcendental function stands behind it, last;
-- else relative to the largest magnitude of the array: 1e-5 in single, 1e-12 in double precision.
+that the function changed its type, dtype, shape and values; ``compare`` says how exactly.
 
 On a difference the traced graph is walked from the result towards the arguments, each value run
 through NumPy and through kernels of its own, down to an op whose operands agree.
@@ -24,33 +20,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusec.codegen.program import c_strides
+from fusec.compare import Comparison, allowed, compare, same, scales
 from fusec.errors import VerifyError, VerifyWarning
-from fusec.explain import place
 from fusec.ir.graph import Graph, Loc, Node
-from fusec.ops.registry import COSTLY
 from fusec.passes.pipeline import optimise
 from fusec.trace.run import labels
 from fusec.trace.tree import flatten
+from fusec.traffic import place
 
 if TYPE_CHECKING:
     from fusec.jit import JitFunction
     from fusec.plan import Plan
 
-ULPS = 4  # for one transcendental function: 2 of ours, 2 of NumPy's
-RELATIVE = {4: 1e-5, 8: 1e-12}  # by bytes of a real number
 MAX_STEPS = 200  # values that are compared one by one, each with a compile of its own
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One value of NumPy against fusec's. problem: what differs too much, or empty."""
-
-    label: str
-    aval: str
-    allowed: str
-    max_ulp: float
-    max_abs: float
-    problem: str
 
 
 @dataclass
@@ -95,8 +77,9 @@ def verify(
     <lambda>: agrees with NumPy
       result: f8[3], at most 0 ULP, 0 apart (allowed: bitwise)
     """
-    if isinstance(fn, types.MethodType):
-        fn, args = fn.__func__, (fn.__self__, *args)
+    whole: Any = fn
+    if isinstance(whole, types.MethodType):
+        fn, args = whole.__func__, (whole.__self__, *args)
     report = _Check(_jitted(fn), args, kwargs).run()
     if raise_on_difference and not report:
         raise VerifyError(str(report))
@@ -129,27 +112,42 @@ class _Check:
     def __init__(self, function: JitFunction, args: Any, kwargs: dict[str, Any]) -> None:
         self.function = function
         self.leaves, self.tree = flatten((args, kwargs))
+        self.search: _Search | None = None
         self.report = Report(str(getattr(function, "__qualname__", "function")))
 
     def run(self) -> Report:
         plan, hidden = self._plan()
         kept = [a.copy() for a in hidden]
+        if plan is None and self.report.notes[0].startswith("NumPy runs"):
+            return self.report
         numpy = self._outcome(self.function.fn)
         after = [a.copy() for a in hidden]
         for array, old in zip(hidden, kept):
             if array.flags.writeable:
                 array[...] = old
         ours = self._outcome(self.function)
-        for (source, _), new in zip(plan.trace.writes if plan else (), after):
-            if source.kind == "captured":
-                self._compare(source.label, after[source.ref], hidden[source.ref], "bitwise")
+        ended = [a.copy() for a in hidden]
         for array, old in zip(hidden, kept):
             if array.flags.writeable:
                 array[...] = old
+        fine = numpy.error is None and ours.error is None
+        if plan is not None and fine:
+            self.search = self._search(plan, hidden)
         self._compare_outcomes(numpy, ours, plan)
-        if not self.report and plan is not None and numpy.error is None and ours.error is None:
-            self._locate(plan, hidden)
+        for source, k in plan.trace.writes if plan is not None and fine else ():
+            if source.kind == "captured":
+                node = plan.trace.graph.outputs[k] if plan is not None else None
+                self._compare(source.label, after[source.ref], ended[source.ref], node)
+        if not self.report and self.search is not None:
+            self._locate(self.search)
         return self.report
+
+    def _search(self, plan: Plan, hidden: list[np.ndarray]) -> _Search:
+        from fusec.jit import native_layout
+
+        leaves = copied(self.leaves)
+        inputs = plan.inputs(leaves, [native_layout(x) for x in leaves], hidden)
+        return _Search(plan, [np.array(x) for x in inputs])
 
     def _plan(self) -> tuple[Plan | None, list[np.ndarray]]:
         from fusec.plan import Plan
@@ -190,37 +188,35 @@ class _Check:
             return
         paths = tree.paths("result")
         for k, (path, a, b) in enumerate(zip(paths, values, found)):
-            self._compare(path, a, b, self._allowed(plan, k))
+            self._compare(path, a, b, self._output(plan, k))
         names = labels(self.function.fn, self.tree)
         for k, (before, a, b) in enumerate(zip(self.leaves, numpy.leaves, ours.leaves)):
             if isinstance(a, np.ndarray) and not (same(before, a) and same(before, b)):
-                self._compare(f"{names[k]} (changed)", a, b, self._allowed(plan, k, True))
+                self._compare(f"{names[k]} (changed)", a, b, self._output(plan, k, True))
 
-    def _allowed(self, plan: Plan | None, k: int, argument: bool = False) -> str:
-        """The tolerance of result ``k``, or of argument ``k``."""
+    def _output(self, plan: Plan | None, k: int, argument: bool = False) -> Node | None:
+        """The node behind result ``k``, or behind the new value of argument ``k``."""
         if plan is None:
-            return "bitwise"
+            return None
         trace = plan.trace
-        node = None
         if argument:
             found = [o for s, o in trace.writes if s.kind == "arg" and s.ref == k]
-            node = trace.graph.outputs[found[0]] if found else None
-        elif k < len(trace.results) and trace.results[k].kind == "output":
-            node = trace.graph.outputs[trace.results[k].ref]
-        return allowed(node) if node is not None else "bitwise"
+        else:
+            known = k < len(trace.results) and trace.results[k].kind == "output"
+            found = [trace.results[k].ref] if known else []
+        return trace.graph.outputs[found[0]] if found else None
 
-    def _compare(self, label: str, a: Any, b: Any, tolerance: str) -> None:
-        self.report.comparisons.append(compare(label, a, b, tolerance))
+    def _compare(self, label: str, a: Any, b: Any, node: Node | None) -> None:
+        tolerance, scale = "bitwise", 0.0
+        if node is not None:
+            tolerance = allowed(node)
+            scale = self.search.scales[node] if self.search is not None else 0.0
+        self.report.comparisons.append(compare(label, a, b, tolerance, scale))
 
     # -- where it begins ------------------------------------------------------------------------
 
-    def _locate(self, plan: Plan, hidden: list[np.ndarray]) -> None:
+    def _locate(self, search: _Search) -> None:
         """Name the pass, or the first op, whose value differs."""
-        from fusec.jit import native_layout
-
-        leaves = copied(self.leaves)
-        inputs = plan.inputs(leaves, [native_layout(x) for x in leaves], hidden)
-        search = _Search(plan, [np.array(x) for x in inputs])
         report = self.report
         broken = search.broken_pass()
         if broken:
@@ -249,6 +245,7 @@ class _Search:
                 if node not in self.env:
                     values = [self.env[i] for i in node.inputs]
                     self.env[node] = node.op.impl(*values, **node.attrs)
+        self.scales = scales(plan.trace.graph, self.env)
 
     def broken_pass(self) -> str:
         """The first pass after which NumPy, op by op, gives something else."""
@@ -262,7 +259,7 @@ class _Search:
                     if node not in env:
                         env[node] = node.op.impl(*[env[i] for i in node.inputs], **node.attrs)
             for old, new in zip(graph.outputs, after.outputs):
-                if compare("", self.env[old], env[new], allowed(old)).problem:
+                if compare("", self.env[old], env[new], allowed(old), self.scales[old]).problem:
                     return name
         return ""
 
@@ -286,7 +283,9 @@ class _Search:
     def holds(self, node: Node) -> bool:
         """Whether kernels that compute only ``node`` give NumPy's value."""
         if node not in self.agrees:
-            found = compare("", self.env[node], self._run(node), allowed(node))
+            found = compare(
+                "", self.env[node], self._run(node), allowed(node), self.scales[node]
+            )
             self.agrees[node] = not found.problem
             self.said[node] = found.problem
         return self.agrees[node]
@@ -321,9 +320,6 @@ def _raised(error: BaseException | None) -> str:
     return "no exception" if error is None else f"{type(error).__name__}: {error}"
 
 
-# -- values ---------------------------------------------------------------------------------------
-
-
 def copied(leaves: list[Any]) -> list[Any]:
     """The leaves with arrays copied: same layout, and views of one memory stay views of one."""
     memory: dict[int, np.ndarray] = {}
@@ -337,103 +333,9 @@ def _copy(array: np.ndarray, memory: dict[int, np.ndarray]) -> np.ndarray:
     if id(root) not in memory:
         memory[id(root)] = root.copy("K")
     twin = memory[id(root)]
-    if twin.strides != root.strides:
-        return _with_strides(array, array.strides)
+    if twin.strides != root.strides or root.size == 0 or root.dtype.hasobject:
+        return array.copy("K")
     start = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
-    made = np.ndarray(array.shape, array.dtype, twin.data.cast("B"), start, array.strides)
+    made = np.ndarray(array.shape, array.dtype, twin.ravel("K"), start, array.strides)
     made.flags.writeable = array.flags.writeable
     return made
-
-
-def allowed(node: Node) -> str:
-    """The tolerance for a value: "bitwise", "4 ULP" or "relative"."""
-    if all(exact(n) for n in Graph((), [node]).nodes() if n is not node):
-        if exact(node):
-            return "bitwise"
-        if node.op.family == "elementwise" and node.dtype.kind == "f":
-            return f"{ULPS} ULP"
-    return "relative"
-
-
-def exact(node: Node) -> bool:
-    """Whether kernels give NumPy's bits, given the same operands."""
-    if node.op.family == "library":
-        return node.dtype.kind in "biu"
-    kinds = [node.dtype.kind, *[i.dtype.kind for i in node.inputs]]
-    if "c" in kinds and node.op.family != "movement":
-        return node.op.name in ("add", "subtract", "negative", "real", "imag", "conjugate")
-    if node.op.family in ("reduce", "scan"):
-        return "f" not in kinds or node.op.name.split("_")[-1] in ("max", "min", "fmax", "fmin")
-    return node.op.cost < COSTLY or "f" not in kinds or node.op.family == "host"
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two values have the same dtype, shape and bits (NaNs are equal)."""
-    a, b = np.asarray(a), np.asarray(b)
-    return a.dtype == b.dtype and a.shape == b.shape and not _differs(a, b).any()
-
-
-def _differs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    if a.dtype.kind in "fc":
-        a, b = _reals(a), _reals(b)
-        other = (a != b) & ~(np.isnan(a) & np.isnan(b))
-        signs = (a == 0) & (b == 0) & (np.signbit(a) != np.signbit(b))
-        return np.asarray(other | signs)
-    return np.asarray(a != b)
-
-
-def _reals(a: np.ndarray) -> np.ndarray:
-    """Complex numbers as pairs of reals."""
-    return np.stack([a.real, a.imag], -1) if a.dtype.kind == "c" else a
-
-
-def compare(label: str, a: Any, b: Any, tolerance: str) -> Comparison:
-    """NumPy's value ``a`` against ours; ``tolerance`` as ``allowed`` gives it."""
-    numeric = isinstance(a, np.ndarray | np.generic)
-    kinds = (isinstance(a, np.ndarray), isinstance(b, np.ndarray))
-    x, y = np.asarray(a), np.asarray(b)
-    aval = f"{x.dtype.str[1:]}[{','.join(map(str, x.shape))}]"
-    problem, ulp, gap = "", 0.0, 0.0
-    if kinds[0] != kinds[1] or (not numeric and type(a) is not type(b)):
-        problem = f"NumPy gives {type(a).__name__}, fusec {type(b).__name__}"
-    elif x.dtype != y.dtype:
-        problem = f"NumPy gives {x.dtype}, fusec {y.dtype}"
-    elif x.shape != y.shape:
-        problem = f"NumPy gives shape {x.shape}, fusec {y.shape}"
-    elif x.dtype.kind not in "biufc":
-        problem = "" if bool(np.all(x == y)) else "values differ"
-    else:
-        ulp, gap, problem = _distance(x, y, tolerance)
-    return Comparison(label, aval, tolerance, ulp, gap, problem)
-
-
-def _distance(x: np.ndarray, y: np.ndarray, tolerance: str) -> tuple[float, float, str]:
-    """(largest ULP, largest difference, problem) of two arrays of one dtype and shape."""
-    x, y = _reals(x), _reals(y)
-    wrong = _differs(x, y)
-    if not wrong.any():
-        return 0.0, 0.0, ""
-    ulps, gaps = _ulps(x, y), np.abs(x.astype(np.longdouble) - y.astype(np.longdouble))
-    gaps = np.where(wrong, gaps, 0)
-    if tolerance != "bitwise" and x.dtype.kind == "f":
-        finite = np.abs(x[np.isfinite(x)])
-        scale = float(finite.max()) if finite.size else 0.0
-        limit = RELATIVE.get(x.dtype.itemsize, 1e-2) * scale
-        near = (gaps <= limit) if tolerance == "relative" else (ulps <= ULPS)
-        wrong = wrong & ~(near | ((x == 0) & (y == 0)))
-    ulp, gap = float(np.where(gaps > 0, ulps, 0).max()), float(np.nanmax(gaps, initial=0.0))
-    if not wrong.any():
-        return ulp, gap, ""
-    at = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
-    where = f"[{', '.join(map(str, at))}]" if at else ""
-    text = f"{int(wrong.sum())} of {wrong.size} differ, up to {ulp:g} ULP and {gap:.3g}; "
-    return ulp, gap, f"{text}at {where}: NumPy {x[at]!r}, fusec {y[at]!r}"
-
-
-def _ulps(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Distance in units of the last place of the larger; integers: the difference."""
-    if x.dtype.kind != "f":
-        return np.abs(x.astype(np.longdouble) - y.astype(np.longdouble))
-    with np.errstate(all="ignore"):
-        unit = np.spacing(np.maximum(np.abs(x), np.abs(y)))
-        return np.abs(x.astype(np.longdouble) - y.astype(np.longdouble)) / unit

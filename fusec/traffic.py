@@ -1,0 +1,152 @@
+"""Which step of a program moves how many bytes, counted from the program.
+
+A kernel reads each element of a buffer that it needs once (rows that it goes over several times
+stay in the processor's cache) and writes each result once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fusec.codegen.emit import Pointer
+from fusec.codegen.program import Call, Launch, Program, Slot
+from fusec.ir.graph import Loc, Node
+from fusec.passes.access import MOVES
+from fusec.passes.fuse import Group
+
+
+def amount(nbytes: int) -> str:
+    """Bytes for people.
+
+    >>> amount(820), amount(24_576), amount(16_777_216)
+    ('820 bytes', '24.6 kB', '16.8 MB')
+    """
+    if nbytes < 1000:
+        return f"{nbytes} bytes"
+    value = float(nbytes)
+    for unit in ("kB", "MB", "GB", "TB"):
+        value /= 1000
+        if value < 999.5 or unit == "TB":
+            break
+    return f"{value:.3g} {unit}"
+
+
+def place(loc: Loc | None) -> str:
+    """``file.py:12``, or nothing."""
+    return f"{Path(loc.filename).name}:{loc.line}" if loc else ""
+
+
+def counted(n: int, what: str) -> str:
+    return f"{n} {what}" + ("" if n == 1 else "s")
+
+
+def touched(slot: Slot) -> int:
+    """Bytes of the distinct elements of a buffer; a broadcast axis counts once."""
+    size = slot.dtype.itemsize
+    for n, stride in zip(slot.shape, slot.strides or slot.shape):
+        size *= n if stride or n == 0 else 1
+    return size
+
+
+class Traffic:
+    """Which step of a program moves how many bytes of which buffer."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.slot_of = {s.node: s for s in program.slots if s.node is not None}
+        self.owner = {m: g for g in program.partition.groups for m in g.members}
+        self.step_of: dict[int, str] = {}
+        for step in program.steps:
+            if isinstance(step, Launch):
+                self.step_of.setdefault(id(step.group), step.kernel.name)
+        self._reads: dict[int, dict[Node, tuple[int, list[Node]]]] = {}
+
+    def reads(self, group: Group) -> dict[Node, tuple[int, list[Node]]]:
+        """For each buffer that a kernel loads from: bytes, and the ops that need them."""
+        if id(group) not in self._reads:
+            self._reads[id(group)] = self._count(group)
+        return self._reads[id(group)]
+
+    def _count(self, group: Group) -> dict[Node, tuple[int, list[Node]]]:
+        found: dict[Node, tuple[int, list[Node]]] = {}
+        for source, member, count in self._paths(group):
+            nbytes, members = found.get(source, (0, []))
+            total = min(nbytes + count * source.dtype.itemsize, touched(self.slot_of[source]))
+            found[source] = (total, members if member in members else [*members, member])
+        return found
+
+    def _paths(self, group: Group) -> Iterator[tuple[Node, Node, int]]:
+        """(buffer, op that needs it, elements) for each way from the group's ops to memory."""
+        seen: dict[tuple[Node, int], None] = {}
+        for member in group.members:
+            table = member.op.family == "gather"
+            stack = [
+                (i, min(i.aval.size, member.aval.size) if table and k == 0 else i.aval.size)
+                for k, i in enumerate(member.inputs)
+            ]
+            while stack:
+                node, count = stack.pop()
+                if node in group.members:
+                    continue
+                if node in self.slot_of:
+                    yield node, member, 0 if (node, count) in seen else count
+                    seen[node, count] = None
+                elif (node, count) not in seen:
+                    seen[node, count] = None
+                    moved = node.op.name in MOVES
+                    stack += [
+                        (i, min(count, i.aval.size) if moved else i.aval.size)
+                        for i in node.inputs
+                    ]
+
+    def launch(self, step: Launch, first: bool) -> tuple[int, int, int]:
+        """Bytes a launch reads and writes, and how many of them belong to the caller.
+
+        first: of the launches of its group, it writes what they hand to each other.
+        """
+        read = written = least = 0
+        reads = self.reads(step.group)
+        for buffer, number in {p.buffer: s for p, (s, _) in _bound(step)}.items():
+            slot = self.program.slots[number]
+            if buffer.role == "out":
+                written += touched(slot)
+                least += touched(slot) if slot.role == "result" else 0
+            elif buffer.role == "partial":
+                read, written = read + slot.nbytes * (not first), written + slot.nbytes * first
+            else:
+                assert buffer.node is not None
+                nbytes = reads.get(buffer.node, (touched(slot),))[0]
+                read += nbytes
+                least += nbytes if slot.role == "input" else 0
+        return read, written, least
+
+    def call(self, step: Call) -> int:
+        """Bytes a call of NumPy reads and writes."""
+        if step.view and step.name != "ascontiguousarray":
+            return 0
+        slots = self.program.slots
+        moved = sum([touched(slots[k]) for k in {*step.inputs, *step.outputs}])
+        if step.node is not None and step.node.op.name == "host_call":
+            moved += sum([aval.nbytes for aval in step.node.attrs["call"].outputs])
+        return moved
+
+    def least(self) -> int:
+        """Bytes to read every needed input and to write every result once."""
+        need: dict[int, int] = {}
+        for group in self.program.partition.groups:
+            if group.kind == "kernel":
+                for node, (nbytes, _) in self.reads(group).items():
+                    number = self.slot_of[node].number
+                    need[number] = max(need.get(number, 0), nbytes)
+        for step in self.program.steps:
+            for number in step.inputs if isinstance(step, Call) else ():
+                need[number] = touched(self.program.slots[number])
+        slots = self.program.slots
+        inputs = sum(n for k, n in need.items() if slots[k].role == "input")
+        results = {k for k in self.program.results if slots[k].role != "input"}
+        return inputs + sum(touched(slots[k]) for k in results)
+
+
+def _bound(step: Launch) -> Iterable[tuple[Pointer, tuple[int, int]]]:
+    return zip(step.kernel.pointers, step.arguments)
