@@ -81,6 +81,7 @@ class Emitter:
         self.scratches: list[tuple[str, str]] = []
         self.w = Writer()
         self.data: dict[Data, Line] = {}  # of the line that is being written
+        self.sides: dict[Line, int] = {}  # branches whose side (0 then, 1 else) the loop fixes
         self.known: dict[Line, str] = {}  # lines whose value stands in scratch: how to read it
 
     # -- arguments --------------------------------------------------------------------------------
@@ -192,6 +193,12 @@ class Emitter:
 
     def branch(self, line: Line) -> None:
         assert line.blocks is not None
+        if line in self.sides:
+            block = line.blocks[self.sides[line]]
+            for inner in block.lines:
+                self.line(inner)
+            self.w(f"{line.name} = {self.read(block.value)}")
+            return
         self.data = line.data
         with self.w.block(f"if {self.condition(line.guard)}:"):
             self.side(line, line.blocks[0])

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from fusec.codegen.emit import Emitter, KernelSource, loaded, stored
-from fusec.codegen.loops import Body, Buffer, Fold, Line, closure
+from fusec.codegen.loops import Body, Bound, Buffer, Fold, Line, closure
 from fusec.codegen.schedule import (
     Schedule,
     inner_stores,
@@ -35,6 +35,7 @@ from fusec.codegen.schedule import (
 )
 
 BLOCK = 256  # elements of one fold; the order of every reduction depends on it
+MAX_SPLITS = 3  # branches for which the inner loop is cut into spans; each may triple the code
 GROUP = 16  # blocks that one row of a split reduction folds
 
 
@@ -123,16 +124,72 @@ class MapEmitter(CpuEmitter):
             return self.finish("map", 1, self.work())
         vector = plan.reduced[0]
         if not plan.outer:
-            with w.block(f"for {vector} in range(start, stop):"):
-                self._element()
+            self.spans("start", "stop", MAX_SPLITS)
             return self.finish("map", self.body.extents[vector], self.work())
         row = plan.outer[0] if len(plan.outer) == 1 else "row"
         with w.block(f"for {row} in range(start, stop):"):
             self.rows(plan.outer, row)
             self.row_lines(0)
-            with w.block(f"for {vector} in range({self.size(vector)}):"):
-                self._element()
+            self.spans("0", self.size(vector), MAX_SPLITS)
         return self.finish("map", self.count(plan.outer), self.work() * self.body.extents[vector])
+
+    def spans(self, first: str, last: str, splits: int) -> None:
+        """The inner loop, cut where a branch changes sides so that no span has the branch."""
+        found = self._cuttable() if splits else None
+        if found is None:
+            with self.w.block(f"for {self.plan.reduced[0]} in range({first}, {last}):"):
+                self._element()
+            return
+        line, along, outside = found
+        depth = len(self.sides)
+        if outside:
+            with self.w.block(f"if {self.condition(outside)}:"):
+                self._cut(line, along, first, last, splits - 1, depth)
+            with self.w.block("else:"):
+                self._side(line, 1, first, last, splits - 1)
+        else:
+            self._cut(line, along, first, last, splits - 1, depth)
+
+    def _cut(
+        self, line: Line, along: list[Bound], first: str, last: str, splits: int, depth: int
+    ) -> None:
+        low, high = f"low{depth}", f"high{depth}"
+        self.w(f"{low} = {first}")
+        self.w(f"{high} = {last}")
+        for bound in along:
+            if bound.low is not None:
+                edge = self.int_arg("lo", bound.low - bound.index.const)
+                self.w(f"{low} = min(max({low}, {edge}), {last})")
+            if bound.high is not None:
+                edge = self.int_arg("hi", bound.high - bound.index.const)
+                self.w(f"{high} = max(min({high}, {edge}), {low})")
+        if any(b.low is not None for b in along):
+            self._side(line, 1, first, low, splits)
+        self._side(line, 0, low, high, splits)
+        if any(b.high is not None for b in along):
+            self._side(line, 1, high, last, splits)
+
+    def _side(self, line: Line, side: int, first: str, last: str, splits: int) -> None:
+        self.sides[line] = side
+        self.spans(first, last, splits)
+        del self.sides[line]
+
+    def _cuttable(self) -> tuple[Line, list[Bound], list[Bound]] | None:
+        """A branch that depends on the place in the row only; its bounds along it and others."""
+        vector = self.plan.reduced[0]
+        stack = [x for x in self.body.lines if x.kind == "branch"]
+        while stack:
+            line = stack.pop(0)
+            assert line.blocks is not None
+            if line in self.sides:
+                stack += [x for x in line.blocks[self.sides[line]].lines if x.kind == "branch"]
+                continue
+            along = [b for b in line.guard if vector in b.index.variables()]
+            plain = all(b.index.terms == ((vector, 1),) and b.step == 1 for b in along)
+            outside = [b for b in line.guard if b not in along]
+            if plain and not line.data:
+                return line, along, outside
+        return None
 
     def _element(self) -> None:
         self.inner(0, stage_targets(self.plan, 0))

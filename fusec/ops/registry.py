@@ -33,7 +33,7 @@ OPS: dict[str, "Op"] = {}
 BY_UFUNC: dict[np.ufunc, "Op"] = {}
 
 CHEAP, MEDIUM, COSTLY = 1, 8, 20
-"""Cost of an op per element, in additions: moves and adds; divisions and roots; exp and the like."""
+"""Cost of an op per element, in additions: adds; divisions and roots; exp and the like."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -110,7 +110,18 @@ def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     first = shapes[0]
     if all(s == first for s in shapes):
         return first
-    return np.broadcast_shapes(*shapes)
+    ndim = max(map(len, shapes))
+    if ndim <= 32:  # all that np.broadcast_shapes takes
+        return np.broadcast_shapes(*shapes)
+    full = [(1,) * (ndim - len(s)) + s for s in shapes]
+    return tuple([_common(extents) for extents in zip(*full)])
+
+
+def _common(extents: tuple[int, ...]) -> int:
+    found = {n for n in extents if n != 1}
+    if len(found) > 1:
+        raise ValueError("shape mismatch: objects cannot be broadcast to a single shape")
+    return found.pop() if found else 1
 
 
 def elementwise(

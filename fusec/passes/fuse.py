@@ -119,7 +119,7 @@ def fusable(node: Node) -> bool:
         op.family in POINTWISE
         or op.name in LEAVES
         or op.name in MOVES
-        or (op.name == "concatenate")
+        or op.name in ("concatenate", "pad")
     )
 
 
@@ -129,6 +129,7 @@ class _Fuser:
         self.order = graph.nodes()
         self.group_of: dict[Node, Group] = {}
         self.groups: list[Group] = []
+        self.count = 0
         self.readers: dict[Node, Group] = {}
         self.refusals: list[Refusal] = []
         self.roots = self._roots()
@@ -207,7 +208,26 @@ class _Fuser:
             if once or cheap:
                 inline.add(node)
                 cost[node] = price
+        self._swallow(inline)
         return inline
+
+    def _swallow(self, inline: set[Node]) -> None:
+        """What only one inlined value needs is computed where that value is."""
+        readers: dict[Node, set[Node]] = {}
+        home: dict[Node, Node] = {}
+        for node in reversed(self.order):
+            users = readers.get(node, set())
+            homes = {home.get(u) for u in users}
+            movable = fusable(node) and node.op.family in POINTWISE and node not in self.roots
+            if node in inline:
+                home[node] = node
+            elif movable and len(homes) == 1 and None not in homes and users <= inline:
+                inline.add(node)
+                home[node] = next(iter(homes))  # type: ignore[assignment]
+            if node.op.name in MOVES and node not in self.roots:
+                continue
+            for child in node.inputs:
+                readers.setdefault(_source(child), set()).add(node)
 
     def _sources(self, node: Node, idx: Idx, g: Group) -> Iterator[tuple[Node, Idx | None]]:
         """The buffers and members that computing ``node`` at ``idx`` reads, and where."""
@@ -246,6 +266,9 @@ class _Fuser:
         sources = list(self._sources(node, trial.indices, trial))
         near = [self.group_of[s] for s, _ in sources if s in self.group_of]
         near += [self.readers[s] for s, _ in sources if s in self.readers]
+        self._unite(near)
+        near = [self.group_of[s] for s, _ in sources if s in self.group_of]
+        near += [self.readers[s] for s, _ in sources if s in self.readers]
         tried: set[int] = set()
         for group in sorted(near, key=lambda g: -g.number):
             if group.number in tried or group.kind != "kernel":
@@ -259,9 +282,67 @@ class _Fuser:
                     self.refusals.append(Refusal(s, node, reason))
         return self._open(node, "kernel")
 
+    # -- merging groups that a node brings together ------------------------------------------------
+
+    def _unite(self, near: list[Group]) -> None:
+        """Merge the groups that a new node reads from, pair by pair, where they may be one."""
+        left = sorted({g for g in near if g.kind == "kernel"}, key=lambda g: g.number)
+        while len(left) > 1:
+            last = left.pop()
+            for k, other in enumerate(left):
+                if self._may_unite(other, last):
+                    left[k] = self._merge(other, last)
+                    break
+
+    def _may_unite(self, a: Group, b: Group) -> bool:
+        """Whether two groups may be one kernel, and whether its size allows it."""
+        if a.shape != b.shape or len(a.members) + len(b.members) > MAX_MEMBERS:
+            return False
+        if a.reduced and b.reduced and a.reduced != b.reduced:
+            return False
+        if (a.results and not a.reduced) or (b.results and not b.reduced):
+            return False
+        for g in self.groups:
+            for one, two in ((a, b), (b, a)):
+                if g.ancestors >> one.number & 1 and two.ancestors >> g.number & 1 and g is not two:
+                    return False
+        return all(self._aligned(m, b, a) for m in b.members) and all(
+            self._aligned(m, a, b) for m in a.members
+        )
+
+    def _aligned(self, node: Node, group: Group, other: Group) -> bool:
+        """Whether ``node`` reads members of ``other`` only at their own index."""
+        idx = group.indices if node.op.family == "reduce" else group.members[node]
+        full = idx == group.indices
+        for source, at in self._sources(node, idx, group):
+            if source in other.members:
+                if other.members[source] != at:
+                    return False
+                if source in other.results and other.split and full:
+                    return False
+        return True
+
+    def _merge(self, a: Group, b: Group) -> Group:
+        """Put ``b``'s members into ``a``."""
+        a.members.update(b.members)
+        a.results |= b.results
+        a.reduced = a.reduced or b.reduced
+        bit, gone = 1 << a.number, 1 << b.number
+        a.ancestors = (a.ancestors | b.ancestors) & ~bit & ~gone
+        self.groups.remove(b)
+        for g in self.groups:
+            if g is not a and g.ancestors & (bit | gone):
+                g.ancestors = (g.ancestors & ~gone) | bit | a.ancestors
+        for table in (self.group_of, self.readers):
+            for node, g in table.items():
+                if g is b:
+                    table[node] = a
+        return a
+
     def _open(self, node: Node, kind: str) -> None:
         shape = node.inputs[0].shape if node.op.family in ("reduce", "scan") else node.shape
-        group = Group(len(self.groups), shape, kind)
+        group = Group(self.count, shape, kind)
+        self.count += 1
         self.groups.append(group)
         sources = (
             [(s, None) for s in map(_source, node.inputs)]
