@@ -21,8 +21,9 @@ HEADERS = ("kernel", "size", "dtype", "NumPy ms", "fusec ms", "spread", "ratio",
 class Result:
     """What was measured of one kernel at one size and dtype.
 
-    Times are in milliseconds and are medians; spread is relative. bandwidth (GB/s) and
-    of_copy (percent) count the kernel's least possible bytes. error is '' when all is well.
+    Times are in milliseconds and are medians; spread is relative. bandwidth (GB/s) counts the
+    kernel's least possible bytes; of_copy is its percentage of a copy's and is filled in last,
+    when the copy has been timed before and after. error is '' when all is well.
     """
 
     kernel: str
@@ -121,8 +122,8 @@ def _distance(got: Any, true: Any) -> float:
         return float(np.nanmax(np.abs(got - true), initial=0))
 
 
-def measure(kernel: Kernel, size: str, dtype: str, copy: float, budget: float) -> Result:
-    """Check one kernel and time it; copy is the copy bandwidth in bytes per second."""
+def measure(kernel: Kernel, size: str, dtype: str, budget: float) -> Result:
+    """Check one kernel and time it for about `budget` seconds."""
     import fusec
 
     args = kernel.args(size, dtype)
@@ -139,25 +140,22 @@ def measure(kernel: Kernel, size: str, dtype: str, copy: float, budget: float) -
         times = harness.alternate(
             {"NumPy": lambda: kernel.function(*args), "fusec": lambda: compiled(*args)}, budget
         )
-    return _filled(result, kernel.bytes(*args), times, copy)
+    return _filled(result, kernel.bytes(*args), times)
 
 
-def _filled(
-    result: Result, moved: int, times: dict[str, harness.Timing], copy: float
-) -> Result:
+def _filled(result: Result, moved: int, times: dict[str, harness.Timing]) -> Result:
     numpys, ours = times["NumPy"], times["fusec"]
     result.numpy_ms, result.fusec_ms = numpys.median * 1e3, ours.median * 1e3
     result.numpy_spread, result.fusec_spread = numpys.spread, ours.spread
     result.ratio = numpys.median / ours.median
     result.bandwidth = moved / ours.median / 1e9
-    result.of_copy = 100 * moved / ours.median / copy
     return result
 
 
-def measured(kernel: Kernel, size: str, dtype: str, copy: float, budget: float) -> Result:
+def measured(kernel: Kernel, size: str, dtype: str, budget: float) -> Result:
     """As `measure`; a kernel that fails becomes a row that says so."""
     try:
-        return measure(kernel, size, dtype, copy, budget)
+        return measure(kernel, size, dtype, budget)
     except Exception as error:
         return Result(kernel.name, size, dtype, error=f"{type(error).__name__}: {error}")
 

@@ -10,7 +10,6 @@ through NumPy and through kernels of its own, down to an op whose operands agree
 from __future__ import annotations
 
 import dataclasses
-import html
 import types
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from fusec.ir.graph import Graph, Loc, Node
 from fusec.passes.pipeline import optimise
 from fusec.trace.run import labels
 from fusec.trace.tree import flatten
-from fusec.traffic import place
+from fusec.traffic import Printable, place
 
 if TYPE_CHECKING:
     from fusec.jit import JitFunction
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
 MAX_STEPS = 200  # values that are compared one by one, each with a compile of its own
 
 
-@dataclass
-class Report:
+@dataclass(repr=False)
+class Report(Printable):
     """What ``verify`` found. True when nothing differs more than allowed."""
 
     name: str
@@ -58,11 +57,6 @@ class Report:
         if self.first:
             lines.append(f"  first op that differs: {self.first}")
         return "\n".join(lines)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
 
 
 def verify(
@@ -103,8 +97,8 @@ def _jitted(fn: Callable[..., Any]) -> JitFunction:
 class _Outcome:
     """What one run gave: results, arguments afterwards, or an exception."""
 
+    leaves: list[Any]
     value: Any = None
-    leaves: list[Any] = field(default_factory=list)
     error: BaseException | None = None
 
 
@@ -117,27 +111,18 @@ class _Check:
 
     def run(self) -> Report:
         plan, hidden = self._plan()
-        kept = [a.copy() for a in hidden]
         if plan is None and self.report.notes[0].startswith("NumPy runs"):
             return self.report
-        numpy = self._outcome(self.function.fn)
-        after = [a.copy() for a in hidden]
-        for array, old in zip(hidden, kept):
-            if array.flags.writeable:
-                array[...] = old
-        ours = self._outcome(self.function)
-        ended = [a.copy() for a in hidden]
-        for array, old in zip(hidden, kept):
-            if array.flags.writeable:
-                array[...] = old
-        fine = numpy.error is None and ours.error is None
-        if plan is not None and fine:
+        kept = [a.copy() for a in hidden]
+        numpy, theirs = self._outcome(self.function.fn, hidden, kept)
+        ours, mine = self._outcome(self.function, hidden, kept)
+        if plan is not None and numpy.error is None and ours.error is None:
             self.search = self._search(plan, hidden)
+            for source, k in plan.trace.writes:
+                if source.kind == "captured":
+                    node = plan.trace.graph.outputs[k]
+                    self._compare(source.label, theirs[source.ref], mine[source.ref], node)
         self._compare_outcomes(numpy, ours, plan)
-        for source, k in plan.trace.writes if plan is not None and fine else ():
-            if source.kind == "captured":
-                node = plan.trace.graph.outputs[k] if plan is not None else None
-                self._compare(source.label, after[source.ref], ended[source.ref], node)
         if not self.report and self.search is not None:
             self._locate(self.search)
         return self.report
@@ -163,14 +148,22 @@ class _Check:
         plan.verified = True
         return plan, hidden
 
-    def _outcome(self, run: Callable[..., Any]) -> _Outcome:
-        leaves = copied(self.leaves)
-        args, kwargs = self.tree.unflatten(leaves)
+    def _outcome(
+        self, run: Callable[..., Any], hidden: list[np.ndarray], kept: list[np.ndarray]
+    ) -> tuple[_Outcome, list[np.ndarray]]:
+        """One run, and what it left in the captured arrays, which become what they were."""
+        made = _Outcome(copied(self.leaves))
+        args, kwargs = self.tree.unflatten(made.leaves)
         try:
             with np.errstate(all="ignore"):
-                return _Outcome(run(*args, **kwargs), leaves)
+                made.value = run(*args, **kwargs)
         except Exception as error:
-            return _Outcome(None, leaves, error)
+            made.error = error
+        after = [a.copy() for a in hidden]
+        for array, old in zip(hidden, kept):
+            if array.flags.writeable:
+                array[...] = old
+        return made, after
 
     # -- comparing ----------------------------------------------------------------------------
 
@@ -237,14 +230,8 @@ class _Search:
     def __init__(self, plan: Plan, inputs: list[np.ndarray]) -> None:
         self.plan = plan
         self.inputs = inputs
-        self.env: dict[Node, Any] = dict(zip(plan.trace.graph.params, inputs))
-        self.said: dict[Node, str] = {}
-        self.agrees: dict[Node, bool] = {}
-        with np.errstate(all="ignore"):
-            for node in plan.trace.graph.nodes():
-                if node not in self.env:
-                    values = [self.env[i] for i in node.inputs]
-                    self.env[node] = node.op.impl(*values, **node.attrs)
+        self.env = _values(plan.trace.graph, inputs)
+        self.said: dict[Node, str] = {}  # what differs, or nothing
         self.scales = scales(plan.trace.graph, self.env)
 
     def broken_pass(self) -> str:
@@ -253,11 +240,7 @@ class _Search:
         graph = self.plan.trace.graph
         optimise(graph, history)
         for name, after in history:
-            env: dict[Node, Any] = dict(zip(after.params, self.inputs))
-            with np.errstate(all="ignore"):
-                for node in after.nodes():
-                    if node not in env:
-                        env[node] = node.op.impl(*[env[i] for i in node.inputs], **node.attrs)
+            env = _values(after, self.inputs)
             for old, new in zip(graph.outputs, after.outputs):
                 if compare("", self.env[old], env[new], allowed(old), self.scales[old]).problem:
                     return name
@@ -268,7 +251,7 @@ class _Search:
         wrong = next((o for o in self.plan.trace.graph.outputs if not self.holds(o)), None)
         while wrong is not None:
             deeper = next((i for i in self._operands(wrong) if not self.holds(i)), None)
-            if deeper is None or len(self.agrees) > MAX_STEPS:
+            if deeper is None or len(self.said) > MAX_STEPS:
                 return wrong
             wrong = deeper
         return None
@@ -282,13 +265,10 @@ class _Search:
 
     def holds(self, node: Node) -> bool:
         """Whether kernels that compute only ``node`` give NumPy's value."""
-        if node not in self.agrees:
-            found = compare(
-                "", self.env[node], self._run(node), allowed(node), self.scales[node]
-            )
-            self.agrees[node] = not found.problem
-            self.said[node] = found.problem
-        return self.agrees[node]
+        if node not in self.said:
+            numpy, ours, scale = self.env[node], self._run(node), self.scales[node]
+            self.said[node] = compare("", numpy, ours, allowed(node), scale).problem
+        return not self.said[node]
 
     def _run(self, node: Node) -> Any:
         from fusec.plan import executor, lower_graph
@@ -303,6 +283,16 @@ class _Search:
             for x, strides in zip(self.inputs, trace.strides)
         ]
         return executor(lower_graph(trace), self.plan.fastmath).run(inputs)[0]
+
+
+def _values(graph: Graph, inputs: list[np.ndarray]) -> dict[Node, Any]:
+    """Every value of a graph, by NumPy, op by op."""
+    env: dict[Node, Any] = dict(zip(graph.params, inputs))
+    with np.errstate(all="ignore"):
+        for node in graph.nodes():
+            if node not in env:
+                env[node] = node.op.impl(*[env[i] for i in node.inputs], **node.attrs)
+    return env
 
 
 def _with_strides(array: np.ndarray, strides: tuple[int, ...]) -> np.ndarray:

@@ -6,7 +6,6 @@ inputs and to write its results once.
 
 from __future__ import annotations
 
-import html
 import linecache
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from fusec.ir.graph import Loc, Node
 from fusec.passes.access import MOVES
 from fusec.passes.fuse import Group
 from fusec.trace.run import Trace
-from fusec.traffic import Traffic, amount, counted, place
+from fusec.traffic import Printable, Traffic, amount, counted, place
 
 CUT = "the kernel already holds"  # how the reason for a cut by size begins
 MAX_LINES = 16  # of the user's lines, kernels and edges that are printed; the fields have all
@@ -66,8 +65,8 @@ class EdgeReport:
     reason: str
 
 
-@dataclass
-class Explanation:
+@dataclass(repr=False)
+class Explanation(Printable):
     """See the module. ``fallback``: why NumPy runs the whole function; empty when it does not."""
 
     name: str
@@ -88,11 +87,6 @@ class Explanation:
     def __str__(self) -> str:
         return "\n".join(_text(self))
 
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
-
 
 # -- reasons --------------------------------------------------------------------------------------
 
@@ -110,17 +104,12 @@ def explain(
     if program is None or trace is None:
         return found
     traffic = Traffic(program)
-    seen: set[int] = set()
-    for step in program.steps:
+    for number, step in enumerate(program.steps):
         if isinstance(step, Launch):
-            read, written, least = traffic.launch(step, id(step.group) not in seen)
-            seen.add(id(step.group))
             ops = [OpReport(m.op.name, repr(m.aval), m.loc) for m in step.group.members]
-            kernel = step.kernel
-            found.kernels.append(
-                KernelReport(kernel.name, kernel.rows, tuple(ops), read, written, least)
-            )
-            found.bytes_moved += read + written
+            moved, kernel = traffic.launches[number], step.kernel
+            found.kernels.append(KernelReport(kernel.name, kernel.rows, tuple(ops), *moved))
+            found.bytes_moved += moved[0] + moved[1]
         elif step.name == "ascontiguousarray":
             slot = program.slots[step.outputs[0]]
             found.copies.append(

@@ -25,7 +25,7 @@ from fusec.show import program_text, write
 from fusec.trace.run import Trace, labels, trace
 from fusec.trace.standin import stand_in
 from fusec.trace.tree import TreeDef, flatten
-from fusec.traffic import Traffic
+from fusec.traffic import Printable, Traffic
 
 if TYPE_CHECKING:
     from fusec.codegen.target import ObjectCode
@@ -64,18 +64,16 @@ class ShapeDtype:
         return f"ShapeDtype({self.shape}, {self.dtype.name!r})"
 
 
-class Traced:
+class Traced(Printable):
     """A traced call. ``graph`` is the program as written; ``fallback`` says why there is none."""
 
     def __init__(
-        self, function: JitFunction, tree: TreeDef, arrays: list[Any], copies: list[str]
+        self, function: JitFunction, tree: TreeDef, arrays: list[Any], trace: Trace | None = None
     ) -> None:
-        self.function = function
-        self.tree = tree
-        self.arrays = arrays
-        self.copies = copies
+        self.function, self.tree, self.arrays, self.trace = function, tree, arrays, trace
+        self.names = labels(function.fn, tree)
+        self.copies: list[str] = []
         self.fallback = ""
-        self.trace: Trace | None = None
 
     @classmethod
     def of(cls, function: JitFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
@@ -85,13 +83,12 @@ class Traced:
         leaves, tree = flatten((args, kwargs))
         leaves = [stand_in(x.shape, x.dtype) if type(x) is ShapeDtype else x for x in leaves]
         arrays = [native_layout(x) for x in leaves]
-        names = labels(function.fn, tree)
-        copies = [
-            f"argument {names[k]} is copied: kernels read aligned native data"
-            for k, (x, y) in enumerate(zip(leaves, arrays))
+        made = cls(function, tree, arrays)
+        made.copies = [
+            f"argument {name} is copied: kernels read aligned native data"
+            for name, x, y in zip(made.names, leaves, arrays)
             if x is not y
         ]
-        made = cls(function, tree, arrays, copies)
         try:
             made.trace = trace(function.fn, arrays, tree, function._static_leaves(tree))
             made.fallback = made._overlapping(leaves)
@@ -129,11 +126,6 @@ class Traced:
         if self.fallback:
             return f"{self.name}: NumPy runs it. {self.fallback}"
         return f"{self.name}\n{self.graph}"
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
 
     def lower(self, target: str | None = None) -> Lowered:
         """Optimise the program and cut it into kernels.
@@ -217,14 +209,12 @@ class CompiledKernel(Kernel):
         return len(self._code.object)
 
 
-class Lowered:
+class Lowered(Printable):
     """An optimised program, cut into kernels. Prints as one screen.
 
     graph: the optimised graph; history: (pass, graph after it), beginning with "as written";
     kernels: their texts; program: steps over numbered buffers, None where NumPy runs all.
     """
-
-    kernel_class: type[Kernel] = Kernel
 
     def __init__(self, traced: Traced) -> None:
         self.traced = traced
@@ -254,14 +244,9 @@ class Lowered:
     def _kernels(self, kind: type[Kernel]) -> list[Any]:
         if self.program is None:
             return []
-        traffic, seen, found = Traffic(self.program), set(), []
-        for step in self.program.steps:
-            if isinstance(step, Launch):
-                first = id(step.group) not in seen
-                seen.add(id(step.group))
-                read, written, _ = traffic.launch(step, first)
-                found.append(kind(step, read, written, self.traced.function.fastmath))
-        return found
+        steps, fastmath = self.program.steps, self.traced.function.fastmath
+        launches = Traffic(self.program).launches.items()
+        return [kind(steps[n], read, written, fastmath) for n, (read, written, _) in launches]  # type: ignore[arg-type]
 
     def dot(self) -> str:
         """The optimised graph in Graphviz' DOT language."""
@@ -270,8 +255,7 @@ class Lowered:
     def explain(self) -> Explanation:
         """Each kernel's ops and bytes, and the reason for everything that is not fused."""
         t = self.traced
-        names = labels(t.function.fn, t.tree)
-        return explain(self.name, self.program, t.trace, self.fallback, t.copies, names)
+        return explain(self.name, self.program, t.trace, self.fallback, t.copies, t.names)
 
     def compile(self) -> Compiled:
         """Compile every kernel, or find it in the cache."""
@@ -281,8 +265,6 @@ class Lowered:
         if self.program is None:
             return f"{self.name}: NumPy runs it. {self.fallback}"
         return "\n".join(program_text(self, self.program))
-
-    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         kernels = "".join([k._repr_html_() for k in self.kernels])
@@ -310,32 +292,24 @@ class Compiled(Lowered):
             raise DTypeError(
                 f"{self.name} was compiled for arguments like {self.traced.tree}, got {tree}"
             )
-        names = labels(self.traced.function.fn, tree)
-        for leaf, known, label in zip(leaves, self.traced.arrays, names):
-            _check(self.name, label, leaf, known)
+        for leaf, known, label in zip(leaves, self.traced.arrays, self.traced.names):
+            wanted, given = _kind(known), _kind(leaf)
+            if wanted != given:
+                error = ShapeError if wanted[0] == given[0] else DTypeError
+                raise error(
+                    f"{self.name} was compiled for argument {label} of {wanted[0]}{wanted[1]}, "
+                    f"got {given[0]}{given[1]}; call the function itself for others"
+                )
         return self.traced.function(*args, **kwargs)
 
 
-def _check(name: str, label: str, leaf: Any, known: Any) -> None:
-    if not isinstance(known, np.ndarray):
-        if type(leaf) is not type(known):
-            raise DTypeError(
-                f"{name} was compiled for argument {label} of type {type(known).__name__}, "
-                f"got {type(leaf).__name__}; call the function itself for other types"
-            )
-        return
-    shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", type(leaf).__name__)
-    error = ShapeError if shape != known.shape else DTypeError
-    native = dtype.newbyteorder("=") if isinstance(dtype, np.dtype) else dtype
-    if shape != known.shape or native != known.dtype:
-        raise error(
-            f"{name} was compiled for argument {label} of {known.dtype}{list(known.shape)}, "
-            f"got {dtype}{list(shape or ())}; call the function itself for other arrays"
-        )
+def _kind(leaf: Any) -> tuple[str, list[int] | str]:
+    """Dtype (or type) and shape of an argument."""
+    if isinstance(leaf, np.ndarray):
+        return leaf.dtype.name, list(leaf.shape)
+    return type(leaf).__name__, ""
 
 
 def dump(function: JitFunction, traced: Trace, tree: TreeDef, arrays: list[Any]) -> None:
     """Write what a new plan does into ``config.dump``."""
-    made = Traced(function, tree, arrays, [])
-    made.trace = traced
-    write(Lowered(made))
+    write(Lowered(Traced(function, tree, arrays, traced)))

@@ -6,6 +6,7 @@ stay in the processor's cache) and writes each result once.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,16 @@ from fusec.codegen.program import Call, Launch, Program, Slot
 from fusec.ir.graph import Loc, Node
 from fusec.passes.access import MOVES
 from fusec.passes.fuse import Group
+
+
+class Printable:
+    """What prints as its ``str``, in notebooks too."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
 
 def amount(nbytes: int) -> str:
@@ -61,6 +72,12 @@ class Traffic:
             if isinstance(step, Launch):
                 self.step_of.setdefault(id(step.group), step.kernel.name)
         self._reads: dict[int, dict[Node, tuple[int, list[Node]]]] = {}
+        self.launches: dict[int, tuple[int, int, int]] = {}  # by step: bytes read, written, least
+        seen: set[int] = set()
+        for number, step in enumerate(program.steps):
+            if isinstance(step, Launch):
+                self.launches[number] = self.launch(step, id(step.group) not in seen)
+                seen.add(id(step.group))
 
     def reads(self, group: Group) -> dict[Node, tuple[int, list[Node]]]:
         """For each buffer that a kernel loads from: bytes, and the ops that need them."""

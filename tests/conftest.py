@@ -22,6 +22,9 @@ def pytest_addoption(parser):
     parser.addoption(
         "--program-seed", type=int, default=0, help="seed of the first random program (default 0)"
     )
+    parser.addoption(
+        "--update-goldens", action="store_true", help="write the texts under tests/golden/ anew"
+    )
 
 
 def pytest_configure(config):
@@ -34,6 +37,20 @@ def pytest_configure(config):
 def pytest_unconfigure(config):
     if folder := getattr(config, "fusec_cache_dir", None):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def golden(request):
+    """Compare a text with the file of that name under tests/golden/, or write it."""
+
+    def check(name, text):
+        path = Path(__file__).parent / "golden" / name
+        if request.config.getoption("--update-goldens"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text.rstrip() + "\n")
+        assert text.rstrip() + "\n" == path.read_text(), f"{path}: --update-goldens if intended"
+
+    return check
 
 
 @pytest.fixture

@@ -215,3 +215,25 @@ def test_a_long_chain_is_cut_and_explained():
     low = fusec.jit(chain).lower(LINE)
     assert len(low.kernels) > 1
     assert "cut" in str(low.explain()).lower()
+
+
+# Functions whose printed graph and kernel source are kept as text: the shape of a map, of a row
+# program, of a full reduction and of a column reduction.
+GOLDEN = {
+    "map": (lambda x, y: x * 2 + y, (LINE, LINE.copy())),
+    "softmax": (softmax, (X,)),
+    "sum": (lambda x: (x * x).sum(), (LINE,)),
+    "columns": (lambda x: x.max(axis=0), (X,)),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_graph(name, golden):
+    fn, args = GOLDEN[name]
+    golden(f"{name}.graph.txt", re.sub(r":\d+", ":#", str(fusec.jit(fn).trace(*args).graph)))
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_source(name, golden):
+    fn, args = GOLDEN[name]
+    golden(f"{name}.kernel.txt", code(fusec.jit(fn).lower(*args)))

@@ -153,7 +153,10 @@ class _Lowering:
         array = node.attrs["value"].value
         if array.ndim and array.size > 1:
             return self._load(node, idx)
-        return self._add(Line(self._name("c"), "op", node.dtype, literal(array.reshape(()))))
+        value = array.reshape(())
+        if value.dtype == np.float64 and np.isfinite(value):  # what Numba takes a literal for
+            return Line(repr(float(value)), "literal", node.dtype)
+        return self._add(Line(self._name("c"), "op", node.dtype, literal(value)))
 
     def _index(self, index: Index) -> Line:
         line = Line(self._name("k"), "index", INT, index=index, cost=1)

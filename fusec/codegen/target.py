@@ -137,6 +137,8 @@ def optimise(module: Any, unroll: bool) -> None:
     """
     import llvmlite.binding as llvm
 
+    from fusec.codegen.mathlib.rare import finish
+
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = True
     options.slp_vectorization = True
@@ -144,6 +146,7 @@ def optimise(module: Any, unroll: bool) -> None:
     options.loop_unrolling = unroll
     builder = llvm.create_pass_builder(machine(), options)
     builder.getModulePassManager().run(module, builder)
+    finish(module, machine())
 
 
 def content_hash(text: str, ints: tuple[str, ...], ptrs: Pointers, fastmath: bool) -> str:

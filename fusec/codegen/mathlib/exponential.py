@@ -65,6 +65,7 @@ def scaled(y: Val, n: Val) -> Val:
 
 
 def exp(x: Val) -> Val:
+    """e**x."""
     n, p = exp_parts(clamp(x, EXP_RANGE[x.kind.name]))
     return scaled(p + 1.0, n)
 
@@ -86,11 +87,13 @@ def exp2_parts(x: Val, tail: Val | None = None) -> tuple[Val, Val]:
 
 
 def exp2(x: Val) -> Val:
+    """2**x: the rounding to n is exact, so only r is scaled by ln 2."""
     n, p = exp2_parts(clamp(x, EXP2_RANGE[x.kind.name]))
     return scaled(p + 1.0, n)
 
 
 def expm1(x: Val) -> Val:
+    """2**n * e**r - 1, with (2**n - 1) exact; all halved, so that 2**1024 is not needed."""
     least, most = EXPM1_LEAST[x.kind.name], EXP_RANGE[x.kind.name][1]
     n, r = exp_reduced(clamp(x, (least, most)))
     half = power_of_two(n, -1)
@@ -106,6 +109,7 @@ def _sinh_cosh(x: Val) -> tuple[Val, Val, Val]:
 
 
 def sinh(x: Val) -> Val:
+    """(e**|x| - e**-|x|) / 2 from 1 on, an odd polynomial below."""
     s, p, q = _sinh_cosh(x)
     z = x * x
     large = (s + fma(s, p, -q)) * 2.0
@@ -114,6 +118,7 @@ def sinh(x: Val) -> Val:
 
 
 def cosh(x: Val) -> Val:
+    """(e**|x| + e**-|x|) / 2."""
     s, p, q = _sinh_cosh(x)
     return (s + fma(s, p, q)) * 2.0
 

@@ -55,6 +55,7 @@ def with_special(x: Val, y: Val) -> Val:
 
 
 def log(x: Val) -> Val:
+    """e * ln2 + f + t."""
     e, m, _ = split(x)
     f = m - 1.0
     high, low, _ = constant(x, "ln2")
@@ -63,6 +64,7 @@ def log(x: Val) -> Val:
 
 
 def log2(x: Val) -> Val:
+    """e + (f + t) * log2(e), the constant in two parts."""
     e, m, _ = split(x)
     f = m - 1.0
     high, low, _ = constant(x, "log2(e)")
@@ -70,6 +72,7 @@ def log2(x: Val) -> Val:
 
 
 def log10(x: Val) -> Val:
+    """e * log10(2) + (f + t) * log10(e), both constants in two parts."""
     e, m, _ = split(x)
     f = m - 1.0
     high, low, _ = constant(x, "log10(e)")
@@ -99,6 +102,7 @@ def one_plus(y: Val) -> tuple[Val, Val]:
 
 
 def log1p(x: Val) -> Val:
+    """log of the sum 1 + x and its rounding error."""
     u, low = one_plus(x)
     return log_of_sum(u, where(abs(x) < INF, low, 0.0)).copysign(x)
 

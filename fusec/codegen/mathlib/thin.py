@@ -5,6 +5,7 @@ from fusec.codegen.mathlib.dsl import Val
 
 
 def sqrt(x: Val) -> Val:
+    """The square root, correctly rounded."""
     return x.intrinsic("llvm.sqrt")
 
 
@@ -14,22 +15,27 @@ def rint(x: Val) -> Val:
 
 
 def floor(x: Val) -> Val:
+    """The integer at or below."""
     return x.intrinsic("llvm.floor")
 
 
 def ceil(x: Val) -> Val:
+    """The integer at or above."""
     return x.intrinsic("llvm.ceil")
 
 
 def trunc(x: Val) -> Val:
+    """The integer towards zero."""
     return x.intrinsic("llvm.trunc")
 
 
 def fabs(x: Val) -> Val:
+    """The size."""
     return abs(x)
 
 
 def copysign(x: Val, y: Val) -> Val:
+    """|x| with the sign of y."""
     return x.copysign(y)
 
 

@@ -155,6 +155,8 @@ def _with_huge(name: str, x: Val, usual: Val, slow: Callable[[Val], Val]) -> Val
 
 
 def sin(x: Val) -> Val:
+    """The sine, with -0.0 kept."""
+
     def slow(v: Val) -> Val:
         return _sine(_reduce_huge(v, 1)).flip(v.signbit())
 
@@ -162,6 +164,8 @@ def sin(x: Val) -> Val:
 
 
 def cos(x: Val) -> Val:
+    """The cosine, from the nearest odd multiple of pi / 2."""
+
     def slow(v: Val) -> Val:
         return _sine(_reduce_huge(v, 1, half=True))
 
@@ -169,6 +173,8 @@ def cos(x: Val) -> Val:
 
 
 def tan(x: Val) -> Val:
+    """The tangent, with -0.0 kept."""
+
     def slow(v: Val) -> Val:
         return _tangent(_reduce_huge(v, 2)).flip(v.signbit())
 
