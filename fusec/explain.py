@@ -14,7 +14,7 @@ from typing import Any
 from fusec.codegen.program import Call, Launch, Program
 from fusec.ir.graph import Loc, Node
 from fusec.passes.access import MOVES
-from fusec.passes.fuse import Group
+from fusec.passes.groups import Group
 from fusec.trace.run import Trace
 from fusec.traffic import Printable, Traffic, amount, counted, place
 

@@ -38,7 +38,8 @@ def lower_graph(
     graph = optimise(trace.graph, history)
     parts = partition(graph)
     for refusal in parts.refusals:
-        log("fusion", "%r not fused into %r: %s", refusal.producer, refusal.consumer, refusal.reason)
+        producer, consumer = refusal.producer, refusal.consumer
+        log("fusion", "%r not fused into %r: %s", producer, consumer, refusal.reason)
     program = build(parts, trace.strides, trace.out_strides)
     log("plan", "%d kernels, %d steps", len(program.kernels), len(program.steps))
     return program
@@ -209,7 +210,8 @@ def _native_inputs(
         return None
     if any(s.kind == "scalar" and s.ref[0] != "arg" for s in trace.sources):
         return None
-    dtypes = {s.ref[1]: p.dtype for s, p in zip(trace.sources, trace.graph.params) if s.kind == "scalar"}
+    pairs = zip(trace.sources, trace.graph.params)
+    dtypes = {s.ref[1]: p.dtype for s, p in pairs if s.kind == "scalar"}
     specs: list[ArraySpec | FloatSpec] = []
     for k, leaf in enumerate(leaves):
         if type(leaf) is np.ndarray and leaf is arrays[k]:

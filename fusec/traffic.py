@@ -14,7 +14,7 @@ from fusec.codegen.emit import Pointer
 from fusec.codegen.program import Call, Launch, Program, Slot
 from fusec.ir.graph import Loc, Node
 from fusec.passes.access import MOVES
-from fusec.passes.fuse import Group
+from fusec.passes.groups import Group
 
 
 class Printable:

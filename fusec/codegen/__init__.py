@@ -1,0 +1,1 @@
+"""Groups to kernel text, and kernel text to machine code."""

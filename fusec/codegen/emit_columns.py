@@ -135,7 +135,7 @@ class ColumnEmitter(CpuEmitter):
             self.columns([s.value for s in stores])
             self.stores(stage, inner=False)
 
-    # -- one stage ------------------------------------------------------------------------------------
+    # -- one stage ------------------------------------------------------------------------------
 
     def stage(self, stage: int) -> None:
         folds = [f for f in self.body.folds if f.value.stage == stage]

@@ -266,9 +266,8 @@ class RowEmitter(CpuEmitter):
         if not self.split:
             for fold in folds:
                 count = f"({self.n} + {BLOCK - 1}) >> 8"
-                self.w(
-                    f"{fold.result.name} = {loaded(fold.value.dtype, f'tree_{fold.op}({self.trees[fold]}, {count})')}"
-                )
+                tree = f"tree_{fold.op}({self.trees[fold]}, {count})"
+                self.w(f"{fold.result.name} = {loaded(fold.value.dtype, tree)}")
 
     def tree(self, fold: Fold) -> None:
         """Where the results of the blocks go: scratch, or memory that a second kernel reads."""

@@ -12,13 +12,14 @@ import numpy as np
 from fusec.codegen.loops import Block, Body, Bound, Buffer, Fold, Line, Store
 from fusec.ir.aval import short
 from fusec.ir.graph import Node
+from fusec.ops import OPS
 from fusec.ops.elementwise import expression
 from fusec.ops.registry import COSTLY, MEDIUM
-from fusec.passes.access import ZERO, Data, Index, flatten
-from fusec.passes.fuse import Group, Idx, inputs_at, region_index
+from fusec.passes.access import ZERO, Data, Index, flatten, rejoin
+from fusec.passes.groups import Group, Idx, inputs_at, region_index
 
 INT = np.dtype(np.int64)
-IDENTITY = {
+IDENTITY: dict[str, Callable[[np.dtype], str]] = {
     "sum": lambda d: "-0.0" if d.kind == "f" else "0",
     "prod": lambda d: "1",
     "max": lambda d: "-inf" if d.kind == "f" else str(_limits(d)[0]),
@@ -142,10 +143,10 @@ class _Lowering:
         dtypes = [i.dtype for i in node.inputs]
         holes = [f"{{{k}}}" for k in range(len(args))]
         if node.op.checked:
-            bad = expression(node.op, holes, dtypes, node.dtype, key="!")
+            bad = expression(OPS[node.op.name], holes, dtypes, node.dtype, key="!")
             if bad:
                 self._op(bad, args, np.dtype(bool), 1, effect=True)
-        text = expression(node.op, holes, dtypes, node.dtype)
+        text = expression(OPS[node.op.name], holes, dtypes, node.dtype)
         assert text is not None, node
         return self._op(text, args, node.dtype, node.op.cost)
 
@@ -212,8 +213,6 @@ class _Lowering:
         return result
 
     def _scan(self, node: Node, idx: Idx) -> Line:
-        from fusec.ops.registry import OPS
-
         value = self.value(node.inputs[0], idx)
         op = node.op.name.removeprefix("scan_")
         text = expression(OPS[SCANS[op]], ("{carry}", "{0}"), [node.dtype] * 2, node.dtype)
@@ -307,8 +306,6 @@ def _letters(dtype: np.dtype) -> str:
 
 
 def _offset(idx: Idx, strides: tuple[int, ...]) -> Index:
-    from fusec.passes.access import rejoin
-
     total = ZERO
     for i, s in zip(idx, strides):
         total = total.plus(i, s)

@@ -18,7 +18,7 @@ def _scratch(letters: str) -> Any:
             raw = b.gep(b.bitcast(args[0], ir.IntType(8).as_pointer()), [args[1]])
             return b.bitcast(raw, ctx.get_value_type(sig.return_type))
 
-        return types.CPointer(element)(base, types.int64), build
+        return types.CPointer(element)(base, types.int64), build  # type: ignore[no-untyped-call]
 
     typer.__name__ = f"scratch_{letters}"
     typer.__doc__ = f"The scratch array of {letters} that starts ``offset`` bytes after ``base``."

@@ -16,7 +16,7 @@ from fusec.codegen.loops import Buffer
 from fusec.codegen.lower import Layout, lower
 from fusec.config import log
 from fusec.ir.graph import Graph, Node
-from fusec.passes.fuse import Group, Partition
+from fusec.passes.groups import Group, Partition
 
 
 @dataclass
@@ -130,7 +130,7 @@ class _Builder:
             else:
                 self._launch(group)
         for node in self.partition.graph.outputs:
-            self.program.results.append(self.out_of.get(node, self.slot_of.get(node)).number)
+            self.program.results.append((self.out_of.get(node) or self.slot_of[node]).number)
         self._share()
         return self.program
 
@@ -149,7 +149,7 @@ class _Builder:
             self.slot_of[node] = slot
         return slot
 
-    # -- groups -------------------------------------------------------------------------------------
+    # -- groups ---------------------------------------------------------------------------------
 
     def _element_strides(self, node: Node) -> Strides:
         strides = self.source(node).strides or ()
@@ -193,7 +193,7 @@ class _Builder:
             return self.out_of[buffer.node].number
         return self.source(buffer.node).number
 
-    # -- calls ----------------------------------------------------------------------------------------
+    # -- calls ----------------------------------------------------------------------------------
 
     def _view(self, node: Node) -> int:
         """The slot of a call's input; movement ops become views that NumPy makes."""
@@ -222,7 +222,7 @@ class _Builder:
             Call(name, _bound(node), inputs, [slot.number], why=why, node=node)
         )
 
-    # -- memory -----------------------------------------------------------------------------------------
+    # -- memory ---------------------------------------------------------------------------------
 
     def _share(self) -> None:
         """Give temporaries whose lives do not overlap the same block."""

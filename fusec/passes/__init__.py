@@ -1,0 +1,1 @@
+"""Graph to graph, then graph to groups of nodes that are one kernel each."""

@@ -7,7 +7,7 @@ element of its result, and says which element of its input that is. Whole chains
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Union
+from typing import NamedTuple, TypeAlias
 
 from fusec.ir.graph import Node
 
@@ -39,7 +39,7 @@ class Data:
     extent: int
 
 
-Atom = Union[str, Quotient, Remainder, Data]
+Atom: TypeAlias = "str | Quotient | Remainder | Data"
 
 
 class Index(NamedTuple):
@@ -217,15 +217,13 @@ def index_value(node: Node, idx: tuple[Index, ...], n: int, extents: Extents) ->
     Loop variables, constants and what is computed from them stay symbolic; all else is ``Data``.
     """
     found = _symbolic(node, idx, extents)
-    if found is None:
-        return Index(((Data(node, idx, n), 1),))
-    return found
+    return Index(((Data(node, idx, n), 1),)) if found is None else found
 
 
 def _symbolic(node: Node, idx: tuple[Index, ...], extents: Extents) -> Index | None:
     name = node.op.name
     if name == "iota":
-        return idx[node.attrs["axis"]]
+        return idx[int(node.attrs["axis"])]
     if name == "dim":
         return Index((), int(node.attrs["value"]))
     if name == "const" and node.aval.size == 1:

@@ -10,117 +10,30 @@ are computed again inside whichever group reads them.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from fusec.ir.graph import Graph, Node
-from fusec.ops.registry import COSTLY, MEDIUM
-from fusec.passes.access import (
-    MOVES,
-    Index,
-    Quotient,
-    broadcast_index,
-    index_value,
-    make,
-    source_index,
-    var,
+from fusec.passes.access import MOVES, source_index
+from fusec.passes.groups import (
+    LEAVES,
+    Group,
+    Idx,
+    Partition,
+    Refusal,
+    inputs_at,
+    is_call,
+    is_free,
+    level_index,
+    reduced_names,
+    source_of,
 )
+from fusec.passes.inline import MAX_RECOMPUTE, recomputed, stored_values
 
-Idx = tuple[Index, ...]
-POINTWISE = frozenset({"elementwise", "gather", "update"})
-LEAVES = frozenset({"const", "dim", "iota"})
 MAX_MEMBERS = 96  # a larger kernel costs LLVM more than linear time and spills registers
-MAX_RECOMPUTE = 4  # additions that are cheaper to do again than a store and a load
-FEW_ROWS = 16  # below this, rows alone cannot keep all threads busy
-LONG_ROW = 1 << 14  # elements from which one row is worth several threads
-
-
-@dataclass(eq=False)
-class Group:
-    """Nodes that one kernel computes.
-
-    extents: loop variable -> size; reduced: the variables that reductions and scans run along;
-    members: node -> its index in loop variables; outputs: members that are stored.
-    kind: "kernel", or "call" for a node that is a step of its own.
-    """
-
-    number: int
-    shape: tuple[int, ...]
-    kind: str = "kernel"
-    reduced: frozenset[str] = frozenset()
-    members: dict[Node, Idx] = field(default_factory=dict)
-    outputs: list[Node] = field(default_factory=list)
-    ancestors: int = 0
-    results: set[Node] = field(default_factory=set)  # members without the reduced axes
-
-    @property
-    def extents(self) -> dict[str, int]:
-        return {f"i{k}": n for k, n in enumerate(self.shape)}
-
-    @property
-    def indices(self) -> Idx:
-        return tuple([Index() if n == 1 else var(f"i{k}") for k, n in enumerate(self.shape)])
-
-    @property
-    def rows(self) -> int:
-        rows = 1
-        for name, n in self.extents.items():
-            rows *= 1 if name in self.reduced else n
-        return rows
-
-    @property
-    def split(self) -> bool:
-        """Few long rows: a first kernel reduces blocks in parallel, a second one finishes."""
-        length = 1
-        for name, n in self.extents.items():
-            length *= n if name in self.reduced else 1
-        has_scan = any(m.op.family == "scan" for m in self.members)
-        return bool(self.reduced) and self.rows < FEW_ROWS and length > LONG_ROW and not has_scan
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """An edge that was not fused, and why."""
-
-    producer: Node
-    consumer: Node
-    reason: str
-
-
-@dataclass
-class Partition:
-    """The groups in an order that can be executed, with the refusals on the way."""
-
-    graph: Graph
-    groups: list[Group]
-    refusals: list[Refusal]
-    inline: set[Node]
 
 
 def partition(graph: Graph) -> Partition:
     """Cut ``graph`` into groups. Assumes CSE has run; computes nothing."""
     return _Fuser(graph).run()
-
-
-def fusable(node: Node) -> bool:
-    """Whether a kernel can compute ``node``."""
-    op = node.op
-    if op.family == "elementwise":
-        kinds = [i.dtype for i in node.inputs] + [node.dtype]
-        if any(d.kind not in "biufc" or (d.itemsize == 2 and d.kind == "f") for d in kinds):
-            return False
-        if any(d.itemsize > (16 if d.kind == "c" else 8) for d in kinds):
-            return False
-        return node.inputs[0].dtype.kind in op.expr
-    if op.family in ("reduce", "scan"):
-        return (node.dtype.kind in "biuf" and node.dtype != "f2") or (
-            node.dtype.kind == "c" and op.name in ("reduce_sum", "reduce_prod")
-        )
-    return (
-        op.family in POINTWISE
-        or op.name in LEAVES
-        or op.name in MOVES
-        or op.name in ("concatenate", "pad")
-    )
 
 
 class _Fuser:
@@ -132,14 +45,14 @@ class _Fuser:
         self.count = 0
         self.readers: dict[Node, Group] = {}
         self.refusals: list[Refusal] = []
-        self.roots = self._roots()
-        self.inline = self._inline()
+        self.roots = stored_values(graph, self.order)
+        self.inline = recomputed(self.order, self.roots)
 
     def run(self) -> Partition:
         for node in self.order:
             if node.op.name == "param" and node not in self.roots:
                 continue
-            if node in self.inline or (self._is_free(node) and node not in self.roots):
+            if node in self.inline or (is_free(node) and node not in self.roots):
                 continue
             if node.op.name == "param" and node not in self.graph.outputs:
                 continue
@@ -151,83 +64,6 @@ class _Fuser:
             self._output(out)
         ordered = _topological(self.groups)
         return Partition(self.graph, ordered, self.refusals, self.inline)
-
-    # -- what is not a member of any group ------------------------------------------------------
-
-    @staticmethod
-    def _is_free(node: Node) -> bool:
-        return node.op.name in MOVES or node.op.name in LEAVES or node.op.name == "param"
-
-    def _roots(self) -> set[Node]:
-        """Nodes that must have a buffer: results, and what calls and gathers read."""
-        roots = set(self.graph.outputs)
-        for node in self.order:
-            for child in node.inputs if is_call(node) else ():
-                while child.op.name in MOVES:
-                    child = child.inputs[0]
-                if child.op.name != "param":
-                    roots.add(child)
-        return roots
-
-    def _inline(self) -> set[Node]:
-        """Values that are computed again where they are read (see ``MAX_RECOMPUTE``)."""
-        uses: dict[Node, list[str]] = {}
-        for node in self.order:
-            if node.op.name in MOVES and node not in self.roots:
-                continue
-            for child in node.inputs:
-                source, how = _path_kind(child, node)
-                uses.setdefault(source, []).append(how)
-        inline: set[Node] = set()
-        made: set[Node] = set()  # read no arrays
-        cost: dict[Node, int] = {}
-
-        def unread(source: Node) -> bool:
-            return source.op.name in LEAVES or source in made or source.aval.size == 1
-
-        for node in self.order:
-            if not fusable(node) or node.op.family not in POINTWISE | {"movement"}:
-                continue
-            if self._is_free(node):
-                continue
-            price = node.op.cost + sum(cost.get(_source(i), 0) for i in node.inputs)
-            how = uses.get(node, [])
-            if node in self.roots or not how:
-                continue
-            # Numbers, and values of nothing but positions, are no work for a kernel of their own.
-            if all(map(unread, map(_source, node.inputs))):
-                made.add(node)
-            if price <= 2 * COSTLY and (node.aval.size == 1 or node in made):
-                inline.add(node)
-                cost[node] = price
-                continue
-            if all(h == "same" for h in how):
-                continue
-            once = len(how) == 1 and how[0] == "moved"
-            cheap = price <= MAX_RECOMPUTE and node.op.family == "elementwise"
-            if once or cheap:
-                inline.add(node)
-                cost[node] = price
-        self._swallow(inline)
-        return inline
-
-    def _swallow(self, inline: set[Node]) -> None:
-        """What only one inlined value needs is computed where that value is."""
-        readers: dict[Node, set[Node]] = {}
-        home: dict[Node, Node] = {}
-        for node in reversed(self.order):
-            users = readers.get(node, set())
-            homes = {home.get(u) for u in users}
-            movable = fusable(node) and node.op.family in POINTWISE and node not in self.roots
-            if node in inline:
-                home[node] = node
-            elif movable and len(homes) == 1 and None not in homes and users <= inline:
-                inline.add(node)
-                home[node] = next(iter(homes))  # type: ignore[assignment]
-            if node.op.name in MOVES and node not in self.roots:
-                continue
-            for child in node.inputs:
-                readers.setdefault(_source(child), set()).add(node)
 
     def _sources(self, node: Node, idx: Idx, g: Group) -> Iterator[tuple[Node, Idx | None]]:
         """The buffers and members that computing ``node`` at ``idx`` reads, and where."""
@@ -344,11 +180,9 @@ class _Fuser:
         group = Group(self.count, shape, kind)
         self.count += 1
         self.groups.append(group)
-        sources = (
-            [(s, None) for s in map(_source, node.inputs)]
-            if kind == "call"
-            else list(self._sources(node, group.indices, group))
-        )
+        sources: list[tuple[Node, Idx | None]] = [(source_of(i), None) for i in node.inputs]
+        if kind != "call":
+            sources = list(self._sources(node, group.indices, group))
         self._add(node, group, group.indices, sources)
 
     def _join(self, node: Node, reading: Node, group: Group) -> str | None:
@@ -422,7 +256,7 @@ class _Fuser:
         group = self.group_of[node]
         if group.kind == "call":
             for child in node.inputs:
-                self._output(_source(child))
+                self._output(source_of(child))
             return
         idx = group.members[node]
         if node.op.family == "reduce":
@@ -437,115 +271,5 @@ class _Fuser:
             group.outputs.append(node)
 
 
-def is_call(node: Node) -> bool:
-    return node.op.family in ("library", "host") or not (node.op.name == "param" or fusable(node))
-
-
-def reduced_names(node: Node) -> frozenset[str]:
-    """The loop variables that a reduction or scan runs along."""
-    if node.op.family == "reduce":
-        return frozenset(f"i{k}" for k in node.attrs["axes"])
-    if node.op.family == "scan":
-        return frozenset([f"i{node.attrs['axis']}"])
-    return frozenset()
-
-
-def level_index(shape: tuple[int, ...], group: Group) -> Idx | None:
-    """The index of a value of ``shape`` in the group's loops: every variable, or the kept ones."""
-    if shape == group.shape:
-        return group.indices
-    kept = [f"i{k}" for k, n in enumerate(group.shape) if n != 1]
-    kept = [name for name in kept if name not in group.reduced]
-    extents = group.extents
-    if not group.reduced or [extents[k] for k in kept] != [n for n in shape if n != 1]:
-        return None
-    names = iter(kept)
-    return tuple([Index() if n == 1 else var(next(names)) for n in shape])
-
-
-def inputs_at(node: Node, idx: Idx, group: Group) -> list[tuple[Node, Idx | None]]:
-    """The inputs of ``node`` and the index of each that the element at ``idx`` needs."""
-    name = node.op.name
-    if name in MOVES:
-        return [(node.inputs[0], source_index(node, idx, group.extents))]
-    if name == "concatenate":
-        return _parts(node, idx)
-    if name == "slice_update":
-        return [(node.inputs[0], idx), (node.inputs[1], region_index(node, idx))]
-    if name == "pad":
-        start = tuple([i.plus(Index((), -b)) for i, b in zip(idx, node.attrs["before"])])
-        return [(node.inputs[0], start), (node.inputs[1], ())]
-    if node.op.family == "gather":
-        return _gathered(node, idx, group)
-    return [(i, broadcast_index(idx, i.shape)) for i in node.inputs]
-
-
-def _gathered(node: Node, idx: Idx, group: Group) -> list[tuple[Node, Idx | None]]:
-    """The array at symbolic indices, then the index nodes whose values are needed."""
-    x = node.inputs[0]
-    at = tuple(
-        [
-            index_value(i, broadcast_index(idx, i.shape), n, group.extents)
-            for i, n in zip(node.inputs[1:], x.shape)
-        ]
-    )
-    values = [(d.node, d.idx) for i in at for d in i.data()]
-    return [(x, at), *values]
-
-
-def _parts(node: Node, idx: Idx) -> list[tuple[Node, Idx | None]]:
-    axis, begin, found = node.attrs["axis"], 0, []
-    for part in node.inputs:
-        at = list(idx)
-        at[axis] = idx[axis].plus(Index((), -begin))
-        found.append((part, tuple(at)))
-        begin += part.shape[axis]
-    return found  # type: ignore[return-value]
-
-
-def region_index(node: Node, idx: Idx) -> Idx:
-    """The element of the new values that stands at ``idx``; exact where the step is 1."""
-    start, step = node.attrs["start"], node.attrs["step"]
-    moved = [i.plus(Index((), -b)) for i, b in zip(idx, start)]
-    return tuple(
-        [
-            m
-            if s == 1
-            else m.times(-1)
-            if s == -1
-            else make({Quotient(m.times(1 if s > 0 else -1), abs(s)): 1}, 0)
-            for m, s in zip(moved, step)
-        ]
-    )
-
-
-def _source(node: Node) -> Node:
-    while node.op.name in MOVES:
-        node = node.inputs[0]
-    return node
-
-
-def _path_kind(child: Node, user: Node) -> tuple[Node, str]:
-    """The source that ``user`` reads through ``child``, and whether the same element ("same"),
-    each element at most once ("moved"), or some several times ("spread")."""
-    how = "same"
-    if user.op.name in ("concatenate", "slice_update", "pad") or user.op.name in MOVES:
-        how = "moved"
-    if user.op.family == "elementwise" and child.aval.size < user.aval.size:
-        how = "spread"
-    if user.op.family == "gather":
-        how = "moved" if user.aval.size <= child.aval.size else "spread"
-    while child.op.name in MOVES:
-        if child.op.name == "broadcast_to":
-            how = "spread"
-        elif how == "same":
-            how = "moved"
-        child = child.inputs[0]
-    return child, how
-
-
 def _topological(groups: list[Group]) -> list[Group]:
     return sorted(groups, key=lambda g: (g.ancestors.bit_count(), g.number))
-
-
-assert MEDIUM > MAX_RECOMPUTE

@@ -63,10 +63,8 @@ def same_cast(node: Node) -> Node | None:
     x = node.inputs[0]
     if x.dtype == node.dtype:
         return x
-    if x.op.name == "cast" and x.inputs[0].dtype == node.dtype:
-        if np.can_cast(node.dtype, x.dtype, "safe"):
-            return x.inputs[0]
-    return None
+    back = x.op.name == "cast" and x.inputs[0].dtype == node.dtype
+    return x.inputs[0] if back and np.can_cast(node.dtype, x.dtype, "safe") else None
 
 
 def trivial_move(node: Node) -> Node | None:
@@ -85,7 +83,7 @@ def trivial_move(node: Node) -> Node | None:
     if node.shape == x.shape:
         return x
     if node.op.name == x.op.name:
-        return node_of(node.op.name, x.inputs[0], shape=node.shape)  # type: ignore[arg-type]
+        return node_of(node.op.name, x.inputs[0], shape=node.shape)
     return None
 
 
@@ -111,19 +109,18 @@ def whole_update(node: Node) -> Node | None:
 def update_of_update(node: Node) -> Node | None:
     """A second update of the same region replaces the first."""
     x, v = node.inputs
-    if x.op.name == "slice_update" and dict(x.attrs) == dict(node.attrs):
-        if x.inputs[1].shape == v.shape:
-            return Node(node.op, (x.inputs[0], v), node.attrs, node.aval)
+    same = x.op.name == "slice_update" and dict(x.attrs) == dict(node.attrs)
+    if same and x.inputs[1].shape == v.shape:
+        return Node(node.op, (x.inputs[0], v), node.attrs, node.aval)
     return None
 
 
 def slice_of_update(node: Node) -> Node | None:
     """Reading back exactly the region that was written."""
     x = node.inputs[0]
-    if x.op.name == "slice_update" and x.inputs[1].shape == node.shape:
-        if all(x.attrs[k] == node.attrs[k] for k in ("start", "step")):
-            return x.inputs[1]
-    return None
+    if x.op.name != "slice_update" or x.inputs[1].shape != node.shape:
+        return None
+    return x.inputs[1] if all(x.attrs[k] == node.attrs[k] for k in ("start", "step")) else None
 
 
 def multiply_by_one(node: Node) -> Node | None:

@@ -1,0 +1,1 @@
+"""Moves bytes and launches callables; knows no ops."""

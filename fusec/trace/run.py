@@ -56,7 +56,8 @@ class Trace:
         """Whether the Python numbers whose values were used still have them."""
         for recipe, value in self.scalar_guards.items():
             now = compute(recipe, list(leaves))
-            if type(now) is not type(value) or not (now == value or (now != now and value != value)):
+            same = now == value or (now != now and value != value)
+            if type(now) is not type(value) or not same:
                 return False
         return True
 
@@ -153,10 +154,12 @@ def _result(
         if leaf._session is not session:
             raise escaped(leaf._storage.node.loc)
         storage = leaf._storage
-        if storage.source is not None and storage.source.kind in ("arg", "captured"):
-            if not (storage.source.kind == "arg" and leaf._scalar):
-                view = leaf is not storage.root
-                return Result(storage.source.kind, storage.source.ref, leaf._path, leaf._scalar, view)
+        source = storage.source
+        if source is not None and (
+            source.kind == "captured" or (source.kind == "arg" and not leaf._scalar)
+        ):
+            view = leaf is not storage.root
+            return Result(source.kind, source.ref, leaf._path, leaf._scalar, view)
         if storage not in storages:
             storages.append(storage)
             outputs.append(storage.node)

@@ -45,7 +45,7 @@ class Storage:
     source: the param it belongs to, or None for memory the function made itself.
     """
 
-    __slots__ = ("like", "node", "item", "root", "source", "start", "version", "writeable")
+    __slots__ = ("item", "like", "node", "root", "source", "start", "version", "writeable")
 
     def __init__(self, node: Node, like: np.ndarray, source: Source | None = None) -> None:
         self.node = self.start = node

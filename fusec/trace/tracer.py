@@ -319,9 +319,9 @@ FAST_POWERS = {2: np.square, 1: np.positive, -1: np.reciprocal, 0.5: np.sqrt}
 def _power(self: Tracer, exponent: Any) -> Any:
     """``x ** n`` as ndarray does it: a few Python exponents are ufuncs of their own."""
     kind = self.dtype.kind
-    if type(exponent) in (int, float) and exponent in FAST_POWERS and not self._scalar:
-        if kind in "fc" or (kind in "biu" and type(exponent) is int and exponent == 2):
-            return FAST_POWERS[exponent](self)
+    fast = type(exponent) in (int, float) and exponent in FAST_POWERS and not self._scalar
+    if fast and (kind in "fc" or (kind in "biu" and type(exponent) is int and exponent == 2)):
+        return FAST_POWERS[exponent](self)
     return np.power(self, exponent)
 
 

@@ -1,0 +1,220 @@
+"""What a fused kernel is: groups of nodes, where their values are read, and what may be in one.
+
+``inputs_at`` says which elements of its inputs an element of a node needs. It is what both the
+fusion pass and code generation know about movement, regions and gathers.
+"""
+
+from dataclasses import dataclass, field
+
+from fusec.ir.graph import Graph, Node
+from fusec.passes.access import (
+    MOVES,
+    Index,
+    Quotient,
+    broadcast_index,
+    index_value,
+    make,
+    source_index,
+    var,
+)
+
+Idx = tuple[Index, ...]
+POINTWISE = frozenset({"elementwise", "gather", "update"})
+LEAVES = frozenset({"const", "dim", "iota"})
+FEW_ROWS = 16  # below this, rows alone cannot keep all threads busy
+LONG_ROW = 1 << 14  # elements from which one row is worth several threads
+
+
+@dataclass(eq=False)
+class Group:
+    """Nodes that one kernel computes.
+
+    extents: loop variable -> size; reduced: the variables that reductions and scans run along;
+    members: node -> its index in loop variables; outputs: members that are stored.
+    kind: "kernel", or "call" for a node that is a step of its own.
+    """
+
+    number: int
+    shape: tuple[int, ...]
+    kind: str = "kernel"
+    reduced: frozenset[str] = frozenset()
+    members: dict[Node, Idx] = field(default_factory=dict)
+    outputs: list[Node] = field(default_factory=list)
+    ancestors: int = 0
+    results: set[Node] = field(default_factory=set)  # members without the reduced axes
+
+    @property
+    def extents(self) -> dict[str, int]:
+        return {f"i{k}": n for k, n in enumerate(self.shape)}
+
+    @property
+    def indices(self) -> Idx:
+        return tuple([Index() if n == 1 else var(f"i{k}") for k, n in enumerate(self.shape)])
+
+    @property
+    def rows(self) -> int:
+        rows = 1
+        for name, n in self.extents.items():
+            rows *= 1 if name in self.reduced else n
+        return rows
+
+    @property
+    def split(self) -> bool:
+        """Few long rows: a first kernel reduces blocks in parallel, a second one finishes."""
+        length = 1
+        for name, n in self.extents.items():
+            length *= n if name in self.reduced else 1
+        has_scan = any(m.op.family == "scan" for m in self.members)
+        return bool(self.reduced) and self.rows < FEW_ROWS and length > LONG_ROW and not has_scan
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An edge that was not fused, and why."""
+
+    producer: Node
+    consumer: Node
+    reason: str
+
+
+@dataclass
+class Partition:
+    """The groups in an order that can be executed, with the refusals on the way."""
+
+    graph: Graph
+    groups: list[Group]
+    refusals: list[Refusal]
+    inline: set[Node]
+
+
+def fusable(node: Node) -> bool:
+    """Whether a kernel can compute ``node``."""
+    op = node.op
+    if op.family == "elementwise":
+        kinds = [i.dtype for i in node.inputs] + [node.dtype]
+        if any(d.kind not in "biufc" or (d.itemsize == 2 and d.kind == "f") for d in kinds):
+            return False
+        if any(d.itemsize > (16 if d.kind == "c" else 8) for d in kinds):
+            return False
+        return node.inputs[0].dtype.kind in op.expr
+    if op.family in ("reduce", "scan"):
+        return (node.dtype.kind in "biuf" and node.dtype != "f2") or (
+            node.dtype.kind == "c" and op.name in ("reduce_sum", "reduce_prod")
+        )
+    return (
+        op.family in POINTWISE
+        or op.name in LEAVES
+        or op.name in MOVES
+        or op.name in ("concatenate", "pad")
+    )
+
+
+def is_free(node: Node) -> bool:
+    return node.op.name in MOVES or node.op.name in LEAVES or node.op.name == "param"
+
+
+def is_call(node: Node) -> bool:
+    return node.op.family in ("library", "host") or not (node.op.name == "param" or fusable(node))
+
+
+def reduced_names(node: Node) -> frozenset[str]:
+    """The loop variables that a reduction or scan runs along."""
+    if node.op.family == "reduce":
+        return frozenset(f"i{k}" for k in node.attrs["axes"])
+    if node.op.family == "scan":
+        return frozenset([f"i{node.attrs['axis']}"])
+    return frozenset()
+
+
+def level_index(shape: tuple[int, ...], group: Group) -> Idx | None:
+    """The index of a value of ``shape`` in the group's loops: every variable, or the kept ones."""
+    if shape == group.shape:
+        return group.indices
+    kept = [f"i{k}" for k, n in enumerate(group.shape) if n != 1]
+    kept = [name for name in kept if name not in group.reduced]
+    extents = group.extents
+    if not group.reduced or [extents[k] for k in kept] != [n for n in shape if n != 1]:
+        return None
+    names = iter(kept)
+    return tuple([Index() if n == 1 else var(next(names)) for n in shape])
+
+
+def inputs_at(node: Node, idx: Idx, group: Group) -> list[tuple[Node, Idx | None]]:
+    """The inputs of ``node`` and the index of each that the element at ``idx`` needs."""
+    name = node.op.name
+    if name in MOVES:
+        return [(node.inputs[0], source_index(node, idx, group.extents))]
+    if name == "concatenate":
+        return _parts(node, idx)
+    if name == "slice_update":
+        return [(node.inputs[0], idx), (node.inputs[1], region_index(node, idx))]
+    if name == "pad":
+        start = tuple([i.plus(Index((), -b)) for i, b in zip(idx, node.attrs["before"])])
+        return [(node.inputs[0], start), (node.inputs[1], ())]
+    if node.op.family == "gather":
+        return _gathered(node, idx, group)
+    return [(i, broadcast_index(idx, i.shape)) for i in node.inputs]
+
+
+def _gathered(node: Node, idx: Idx, group: Group) -> list[tuple[Node, Idx | None]]:
+    """The array at symbolic indices, then the index nodes whose values are needed."""
+    x = node.inputs[0]
+    at = tuple(
+        [
+            index_value(i, broadcast_index(idx, i.shape), n, group.extents)
+            for i, n in zip(node.inputs[1:], x.shape)
+        ]
+    )
+    values = [(d.node, d.idx) for i in at for d in i.data()]
+    return [(x, at), *values]
+
+
+def _parts(node: Node, idx: Idx) -> list[tuple[Node, Idx | None]]:
+    axis, begin, found = node.attrs["axis"], 0, []
+    for part in node.inputs:
+        at = list(idx)
+        at[axis] = idx[axis].plus(Index((), -begin))
+        found.append((part, tuple(at)))
+        begin += part.shape[axis]
+    return found  # type: ignore[return-value]
+
+
+def region_index(node: Node, idx: Idx) -> Idx:
+    """The element of the new values that stands at ``idx``; exact where the step is 1."""
+    start, step = node.attrs["start"], node.attrs["step"]
+    moved = [i.plus(Index((), -b)) for i, b in zip(idx, start)]
+    return tuple(
+        [
+            m
+            if s == 1
+            else m.times(-1)
+            if s == -1
+            else make({Quotient(m.times(1 if s > 0 else -1), abs(s)): 1}, 0)
+            for m, s in zip(moved, step)
+        ]
+    )
+
+
+def source_of(node: Node) -> Node:
+    while node.op.name in MOVES:
+        node = node.inputs[0]
+    return node
+
+
+def path_kind(child: Node, user: Node) -> tuple[Node, str]:
+    """The source that ``user`` reads through ``child``, and whether the same element ("same"),
+    each element at most once ("moved"), or some several times ("spread")."""
+    how = "same"
+    if user.op.name in ("concatenate", "slice_update", "pad") or user.op.name in MOVES:
+        how = "moved"
+    if user.op.family == "elementwise" and child.aval.size < user.aval.size:
+        how = "spread"
+    if user.op.family == "gather":
+        how = "moved" if user.aval.size <= child.aval.size else "spread"
+    while child.op.name in MOVES:
+        if child.op.name == "broadcast_to":
+            how = "spread"
+        elif how == "same":
+            how = "moved"
+        child = child.inputs[0]
+    return child, how

@@ -1,0 +1,86 @@
+"""Which values have a buffer in any case, and which are computed again where they are read.
+
+A value that is read once, at another index, costs nothing more inside its reader; a cheap one costs
+less than a store and a load. Neither becomes a member of a group.
+"""
+
+from fusec.ir.graph import Graph, Node
+from fusec.ops.registry import COSTLY
+from fusec.passes.access import MOVES
+from fusec.passes.groups import LEAVES, POINTWISE, fusable, is_call, is_free, path_kind, source_of
+
+MAX_RECOMPUTE = 4  # additions that are cheaper to do again than a store and a load
+
+
+def stored_values(graph: Graph, order: list[Node]) -> set[Node]:
+    """Nodes that must have a buffer: results, and what calls and gathers read."""
+    roots = set(graph.outputs)
+    for node in order:
+        for child in node.inputs if is_call(node) else ():
+            while child.op.name in MOVES:
+                child = child.inputs[0]
+            if child.op.name != "param":
+                roots.add(child)
+    return roots
+
+
+def recomputed(order: list[Node], roots: set[Node]) -> set[Node]:
+    """Values that are computed again where they are read (see ``MAX_RECOMPUTE``)."""
+    uses: dict[Node, list[str]] = {}
+    for node in order:
+        if node.op.name in MOVES and node not in roots:
+            continue
+        for child in node.inputs:
+            source, how = path_kind(child, node)
+            uses.setdefault(source, []).append(how)
+    inline: set[Node] = set()
+    made: set[Node] = set()  # read no arrays
+    cost: dict[Node, int] = {}
+
+    def unread(source: Node) -> bool:
+        return source.op.name in LEAVES or source in made or source.aval.size == 1
+
+    for node in order:
+        if not fusable(node) or node.op.family not in POINTWISE | {"movement"}:
+            continue
+        if is_free(node):
+            continue
+        price = node.op.cost + sum(cost.get(source_of(i), 0) for i in node.inputs)
+        ways = uses.get(node, [])
+        if node in roots or not ways:
+            continue
+        # Numbers, and values of nothing but positions, are no work for a kernel of their own.
+        if all(map(unread, map(source_of, node.inputs))):
+            made.add(node)
+        if price <= 2 * COSTLY and (node.aval.size == 1 or node in made):
+            inline.add(node)
+            cost[node] = price
+            continue
+        if all(w == "same" for w in ways):
+            continue
+        once = len(ways) == 1 and ways[0] == "moved"
+        cheap = price <= MAX_RECOMPUTE and node.op.family == "elementwise"
+        if once or cheap:
+            inline.add(node)
+            cost[node] = price
+    _swallow(order, roots, inline)
+    return inline
+
+
+def _swallow(order: list[Node], roots: set[Node], inline: set[Node]) -> None:
+    """What only one inlined value needs is computed where that value is."""
+    readers: dict[Node, set[Node]] = {}
+    home: dict[Node, Node] = {}
+    for node in reversed(order):
+        users = readers.get(node, set())
+        homes = {home.get(u) for u in users}
+        movable = fusable(node) and node.op.family in POINTWISE and node not in roots
+        if node in inline:
+            home[node] = node
+        elif movable and len(homes) == 1 and None not in homes and users <= inline:
+            inline.add(node)
+            home[node] = next(iter(homes))  # type: ignore[assignment]
+        if node.op.name in MOVES and node not in roots:
+            continue
+        for child in node.inputs:
+            readers.setdefault(source_of(child), set()).add(node)
