@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any
 from fusec import errors
 from fusec.config import config
 from fusec.jit import jit
-from fusec.runtime.threads import threads
 
 if TYPE_CHECKING:
     from fusec.checking import verify
+    from fusec.runtime.threads import threads
     from fusec.stages import ShapeDtype
 
 __version__ = "0.1.0"
 __all__ = ["ShapeDtype", "config", "errors", "jit", "threads", "verify"]
 
-_LATER = {"ShapeDtype": "fusec.stages", "verify": "fusec.checking"}  # loaded on first use
+_LATER = {  # loaded on first use
+    "ShapeDtype": "fusec.stages",
+    "threads": "fusec.runtime.threads",
+    "verify": "fusec.checking",
+}
 
 
 def __getattr__(name: str) -> Any:

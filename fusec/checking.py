@@ -28,7 +28,7 @@ from fusec.trace.tree import flatten
 from fusec.traffic import Printable, place
 
 if TYPE_CHECKING:
-    from fusec.jit import JitFunction
+    from fusec.dispatch import JitFunction
     from fusec.plan import Plan
 
 MAX_STEPS = 200  # values that are compared one by one, each with a compile of its own
@@ -88,7 +88,8 @@ def check_first_call(function: JitFunction, args: Any, kwargs: dict[str, Any]) -
 
 
 def _jitted(fn: Callable[..., Any]) -> JitFunction:
-    from fusec.jit import JitFunction, jit
+    from fusec.dispatch import JitFunction
+    from fusec.jit import jit
 
     return fn if isinstance(fn, JitFunction) else jit(fn)  # type: ignore[return-value]
 
@@ -128,7 +129,7 @@ class _Check:
         return self.report
 
     def _search(self, plan: Plan, hidden: list[np.ndarray]) -> _Search:
-        from fusec.jit import native_layout
+        from fusec.dispatch import native_layout
 
         leaves = copied(self.leaves)
         inputs = plan.inputs(leaves, [native_layout(x) for x in leaves], hidden)

@@ -29,7 +29,7 @@ from fusec.traffic import Printable, Traffic
 
 if TYPE_CHECKING:
     from fusec.codegen.target import ObjectCode
-    from fusec.jit import JitFunction
+    from fusec.dispatch import JitFunction
 
 
 class ShapeDtype:
@@ -78,7 +78,7 @@ class Traced(Printable):
     @classmethod
     def of(cls, function: JitFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
         """Trace ``function(*args, **kwargs)``; arguments may be ``ShapeDtype``."""
-        from fusec.jit import native_layout
+        from fusec.dispatch import native_layout
 
         leaves, tree = flatten((args, kwargs))
         leaves = [stand_in(x.shape, x.dtype) if type(x) is ShapeDtype else x for x in leaves]
@@ -99,13 +99,13 @@ class Traced(Printable):
         return made
 
     def _overlapping(self, leaves: list[Any]) -> str:
-        from fusec.jit import _overlaps
+        from fusec.dispatch import overlaps
 
         assert self.trace is not None
         if not self.trace.writes:
             return ""
         hidden = self.trace.guards.arrays(leaves)
-        if not _overlaps(self, leaves, hidden):  # type: ignore[arg-type]
+        if not overlaps(self, leaves, hidden):  # type: ignore[arg-type]
             return ""
         return "An argument that the function changes shares memory with another one."
 

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from fusec.ir.aval import short
+from fusec.ir.graph import OpLike
 from fusec.ops import elementwise_casts  # noqa: F401  (its import states the ops)
 from fusec.ops.elementwise_math import erf, scaled
-from fusec.ops.registry import MEDIUM, NONDIFFERENTIABLE, Op, elementwise
+from fusec.ops.registry import MEDIUM, NONDIFFERENTIABLE, elementwise
 
 
 def expression(
-    op: Op, operands: Sequence[str], dtypes: Sequence[np.dtype], to: np.dtype, key: str = ""
+    op: OpLike, operands: Sequence[str], dtypes: Sequence[np.dtype], to: np.dtype, key: str = ""
 ) -> str | None:
     """The scalar expression of ``op`` over inputs of ``dtypes``, or None when it has none.
 
@@ -39,7 +40,7 @@ def expression(
         return None
     template = op.expr.get(dtypes[0].kind)
     if template is not None and key:
-        needless = op.ufunc is np.power and dtypes[0].kind != "i"
+        needless = op.name == "power" and dtypes[0].kind != "i"
         template = None if needless else op.expr.get(key)
     return None if template is None else template.format(*operands, to=short(to))
 

@@ -1,0 +1,294 @@
+"""Calls of a jitted function: find its plan, make it where there is none, run it.
+
+A call flattens its arguments, finds the plan for their dtypes, shapes and layouts, and runs it.
+Calls that are all arrays go through a native entry that does the same checks in machine code.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import threading
+import types
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fusec.config import config, log
+from fusec.errors import UnsupportedError
+from fusec.plan import Plan
+from fusec.runtime.executor import KernelError
+from fusec.runtime.native import ERROR, MISS
+from fusec.trace.run import trace
+from fusec.trace.scalars import NUMBERS, PyScalar
+from fusec.trace.tracer import Tracer
+from fusec.trace.tree import TreeDef, flatten
+
+MAX_FAST = 4  # native entries that a call tries in turn
+MAX_PLANS = 256  # signatures kept for one function; the least recently used goes
+_LOCKS: weakref.WeakSet[JitFunction] = weakref.WeakSet()
+
+
+class Fallback:
+    """Stands for a plan where tracing can't express the function: NumPy runs it."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+class JitFunction:
+    """A compiled function. Call it like the function it wraps."""
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        static_argnums: tuple[int, ...] = (),
+        static_argnames: tuple[str, ...] = (),
+        fastmath: bool = False,
+        device: str | None = None,
+    ) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.fastmath = fastmath
+        self.device = device
+        self._static = _static_names(fn, static_argnums, static_argnames)
+        self._plans: OrderedDict[Any, list[Plan | Fallback]] = OrderedDict()
+        self._fast: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
+        self._lock = threading.RLock()
+        _LOCKS.add(self)
+
+    @property
+    def __fusec_inline__(self) -> Callable[..., Any]:
+        return self.fn
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<fusec.jit of {self.fn!r}>"
+
+    def __reduce__(self) -> str:
+        return self.__qualname__  # type: ignore[attr-defined, no-any-return]
+
+    # -- calls ------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if config.disable or _raises():
+            return self.fn(*args, **kwargs)
+        if not kwargs:
+            for fetch, entry in self._fast:
+                if fetch(()) is not None:
+                    result = entry(*args)
+                    if result is ERROR:
+                        return self.fn(*args)
+                    if result is not MISS:
+                        return result
+        return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The way for everything that the native entry does not take."""
+        leaves, tree = flatten((args, kwargs))
+        session = _session_of(leaves)
+        if session is not None:
+            return _inline(self.fn, session)(*args, **kwargs)
+        plan, hidden, arrays = self.plan(leaves, tree)
+        if isinstance(plan, Fallback) or overlaps(plan, leaves, hidden):
+            return self.fn(*args, **kwargs)
+        if config.verify and not plan.verified:
+            from fusec.checking import check_first_call
+
+            check_first_call(self, args, kwargs)
+        try:
+            result = plan.run(leaves, arrays, hidden)
+        except KernelError:
+            return self.fn(*args, **kwargs)
+        if not kwargs and len(leaves) == len(args):
+            self._hasten(plan, leaves, arrays)
+        return result
+
+    def _hasten(self, plan: Plan, leaves: list[Any], arrays: list[Any]) -> None:
+        """Let later calls of this signature go through a native entry."""
+        if plan.hastened:
+            if plan.hastened[0] is not None and plan.hastened[0] not in self._fast:
+                self._fast = [plan.hastened[0], *self._fast[: MAX_FAST - 1]]
+            return
+        entry = plan.entry(leaves, arrays)
+        plan.hastened.append((plan.fetch, entry) if entry is not None else None)
+        if entry is not None:
+            self._hasten(plan, leaves, arrays)
+
+    def plan(
+        self, leaves: list[Any], tree: TreeDef
+    ) -> tuple[Plan | Fallback, list[np.ndarray], list[Any]]:
+        """The plan for these arguments, the captured arrays and the arguments in native layout."""
+        static = self._static_leaves(tree)
+        arrays = [native_layout(x) for x in leaves]
+        key = (tree, tuple([_signature(x, k in static) for k, x in enumerate(arrays)]))
+        found = self._find(key, leaves)
+        if found is None:
+            with self._lock:
+                found = self._find(key, leaves) or self._make(key, arrays, tree, static, leaves)
+        return (*found, arrays)
+
+    def _find(self, key: Any, leaves: list[Any]) -> tuple[Plan | Fallback, list[np.ndarray]] | None:
+        for plan in self._plans.get(key, ()):
+            if isinstance(plan, Fallback):
+                return plan, []
+            hidden = plan.matches(leaves)
+            if hidden is not None:
+                return plan, hidden
+        return None
+
+    def _make(
+        self,
+        key: Any,
+        arrays: list[Any],
+        tree: TreeDef,
+        static: frozenset[int],
+        leaves: list[Any],
+    ) -> tuple[Plan | Fallback, list[np.ndarray]]:
+        log("recompile", "%s: a new signature", self.__name__)  # type: ignore[attr-defined]
+        plan: Plan | Fallback
+        hidden: list[np.ndarray] = []
+        try:
+            if any(isinstance(x, np.ndarray) and not x.dtype.isnative for x in leaves):
+                raise UnsupportedError("byte-swapped arrays: NumPy runs the function")
+            plan = Plan(trace(self.fn, arrays, tree, static), self.fastmath)
+            hidden = plan.trace.guards.arrays(leaves)
+            if config.dump is not None:
+                from fusec.stages import dump
+
+                dump(self, plan.trace, tree, arrays)
+        except UnsupportedError as error:
+            if type(error) is not UnsupportedError:
+                raise
+            plan = Fallback(str(error))
+        plans = self._plans.setdefault(key, [])
+        plans.insert(0, plan)
+        del plans[MAX_PLANS:]
+        self._plans.move_to_end(key)
+        while len(self._plans) > MAX_PLANS:
+            self._plans.popitem(last=False)
+        return plan, hidden
+
+    def _static_leaves(self, tree: TreeDef) -> frozenset[int]:
+        if not self._static:
+            return frozenset()
+        paths = tree.paths("")
+        return frozenset(
+            k for k, p in enumerate(paths) if any(p.startswith(s) for s in self._static)
+        )
+
+    # -- stages -----------------------------------------------------------------------------------
+
+    def trace(self, *args: Any, **kwargs: Any) -> Any:
+        """The traced call: ``.graph`` is the program as written."""
+        from fusec.stages import Traced
+
+        return Traced.of(self, args, kwargs)
+
+    def lower(self, *args: Any, target: str | None = None, **kwargs: Any) -> Any:
+        """The optimised program, cut into kernels. Arguments may be ``ShapeDtype``."""
+        return self.trace(*args, **kwargs).lower(target)
+
+
+def _static_names(
+    fn: Callable[..., Any], numbers: Sequence[int], names: Sequence[str]
+) -> tuple[str, ...]:
+    """How the paths of static arguments begin, given by position or by keyword."""
+    if not numbers and not names:
+        return ()
+    parameters = list(inspect.signature(fn).parameters)
+    positions = {n if n >= 0 else len(parameters) + n for n in numbers}
+    positions |= {parameters.index(n) for n in names if n in parameters}
+    keywords = set(names) | {parameters[p] for p in positions if p < len(parameters)}
+    return tuple([f"[0][{p}]" for p in sorted(positions)] + [f"[1]['{n}']" for n in keywords] + [
+        f'[1]["{n}"]' for n in sorted(keywords)
+    ])
+
+
+def native_layout(x: Any) -> Any:
+    """An array that kernels can read: aligned, native byte order, strides of whole elements."""
+    if not isinstance(x, np.ndarray):
+        return x
+    if type(x) is not np.ndarray and type(x) is not np.memmap:
+        raise TypeError(
+            f"fusec takes plain NumPy arrays, not {type(x).__name__}: pass np.asarray(x)"
+        )
+    size = x.dtype.itemsize
+    if x.flags.aligned and x.dtype.isnative and all(s % size == 0 for s in x.strides if size):
+        return x
+    return x.astype(x.dtype.newbyteorder("="), order="K", copy=True)
+
+
+def _signature(x: Any, static: bool) -> Any:
+    if static:
+        return ("static", x)
+    if isinstance(x, np.ndarray):
+        return (x.dtype, x.shape, x.strides, x.flags.writeable)
+    if type(x) in NUMBERS:
+        return type(x)
+    if isinstance(x, np.generic):
+        return (x.dtype, "scalar")
+    if isinstance(x, str | bytes | type(None)):
+        return ("value", x)
+    return type(x)
+
+
+def _session_of(leaves: list[Any]) -> Any:
+    for leaf in leaves:
+        if type(leaf) is Tracer or type(leaf) is PyScalar:
+            return leaf._session
+    return None
+
+
+def _inline(fn: Callable[..., Any], session: Any) -> Callable[..., Any]:
+    from fusec.trace import capture
+
+    return capture.twin(fn, session)
+
+
+def overlaps(plan: Plan, leaves: list[Any], hidden: list[np.ndarray]) -> bool:
+    """Whether a changed array shares memory with another input: NumPy's order then matters."""
+    if not plan.trace.writes:
+        return False
+    arrays = [x for x in [*leaves, *hidden] if isinstance(x, np.ndarray)]
+    for source, _ in plan.trace.writes:
+        target = leaves[source.ref] if source.kind == "arg" else hidden[source.ref]
+        same = [a for a in arrays if a is target]
+        others = [a for a in arrays if a is not target]
+        if len(same) > 1 or any(np.may_share_memory(target, a) for a in others):
+            return True
+    return False
+
+
+_ERRSTATE = np._core.umath._extobj_contextvar  # type: ignore[attr-defined]
+_LOUD: dict[int, tuple[Any, bool]] = {}  # by identity of NumPy's error state, which is immutable
+MAX_LOUD = 64
+
+
+def _raises() -> bool:
+    """Whether ``np.errstate`` asks for exceptions, which only NumPy's own loops can raise."""
+    state = _ERRSTATE.get(None)
+    if state is None:
+        return False
+    known = _LOUD.get(id(state))
+    if known is None:
+        if len(_LOUD) > MAX_LOUD:
+            _LOUD.clear()
+        loud = any(v in ("raise", "call", "log", "print") for v in np.geterr().values())
+        known = _LOUD[id(state)] = (state, loud)
+    return known[1]
+
+
+def _new_locks() -> None:
+    for function in list(_LOCKS):
+        function._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_locks)
