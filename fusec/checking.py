@@ -141,7 +141,7 @@ class _Check:
         try:
             plan, hidden, _ = self.function.plan(copied(self.leaves), self.tree)
         except Exception as error:
-            self.report.notes.append(f"tracing raises {type(error).__name__}: {error}")
+            self.report.notes.append(f"tracing raises {type(error).__name__}")
             return None, []
         if not isinstance(plan, Plan):
             self.report.notes.append(f"NumPy runs the function: {plan.reason}")
@@ -170,10 +170,9 @@ class _Check:
 
     def _compare_outcomes(self, numpy: _Outcome, ours: _Outcome, plan: Plan | None) -> None:
         if numpy.error is not None or ours.error is not None:
-            if not isinstance(ours.error, type(numpy.error)):
-                self.report.problems.append(
-                    f"NumPy: {_raised(numpy.error)}; fusec: {_raised(ours.error)}"
-                )
+            text = f"NumPy: {_raised(numpy.error)}; fusec: {_raised(ours.error)}"
+            agree = isinstance(ours.error, type(numpy.error))
+            (self.report.notes if agree else self.report.problems).append(text)
             return
         values, tree = flatten(numpy.value)
         found, other = flatten(ours.value)

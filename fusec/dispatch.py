@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
-import threading
 import types
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +18,7 @@ import numpy as np
 from fusec.config import config, log
 from fusec.errors import UnsupportedError
 from fusec.plan import Plan
+from fusec.runtime import cpu
 from fusec.runtime.executor import KernelError
 from fusec.runtime.native import ERROR, MISS
 from fusec.trace.run import trace
@@ -30,7 +28,6 @@ from fusec.trace.tree import TreeDef, flatten
 
 MAX_FAST = 4  # native entries that a call tries in turn
 MAX_PLANS = 256  # signatures kept for one function; the least recently used goes
-_LOCKS: weakref.WeakSet[JitFunction] = weakref.WeakSet()
 
 
 class Fallback:
@@ -58,8 +55,6 @@ class JitFunction:
         self._static = _static_names(fn, static_argnums, static_argnames)
         self._plans: OrderedDict[Any, list[Plan | Fallback]] = OrderedDict()
         self._fast: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
-        self._lock = threading.RLock()
-        _LOCKS.add(self)
 
     @property
     def __fusec_inline__(self) -> Callable[..., Any]:
@@ -116,7 +111,8 @@ class JitFunction:
             if plan.hastened[0] is not None and plan.hastened[0] not in self._fast:
                 self._fast = [plan.hastened[0], *self._fast[: MAX_FAST - 1]]
             return
-        entry = plan.entry(leaves, arrays)
+        with cpu.native_lock:
+            entry = plan.entry(leaves, arrays)
         plan.hastened.append((plan.fetch, entry) if entry is not None else None)
         if entry is not None:
             self._hasten(plan, leaves, arrays)
@@ -130,7 +126,7 @@ class JitFunction:
         key = (tree, tuple([_signature(x, k in static) for k, x in enumerate(arrays)]))
         found = self._find(key, leaves)
         if found is None:
-            with self._lock:
+            with cpu.native_lock:  # a fork waits for it: imports and compiles are never cut in two
                 found = self._find(key, leaves) or self._make(key, arrays, tree, static, leaves)
         return (*found, arrays)
 
@@ -159,6 +155,7 @@ class JitFunction:
                 raise UnsupportedError("byte-swapped arrays: NumPy runs the function")
             plan = Plan(trace(self.fn, arrays, tree, static), self.fastmath)
             hidden = plan.trace.guards.arrays(leaves)
+            plan.prepare()
             if config.dump is not None:
                 from fusec.stages import dump
 
@@ -283,12 +280,3 @@ def _raises() -> bool:
         loud = any(v in ("raise", "call", "log", "print") for v in np.geterr().values())
         known = _LOUD[id(state)] = (state, loud)
     return known[1]
-
-
-def _new_locks() -> None:
-    for function in list(_LOCKS):
-        function._lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_locks)

@@ -13,8 +13,7 @@ from typing import Any
 
 from fusec.codegen.program import Call, Launch, Program
 from fusec.ir.graph import Loc, Node
-from fusec.passes.access import MOVES
-from fusec.passes.groups import Group
+from fusec.passes.groups import Group, source_of
 from fusec.trace.run import Trace
 from fusec.traffic import Printable, Traffic, amount, counted, place
 
@@ -161,7 +160,7 @@ def _edges(traffic: Traffic) -> Iterator[EdgeReport]:
         if group.kind == "kernel":
             reads = traffic.reads(group)
         else:
-            reads = {_source(i): (i.aval.nbytes, [*group.members]) for m in group.members
+            reads = {source_of(i): (i.aval.nbytes, [*group.members]) for m in group.members
                      for i in m.inputs}  # fmt: skip
         for source, (nbytes, members) in reads.items():
             owner = traffic.owner.get(source)
@@ -193,12 +192,6 @@ def _value(node: Node) -> str:
     if node.op.name == "host_call":
         return f"{_call_name(node)}" + (f" ({where})" if where else "")
     return f"{_call_name(node)} {node.aval!r}" + (f" ({where})" if where else "")
-
-
-def _source(node: Node) -> Node:
-    while node.op.name in MOVES:
-        node = node.inputs[0]
-    return node
 
 
 # -- text -----------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -88,11 +87,20 @@ class Plan:
         self.program = lower_graph(trace)
         self.fetch = trace.guards.compiled()
         self.verified = False  # compared with NumPy (``FUSEC_VERIFY``)
+        self._hidden = self._captured(trace)
+        self._executor: Executor | None = None
         self.hastened: list[Any] = []  # its native entry, once made (None: it has none)
 
-    @cached_property
+    def prepare(self) -> None:
+        """Compile or load the kernels, once, before the plan runs."""
+        if self._executor is None:
+            self._executor = executor(self.program, self.fastmath)
+
+    @property
     def executor(self) -> Executor:
-        return executor(self.program, self.fastmath)
+        self.prepare()
+        assert self._executor is not None
+        return self._executor
 
     def matches(self, leaves: Sequence[Any]) -> list[np.ndarray] | None:
         """The hidden arrays of this call, or None when the plan is not for it."""
@@ -105,9 +113,8 @@ class Plan:
                 return None
         return hidden
 
-    @cached_property
-    def _hidden(self) -> list[tuple[Any, Any]]:
-        trace = self.trace
+    @staticmethod
+    def _captured(trace: Trace) -> list[tuple[Any, Any]]:
         return [
             (s, (p.shape, p.dtype, strides))
             for s, p, strides in zip(trace.sources, trace.graph.params, trace.strides)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from fusec.errors import DTypeError
+from fusec.errors import DTypeError, ShapeError
 from fusec.ir.aval import Aval
 
 Infer = Callable[..., Aval]
@@ -111,17 +111,12 @@ def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     if all(s == first for s in shapes):
         return first
     ndim = max(map(len, shapes))
-    if ndim <= 32:  # all that np.broadcast_shapes takes
-        return np.broadcast_shapes(*shapes)
-    full = [(1,) * (ndim - len(s)) + s for s in shapes]
-    return tuple([_common(extents) for extents in zip(*full)])
-
-
-def _common(extents: tuple[int, ...]) -> int:
-    found = {n for n in extents if n != 1}
-    if len(found) > 1:
-        raise ValueError("shape mismatch: objects cannot be broadcast to a single shape")
-    return found.pop() if found else 1
+    full = [(1,) * (ndim - len(s)) + s for s in shapes]  # np.broadcast_shapes stops at 32 axes
+    found = [{n for n in extents if n != 1} or {1} for extents in zip(*full)]
+    if any(len(extents) > 1 for extents in found):
+        shown = " ".join([str(s).replace(" ", "") for s in shapes])
+        raise ShapeError(f"operands could not be broadcast together with shapes {shown}")
+    return tuple([extents.pop() for extents in found])
 
 
 def elementwise(

@@ -79,7 +79,9 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
 
     def refuse(self, name: str) -> Never:
         """Raise the error that says what to do instead of what ``name`` says."""
-        raise data_dependent(self._session, f"x[mask], which is {name},")
+        raise data_dependent(
+            self._session, f"x[mask], which is {name},", loc=self._mask_node.loc
+        )
 
     # -- reductions -------------------------------------------------------------------------------
 

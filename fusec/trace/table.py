@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fusec.errors import DataDependentShapeError
-from fusec.ir.graph import Node
+from fusec.ir.graph import Loc, Node
 from fusec.trace.scalars import Dim, PyScalar
 from fusec.trace.session import Session
 from fusec.trace.standin import result_like, stand_in
@@ -144,12 +144,15 @@ def plain(value: Any) -> Any:
     return number(value)
 
 
-def data_dependent(session: Session, name: str, advice: str = "") -> DataDependentShapeError:
+def data_dependent(
+    session: Session, name: str, advice: str = "", loc: Loc | None = None
+) -> DataDependentShapeError:
     """The error of a result whose shape depends on the data."""
     advice = advice or (
         "Use np.where(condition, x, other) to keep the shape, reduce a selection at once "
         "(x[mask].sum()), or call it outside the jitted function."
     )
+    where = loc or session.location()
     return DataDependentShapeError(
-        f"{session.location()}: the shape of the result of {name} depends on the data. {advice}"
+        f"{where}: the shape of the result of {name} depends on the data. {advice}"
     )
