@@ -21,7 +21,7 @@ from fusec.plan import Plan
 from fusec.runtime import cpu
 from fusec.runtime.executor import KernelError
 from fusec.runtime.native import ERROR, MISS
-from fusec.trace.run import trace
+from fusec.trace.run import Trace, trace
 from fusec.trace.scalars import NUMBERS, PyScalar
 from fusec.trace.tracer import Tracer
 from fusec.trace.tree import TreeDef, flatten
@@ -123,7 +123,8 @@ class JitFunction:
         """The plan for these arguments, the captured arrays and the arguments in native layout."""
         static = self._static_leaves(tree)
         arrays = [native_layout(x) for x in leaves]
-        key = (tree, tuple([_signature(x, k in static) for k, x in enumerate(arrays)]))
+        pairs = enumerate(zip(leaves, arrays))
+        key = (tree, tuple([_signature(leaf, x, k in static) for k, (leaf, x) in pairs]))
         found = self._find(key, leaves)
         if found is None:
             with cpu.native_lock:  # a fork waits for it: imports and compiles are never cut in two
@@ -151,9 +152,7 @@ class JitFunction:
         plan: Plan | Fallback
         hidden: list[np.ndarray] = []
         try:
-            if any(isinstance(x, np.ndarray) and not x.dtype.isnative for x in leaves):
-                raise UnsupportedError("byte-swapped arrays: NumPy runs the function")
-            plan = Plan(trace(self.fn, arrays, tree, static), self.fastmath)
+            plan = Plan(self.traced(leaves, arrays, tree, static), self.fastmath)
             hidden = plan.trace.guards.arrays(leaves)
             plan.prepare()
             if config.dump is not None:
@@ -171,6 +170,14 @@ class JitFunction:
         while len(self._plans) > MAX_PLANS:
             self._plans.popitem(last=False)
         return plan, hidden
+
+    def traced(
+        self, leaves: list[Any], arrays: list[Any], tree: TreeDef, static: frozenset[int]
+    ) -> Trace:
+        """Trace one call. Raises UnsupportedError where NumPy has to run the function."""
+        if any(isinstance(x, np.ndarray) and not x.dtype.isnative for x in leaves):
+            raise UnsupportedError("byte-swapped arrays: NumPy runs the function")
+        return trace(self.fn, arrays, tree, static)
 
     def _static_leaves(self, tree: TreeDef) -> frozenset[int]:
         if not self._static:
@@ -222,11 +229,12 @@ def native_layout(x: Any) -> Any:
     return x.astype(x.dtype.newbyteorder("="), order="K", copy=True)
 
 
-def _signature(x: Any, static: bool) -> Any:
+def _signature(leaf: Any, x: Any, static: bool) -> Any:
+    """What of a leaf, and of its form in native layout, a plan depends on."""
     if static:
         return ("static", x)
     if isinstance(x, np.ndarray):
-        return (x.dtype, x.shape, x.strides, x.flags.writeable)
+        return (leaf.dtype, x.shape, x.strides, x.flags.writeable)
     if type(x) in NUMBERS:
         return type(x)
     if isinstance(x, np.generic):

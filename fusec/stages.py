@@ -22,7 +22,7 @@ from fusec.ir.graph import Graph
 from fusec.plan import lower_graph
 from fusec.runtime.cache import cache
 from fusec.show import program_text, write
-from fusec.trace.run import Trace, labels, trace
+from fusec.trace.run import Trace, labels
 from fusec.trace.standin import stand_in
 from fusec.trace.tree import TreeDef, flatten
 from fusec.traffic import Printable, Traffic
@@ -90,7 +90,7 @@ class Traced(Printable):
             if x is not y
         ]
         try:
-            made.trace = trace(function.fn, arrays, tree, function._static_leaves(tree))
+            made.trace = function.traced(leaves, arrays, tree, function._static_leaves(tree))
             made.fallback = made._overlapping(leaves)
         except UnsupportedError as error:
             if type(error) is not UnsupportedError:

@@ -134,8 +134,17 @@ def test_explain_says_that_overlapping_arguments_run_in_numpy():
     assert not low.kernels
 
 
+def test_byte_swapped_arrays_run_in_numpy_and_are_no_precedent():
+    f = fusec.jit(lambda x: x + 1)
+    swapped, native = np.ones(4, ">f8"), np.ones(4)
+    assert "byte-swapped" in f.lower(swapped).fallback
+    f(swapped), f(native)
+    assert len(f._plans) == 2
+
+
 def test_explain_reports_copies():
-    found = fusec.jit(update).lower(np.ones(4), np.ones(4, ">f4")).explain()
+    unaligned = np.zeros(33, np.uint8)[1:].view("f8")
+    found = fusec.jit(update).lower(np.ones(4), unaligned).explain()
     assert any("argument g is copied" in c for c in found.copies), found
     assert any(c.startswith("x is changed") for c in found.copies), found
 
