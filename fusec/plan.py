@@ -30,9 +30,7 @@ from fusec.trace.scalars import compute
 from fusec.trace.tracer import Step
 
 
-def lower_graph(
-    trace: Trace, history: list[tuple[str, Graph]] | None = None
-) -> Program:
+def lower_graph(trace: Trace, history: list[tuple[str, Graph]] | None = None) -> Program:
     """Optimise a trace's graph and cut it into kernels."""
     graph = optimise(trace.graph, history)
     parts = partition(graph)
@@ -61,7 +59,9 @@ def executor(program: Program, fastmath: bool = False) -> Executor:
             steps.append(CallSpec(step.function, step.inputs, step.outputs, step.view))
         else:
             steps.append(_launch(step, fastmath))
-    return Executor(slots, steps, program.inputs, program.results, program.blocks)
+    return Executor(
+        slots, steps, program.inputs, program.results, program.blocks, program.result_strides
+    )
 
 
 def _launch(step: Launch, fastmath: bool) -> LaunchSpec:
@@ -149,14 +149,13 @@ class Plan:
         made = [_make(r, leaves, hidden, outputs) for r in self.trace.results]
         return self.trace.tree.unflatten(made)
 
-
     def entry(self, leaves: Sequence[Any], arrays: Sequence[Any]) -> Callable[..., Any] | None:
         """A builtin that checks the arguments and runs the plan natively, where it can.
 
         None for programs with calls, writes, views as results, or arguments that are no arrays.
         """
         trace, program = self.trace, self.program
-        plain = all(r.kind == "output" and not r.path and not r.view for r in trace.results)
+        plain = all(r.kind == "output" and not (r.path or r.view or r.item) for r in trace.results)
         order = [r.ref for r in trace.results]
         if trace.writes or trace.scalar_guards or not plain or len(set(order)) != len(order):
             return None
@@ -242,7 +241,7 @@ def _make(
     for step in result.path:
         array = apply_view(array, step)
     if result.scalar:
-        return array[()]
+        return array.item() if result.item else array[()]
     return array.view() if result.view and not result.path else array
 
 
@@ -251,4 +250,3 @@ def apply_view(array: np.ndarray, step: Step) -> np.ndarray:
     from fusec.ops import OPS
 
     return OPS[step[0]].impl(array, **step[1])
-

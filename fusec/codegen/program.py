@@ -18,6 +18,8 @@ from fusec.config import log
 from fusec.ir.graph import Graph, Node
 from fusec.passes.groups import Group, Partition
 
+Strides = tuple[int, ...]
+
 
 @dataclass
 class Slot:
@@ -79,13 +81,11 @@ class Program:
     inputs: list[int] = field(default_factory=list)
     results: list[int] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
+    result_strides: list[Strides] = field(default_factory=list)
 
     @property
     def kernels(self) -> list[KernelSource]:
         return [s.kernel for s in self.steps if isinstance(s, Launch)]
-
-
-Strides = tuple[int, ...]
 
 
 def build(
@@ -111,7 +111,9 @@ class _Builder:
         self.slot_of: dict[Node, Slot] = {}
         self.out_of: dict[Node, Slot] = {}
         self.views: dict[Node, int] = {}
-        self.wanted = dict(zip(graph.outputs, result_strides))
+        first = zip(reversed(graph.outputs), reversed(result_strides))
+        self.wanted = dict(first)
+        self.program.result_strides = list(result_strides)
         for node, strides in zip(graph.params, input_strides):
             slot = self._slot("input", node.dtype, node.shape, strides, node)
             self.program.inputs.append(slot.number)

@@ -32,7 +32,8 @@ def index_of(start: Shape, step: Shape, shape: Shape) -> tuple[slice, ...]:
 
 
 def _slice(x: Any, start: Shape, step: Shape, shape: Shape) -> Any:
-    return np.asarray(x)[index_of(start, step, shape)]
+    whole = x if isinstance(x, np.ndarray) else np.asarray(x)
+    return whole[index_of(start, step, shape)]
 
 
 def _slice_update(x: Any, v: Any, start: Shape, step: Shape) -> Any:

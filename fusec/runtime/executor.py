@@ -92,6 +92,7 @@ class Executor:
         inputs: Sequence[int],
         results: Sequence[int],
         blocks: Sequence[int],
+        strides: Sequence[tuple[int, ...]],
     ) -> None:
         self.slots = list(slots)
         self.steps = list(steps)
@@ -102,7 +103,10 @@ class Executor:
         self.fresh = sorted({k for k in results if slots[k].role == "result"})
         self.temps = [(k, s.block) for k, s in enumerate(slots) if s.block >= 0]
         # one value that is two results is two arrays, as it would be in NumPy
-        self.delivered = [(k, k in self.results[:n]) for n, k in enumerate(self.results)]
+        self.delivered = [
+            (k, wanted if k in self.results[:n] else None)
+            for n, (k, wanted) in enumerate(zip(self.results, strides))
+        ]
         self.runs = list(self._runs(steps))
 
     def _runs(self, steps: Sequence[LaunchSpec | CallSpec]) -> Any:
@@ -151,7 +155,9 @@ class Executor:
                 program, used = step
                 if program(*[values[k] for k in used]):
                     raise KernelError
-        return [values[k].copy("K") if again else values[k] for k, again in self.delivered]
+        return [
+            values[k] if again is None else _copied(values[k], again) for k, again in self.delivered
+        ]
 
     def _call(self, step: CallSpec, values: list[Any]) -> None:
         inputs = [self._array(values, k) for k in step.inputs]
@@ -176,6 +182,12 @@ class Executor:
         if spec.block < 0:
             return values[k]
         return np.ndarray(spec.shape, spec.dtype, values[k], 0, spec.strides)
+
+
+def _copied(array: np.ndarray, strides: tuple[int, ...]) -> np.ndarray:
+    new = empty(array.shape, array.dtype, strides)
+    new[...] = array
+    return new
 
 
 def _arrays(values: Sequence[Any]) -> list[np.ndarray]:

@@ -142,11 +142,17 @@ def _recast(like: np.ndarray, dtype: np.dtype) -> np.ndarray:
 # -- comparison of whole arrays -------------------------------------------------------------------
 
 
+def _python(x: Tracer) -> Tracer:
+    """A result that NumPy gives as a Python number."""
+    x._storage.item = True
+    return x
+
+
 @implements(np.allclose)
 def allclose(session: Session, a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8,
              equal_nan: bool = False) -> Tracer:
     """``np.allclose``, a traced bool."""
-    return np.all(np.isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan))
+    return _python(np.all(np.isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan)))
 
 
 def _same_shape(session: Session, a: Any, b: Any, equal_nan: bool = False) -> Tracer:
@@ -154,7 +160,7 @@ def _same_shape(session: Session, a: Any, b: Any, equal_nan: bool = False) -> Tr
     equal = x == y
     if equal_nan and x.dtype.kind in "fc" and y.dtype.kind in "fc":
         equal = equal | (np.isnan(x) & np.isnan(y))
-    return np.all(equal)
+    return _python(np.all(equal))
 
 
 @implements(np.array_equal)

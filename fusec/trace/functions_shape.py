@@ -10,7 +10,7 @@ from fusec.ir.graph import Node
 from fusec.trace import views
 from fusec.trace.create import as_shape, triangle
 from fusec.trace.session import Session
-from fusec.trace.standin import result_like, stand_in
+from fusec.trace.standin import copy_like, result_like, stand_in
 from fusec.trace.table import (
     INT,
     ToHost,
@@ -150,7 +150,12 @@ def concatenate(session: Session, arrays: Any, axis: Any = 0, out: Any = None, *
     node = join(session, [session.cast(t.node, wanted) for t in tracers], axis)
     if out is not None:
         return store_out(session, node, out, True, [], "unsafe")
-    return fresh(session, node, merged_like(node, [t._like for t in tracers]))
+    likes = [t._like for t in tracers]
+    spread = any(s == 0 and n > 1 for s, n in zip(likes[0].strides, likes[0].shape))
+    if spread and all(o.strides == likes[0].strides for o in likes):  # sorted as a copy's are
+        whole = np.lib.stride_tricks.as_strided(likes[0], node.shape, likes[0].strides)
+        return fresh(session, node, copy_like(whole, node.dtype))
+    return fresh(session, node, merged_like(node, likes))
 
 
 def _check_joined(shapes: list[tuple[int, ...]], axis: Any) -> None:

@@ -302,7 +302,7 @@ def _sum(session: Session) -> Override:
         if type(iterable) is not Tracer or iterable._like.ndim == 0 or not len(iterable):
             return sum(iterable, start)
         dtype = np.int64 if iterable.dtype == BOOL else iterable.dtype
-        return start + np.add.reduce(iterable, axis=0, dtype=dtype)
+        return start + np.add.accumulate(iterable, axis=0, dtype=dtype)[-1]  # one after the other
 
     return call
 

@@ -35,6 +35,7 @@ class Result:
     path: tuple[Step, ...] = ()
     scalar: bool = False
     view: bool = False  # a new array object over the whole of it
+    item: bool = False  # a Python number
 
 
 @dataclass
@@ -164,7 +165,8 @@ def _result(
             storages.append(storage)
             outputs.append(storage.node)
         view = leaf is not storage.root
-        return Result("output", storages.index(storage), leaf._path, leaf._scalar, view)
+        number = storages.index(storage)
+        return Result("output", number, leaf._path, leaf._scalar, view, storage.item)
     if type(leaf) is PyScalar:
         return Result("python", leaf._recipe)
     if type(leaf) is Dim:
