@@ -137,6 +137,8 @@ class JitFunction:
                 return plan, []
             hidden = plan.matches(leaves)
             if hidden is not None:
+                if len(self._plans) > 1 and key in self._plans:
+                    self._plans.move_to_end(key)
                 return plan, hidden
         return None
 

@@ -31,6 +31,7 @@ from fusec.ops.registry import MEDIUM
 
 STRIP = 128  # columns of one grid row: 32 lanes of float32 over them fit the first-level cache
 LANES = 32
+CHEAP_LANE = 8  # additions an element may cost for a block to be written out eight times
 PAIRS = {
     "sum": "add", "prod": "multiply", "max": "maximum", "min": "minimum", "fmax": "fmax",
     "fmin": "fmin", "any": "logical_or", "all": "logical_and",
@@ -165,8 +166,15 @@ class ColumnEmitter(CpuEmitter):
         if folds and (self.laned(folds) or self.split):
             with self.w.block(f"for b in range({begin}, {end}, {BLOCK}):"):
                 self.w(f"m = min({self.n} - b, {BLOCK})")
-                self.fill(folds)
-                self.loop("b", "b + m", stage, targets, folds, keep)
+                if self.plain(stage, targets, folds, keep):
+                    with self.w.block(f"if m == {BLOCK}:"):
+                        self.whole_block(targets, folds)
+                    with self.w.block("else:"):
+                        self.fill(folds)
+                        self.loop("b", "b + m", stage, targets, folds, keep)
+                else:
+                    self.fill(folds)
+                    self.loop("b", "b + m", stage, targets, folds, keep)
                 self.combine(folds)
             if not self.split:
                 self.tree(folds)
@@ -222,6 +230,37 @@ class ColumnEmitter(CpuEmitter):
                 for store in inner_stores(self.plan, stage):
                     pointer, where = self.address(store.buffer, store.index)
                     w(f"{pointer}[{where}] = {stored(store.buffer.dtype, self.read(store.value))}")
+
+    def plain(self, stage: int, targets: list[Line], folds: list[Fold], keep: list[Line]) -> bool:
+        """Whether a block is worth a second form that keeps each lane in a register."""
+        need = closure([f.value for f in folds], set(self.known))
+        effects = any(t.effect for t in targets) or any(x.kind == "scan" for x in need)
+        return (
+            self.laned(folds)
+            and not keep
+            and not effects
+            and not inner_stores(self.plan, stage)
+            and sum(x.cost for x in need) <= CHEAP_LANE
+        )
+
+    def whole_block(self, targets: list[Line], folds: list[Fold]) -> None:
+        """A full block: each lane adds its elements in a register and is stored once."""
+        w, turns = self.w, BLOCK // LANES
+        w(f"lanes = {LANES}")
+        with (
+            w.block("for lane in range(lanes):"),
+            w.block(f"for {self.col} in range(begin, begin + width):"),
+        ):
+            for turn in range(turns):
+                self.rows(self.plan.reduced, f"(b + lane + {turn * LANES})")
+                self.across([*targets, *[f.value for f in folds]])
+                self.columns([*targets, *[f.value for f in folds]])
+                for fold in folds:
+                    total, value = f"sum_{fold.result.name}", self.read(fold.value)
+                    w(f"{total} = {value if turn == 0 else pair(fold, total, value)}")
+            for fold in folds:
+                place = f"a_{fold.result.name}[lane * width + {self.at}]"
+                w(f"{place} = {stored(fold.value.dtype, f'sum_{fold.result.name}')}")
 
     def combine(self, folds: list[Fold]) -> None:
         """The lanes of a block by halves, then into the partial results."""

@@ -340,4 +340,6 @@ def _wrapped(session: Any, item: Any, n: int) -> Node:
         if not -n <= item < n:
             raise IndexError(f"index {item} is out of bounds for axis with size {n}")
         return session.const(item % n, INT)
+    if n == 0 and item._like.size:
+        raise IndexError("an index is out of bounds for an axis with size 0")
     return session.make("wrap_index", session.cast(item.node, INT), size)
