@@ -7,15 +7,22 @@ import numpy as np
 from fusec.ir.graph import Node
 from fusec.trace.functions_shape import cut, join
 from fusec.trace.session import Session
+from fusec.trace.standin import stand_in
 from fusec.trace.table import (
     ToHost,
     implements,
-    merged_like,
     plain,
     zeros,
 )
 from fusec.trace.tracer import Tracer, as_tracer, fresh
 from fusec.trace.ufuncs import weak_type
+
+
+def _in_order(node: Node, like: np.ndarray) -> np.ndarray:
+    """Fortran order for Fortran arrays, else C: as ``np.pad`` allocates."""
+    if like.flags.fnc:
+        return stand_in(node.shape[::-1], node.dtype).T
+    return stand_in(node.shape, node.dtype)
 
 
 @implements(np.pad)
@@ -41,7 +48,7 @@ def pad(session: Session, array: Any, pad_width: Any, mode: Any = "constant",
         if n == 0 and before + after:
             np.pad(np.empty(x._like.shape, x.dtype), pairs, mode=mode)
         node = _pad_copies(session, node, k, before, after, mode)
-    return fresh(session, node, merged_like(node, [x._like]))
+    return fresh(session, node, _in_order(node, x._like))
 
 
 def _pad_constant(session: Session, x: Tracer, pairs: list[list[int]], values: Any) -> Tracer:
@@ -53,7 +60,7 @@ def _pad_constant(session: Session, x: Tracer, pairs: list[list[int]], values: A
         value = assigned(sample, values, ())
         before, after = tuple([p[0] for p in pairs]), tuple([p[1] for p in pairs])
         node = session.make("pad", node, value, before=before, after=after)
-        return fresh(session, node, merged_like(node, [x._like]))
+        return fresh(session, node, _in_order(node, x._like))
     values = np.broadcast_to(np.asarray(plain(values)), (len(pairs), 2))
     for k, ((before, after), (low, high)) in enumerate(zip(pairs, values)):
         ends = []
@@ -62,7 +69,7 @@ def _pad_constant(session: Session, x: Tracer, pairs: list[list[int]], values: A
             cast = np.asarray(value).astype(x.dtype)
             ends.append(session.broadcast(session.const(cast), shape))
         node = join(session, [ends[0], node, ends[1]], k)
-    return fresh(session, node, merged_like(node, [x._like]))
+    return fresh(session, node, _in_order(node, x._like))
 
 
 def _pad_copies(session: Session, node: Node, axis: int, before: int, after: int,

@@ -157,9 +157,8 @@ def _out_of_range(
         other = next(o for o in operands if type(o) is Tracer)
         tiny = [np.zeros((), o.dtype) if type(o) is Tracer else number for o in operands]
         answer = session.const(bool(ufunc(*tiny)))
-        return fresh(
-            session, session.broadcast(answer, other._like.shape), scalar=other._like.ndim == 0
-        )
+        node = session.broadcast(answer, other._like.shape)
+        return fresh(session, node, k_like(node, [other]), scalar=other._like.ndim == 0)
     return None
 
 
