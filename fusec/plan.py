@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fusec.codegen.program import Call, Launch, Program, build
+from fusec.codegen.program import Call, Launch, Oversize, Program, build
 from fusec.config import log
 from fusec.ir.graph import Graph
 from fusec.passes.fuse import partition
@@ -33,13 +33,20 @@ from fusec.trace.tracer import Step
 def lower_graph(trace: Trace, history: list[tuple[str, Graph]] | None = None) -> Program:
     """Optimise a trace's graph and cut it into kernels."""
     graph = optimise(trace.graph, history)
-    parts = partition(graph)
+    try:
+        program = _cut(trace, graph, again=True)
+    except Oversize:
+        program = _cut(trace, graph, again=False)
+    log("plan", "%d kernels, %d steps", len(program.kernels), len(program.steps))
+    return program
+
+
+def _cut(trace: Trace, graph: Graph, again: bool) -> Program:
+    parts = partition(graph, again)
     for refusal in parts.refusals:
         producer, consumer = refusal.producer, refusal.consumer
         log("fusion", "%r not fused into %r: %s", producer, consumer, refusal.reason)
-    program = build(parts, trace.strides, trace.out_strides)
-    log("plan", "%d kernels, %d steps", len(program.kernels), len(program.steps))
-    return program
+    return build(parts, trace.strides, trace.out_strides)
 
 
 def executor(program: Program, fastmath: bool = False) -> Executor:

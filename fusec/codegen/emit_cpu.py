@@ -27,6 +27,7 @@ from fusec.codegen.emit import Emitter, KernelSource, loaded, stored
 from fusec.codegen.loops import Body, Bound, Buffer, Fold, Line, closure
 from fusec.codegen.schedule import (
     Schedule,
+    all_lines,
     inner_stores,
     is_inner,
     row_stores,
@@ -35,6 +36,7 @@ from fusec.codegen.schedule import (
 )
 
 BLOCK = 256  # elements of one fold; the order of every reduction depends on it
+MAX_LINES = 400  # scalar lines of a kernel whose loops have been cut
 MAX_SPLITS = 3  # branches for which the inner loop is cut into spans; each may triple the code
 GROUP = 16  # blocks that one row of a split reduction folds
 
@@ -124,14 +126,19 @@ class MapEmitter(CpuEmitter):
             return self.finish("map", 1, self.work())
         vector = plan.reduced[0]
         if not plan.outer:
-            self.spans("start", "stop", MAX_SPLITS)
+            self.spans("start", "stop", self.splits())
             return self.finish("map", self.body.extents[vector], self.work())
         row = plan.outer[0] if len(plan.outer) == 1 else "row"
         with w.block(f"for {row} in range(start, stop):"):
             self.rows(plan.outer, row)
             self.row_lines(0)
-            self.spans("0", self.size(vector), MAX_SPLITS)
+            self.spans("0", self.size(vector), self.splits())
         return self.finish("map", self.count(plan.outer), self.work() * self.body.extents[vector])
+
+    def splits(self) -> int:
+        """For how many branches the loop may be cut: the code triples each time."""
+        lines = sum(1 for _ in all_lines(self.body))
+        return sum(lines * 3**k <= MAX_LINES for k in range(1, MAX_SPLITS + 1))
 
     def spans(self, first: str, last: str, splits: int) -> None:
         """The inner loop, cut where a branch changes sides so that no span has the branch."""

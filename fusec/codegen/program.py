@@ -14,11 +14,19 @@ from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_cpu import chunk_rows, emit
 from fusec.codegen.loops import Buffer
 from fusec.codegen.lower import Layout, lower
+from fusec.codegen.schedule import all_lines
 from fusec.config import log
 from fusec.ir.graph import Graph, Node
 from fusec.passes.groups import Group, Partition
 
 Strides = tuple[int, ...]
+
+
+MAX_LINES = 1200  # of one kernel; LLVM takes seconds beyond
+
+
+class Oversize(Exception):
+    """Recomputation made a kernel too large: cut the graph without it."""
 
 
 @dataclass
@@ -173,6 +181,8 @@ class _Builder:
         if not group.outputs or all(o.aval.size == 0 for o in group.outputs):
             return
         body = lower(group, Layout(self._element_strides, self._stored, self._out_strides))
+        if self.partition.again and sum(1 for _ in all_lines(body)) > MAX_LINES:
+            raise Oversize(f"a kernel of more than {MAX_LINES} lines")
         partials: dict[Buffer, Slot] = {}
         for kernel in emit(body, group.split):
             arguments = []

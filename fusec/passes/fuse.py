@@ -28,17 +28,22 @@ from fusec.passes.groups import (
 )
 from fusec.passes.inline import MAX_RECOMPUTE, recomputed, stored_values
 
+MAX_AGAIN = 64  # values that one node may have computed again at other indices
 MAX_MEMBERS = 96  # a larger kernel costs LLVM more than linear time and spills registers
 
 
-def partition(graph: Graph) -> Partition:
-    """Cut ``graph`` into groups. Assumes CSE has run; computes nothing."""
-    return _Fuser(graph).run()
+def partition(graph: Graph, again: bool = True) -> Partition:
+    """Cut ``graph`` into groups. Assumes CSE has run; computes nothing.
+
+    again: whether values may be computed a second time at another index.
+    """
+    return _Fuser(graph, again).run()
 
 
 class _Fuser:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, again: bool) -> None:
         self.graph = graph
+        self.again = again
         self.order = graph.nodes()
         self.group_of: dict[Node, Group] = {}
         self.groups: list[Group] = []
@@ -46,7 +51,7 @@ class _Fuser:
         self.readers: dict[Node, Group] = {}
         self.refusals: list[Refusal] = []
         self.roots = stored_values(graph, self.order)
-        self.inline = recomputed(self.order, self.roots)
+        self.inline = recomputed(self.order, self.roots, again)
 
     def run(self) -> Partition:
         for node in self.order:
@@ -63,7 +68,7 @@ class _Fuser:
         for out in self.graph.outputs:
             self._output(out)
         ordered = _topological(self.groups)
-        return Partition(self.graph, ordered, self.refusals, self.inline)
+        return Partition(self.graph, ordered, self.refusals, self.inline, self.again)
 
     def _sources(self, node: Node, idx: Idx, g: Group) -> Iterator[tuple[Node, Idx | None]]:
         """The buffers and members that computing ``node`` at ``idx`` reads, and where."""
@@ -80,7 +85,9 @@ class _Fuser:
             elif is_move:
                 assert at is not None
                 stack.append((child.inputs[0], source_index(child, at, g.extents)))
-            elif child in self.inline or self._again(child, at, g):
+            elif child in self.inline or (
+                self.again and len(seen) < MAX_AGAIN and self._again(child, at, g)
+            ):
                 assert at is not None
                 stack += reversed(inputs_at(child, at, g))
             else:

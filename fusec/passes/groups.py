@@ -85,6 +85,7 @@ class Partition:
     groups: list[Group]
     refusals: list[Refusal]
     inline: set[Node]
+    again: bool = True  # whether values may be computed a second time
 
 
 def fusable(node: Node) -> bool:

@@ -24,8 +24,11 @@ def stored_values(graph: Graph, order: list[Node]) -> set[Node]:
     return roots
 
 
-def recomputed(order: list[Node], roots: set[Node]) -> set[Node]:
-    """Values that are computed again where they are read (see ``MAX_RECOMPUTE``)."""
+def recomputed(order: list[Node], roots: set[Node], again: bool = True) -> set[Node]:
+    """Values that are computed again where they are read (see ``MAX_RECOMPUTE``).
+
+    again: False keeps this to numbers and positions, for programs that would grow too large.
+    """
     uses: dict[Node, list[str]] = {}
     for node in order:
         if node.op.name in MOVES and node not in roots:
@@ -56,28 +59,42 @@ def recomputed(order: list[Node], roots: set[Node]) -> set[Node]:
             inline.add(node)
             cost[node] = price
             continue
-        if all(w == "same" for w in ways):
+        if not again or all(w == "same" for w in ways):
             continue
         once = len(ways) == 1 and ways[0] == "moved"
         cheap = price <= MAX_RECOMPUTE and node.op.family == "elementwise"
         if once or cheap:
             inline.add(node)
             cost[node] = price
-    _swallow(order, roots, inline)
+    if again:
+        _swallow(order, roots, inline, uses)
     return inline
 
 
-def _swallow(order: list[Node], roots: set[Node], inline: set[Node]) -> None:
-    """What only one inlined value needs is computed where that value is."""
+def _swallow(
+    order: list[Node], roots: set[Node], inline: set[Node], uses: dict[Node, list[str]]
+) -> None:
+    """What only one inlined value needs is computed where that value is.
+
+    Only values that are read at one index: else each level of a nest would double the work.
+    """
     readers: dict[Node, set[Node]] = {}
     home: dict[Node, Node] = {}
     for node in reversed(order):
         users = readers.get(node, set())
         homes = {home.get(u) for u in users}
-        movable = fusable(node) and node.op.family in POINTWISE and node not in roots
-        if node in inline:
+        ways = uses.get(node, [])
+        single = len(ways) == 1 or all(w == "same" for w in ways)
+        movable = single and fusable(node) and node.op.family in POINTWISE and node not in roots
+        if node in inline and len(ways) == 1:
             home[node] = node
-        elif movable and len(homes) == 1 and None not in homes and users <= inline:
+        elif (
+            movable
+            and node not in inline
+            and len(homes) == 1
+            and None not in homes
+            and users <= inline
+        ):
             inline.add(node)
             home[node] = next(iter(homes))  # type: ignore[assignment]
         if node.op.name in MOVES and node not in roots:
