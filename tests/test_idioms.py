@@ -237,3 +237,18 @@ def test_golden_graph(name, golden):
 def test_golden_source(name, golden):
     fn, args = GOLDEN[name]
     golden(f"{name}.kernel.txt", code(fusec.jit(fn).lower(*args)))
+
+
+def test_what_is_the_same_for_a_whole_span_stands_before_its_loop():
+    def last_replaced(x, y):
+        x = x.copy()
+        x[-1] = y[0]
+        return np.exp(np.sqrt(x))
+
+    lowered = fusec.jit(last_replaced).lower(ramp((40,), "f8"), ramp((3,), "f8"))
+    (source,) = [k.source for k in lowered.kernels]
+    moving, still = source.split("if low0 < high0:")
+    assert re.search(r"for \w+ in range\(start, low0\):(?:\n {8}.*)*exp\(", moving)
+    before, loop = still.split("for ")
+    assert "exp(" in before
+    assert "exp(" not in loop

@@ -144,8 +144,7 @@ class MapEmitter(CpuEmitter):
         """The inner loop, cut where a branch changes sides so that no span has the branch."""
         found = self._cuttable() if splits else None
         if found is None:
-            with self.w.block(f"for {self.plan.reduced[0]} in range({first}, {last}):"):
-                self._element()
+            self._span(first, last)
             return
         line, along, outside = found
         depth = len(self.sides)
@@ -156,6 +155,55 @@ class MapEmitter(CpuEmitter):
                 self._side(line, 1, first, last, splits - 1)
         else:
             self._cut(line, along, first, last, splits - 1, depth)
+
+    def _span(self, first: str, last: str) -> None:
+        """One loop. What the chosen sides made the same for the whole span stands before it.
+
+        LLVM would see that too, but takes exponential time over long chains of such values.
+        """
+        loop = f"for {self.plan.reduced[0]} in range({first}, {last}):"
+        fixed = self._fixed() if self.sides else []
+        if not fixed:
+            with self.w.block(loop):
+                self._element()
+            return
+        with self.w.block(f"if {first} < {last}:"):
+            for line in fixed:
+                self.line(line)
+                self.known[line] = line.name
+            with self.w.block(loop):
+                self._element()
+        for line in fixed:
+            del self.known[line]
+
+    def _fixed(self) -> list[Line]:
+        """The lines that read a value behind a chosen side and stay the same along the row."""
+        vector, moving, fixed = self.plan.reduced[0], set[Line](), list[Line]()
+        need, plain = closure(stage_targets(self.plan, 0), set(self.known)), {*self.body.lines}
+
+        def visit(line: Line) -> None:
+            parts = [*line.args, *line.data.values()]
+            if line in self.sides:
+                assert line.blocks is not None
+                block = line.blocks[self.sides[line]]
+                for inner in block.lines:
+                    visit(inner)
+                parts = [block.value]
+                moves = False
+            elif line.index is not None:
+                moves = vector in line.index.variables()
+            else:
+                moves = not parts and vector in line.variables
+            free = line.kind == "branch" and line not in self.sides
+            if moves or free or line.effect or any(a in moving for a in parts):
+                moving.add(line)
+            elif vector in line.variables or line not in plain:
+                fixed.append(line)
+
+        for line in self.body.lines:
+            if line in need:
+                visit(line)
+        return fixed
 
     def _cut(
         self, line: Line, along: list[Bound], first: str, last: str, splits: int, depth: int
