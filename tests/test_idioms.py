@@ -245,7 +245,7 @@ def test_what_is_the_same_for_a_whole_span_stands_before_its_loop():
         x[-1] = y[0]
         return np.exp(np.sqrt(x))
 
-    lowered = fusec.jit(last_replaced).lower(ramp((40,), "f8"), ramp((3,), "f8"))
+    lowered = fusec.jit(last_replaced).lower(ramp("f8", 40), ramp("f8", 3))
     (source,) = [k.source for k in lowered.kernels]
     moving, still = source.split("if low0 < high0:")
     assert re.search(r"for \w+ in range\(start, low0\):(?:\n {8}.*)*exp\(", moving)

@@ -20,7 +20,8 @@ The order of every sum is that of a row program, so the bits do not depend on th
 import numpy as np
 
 from fusec.codegen.emit import KernelSource, loaded, stored
-from fusec.codegen.emit_cpu import BLOCK, GROUP, CpuEmitter
+from fusec.codegen.emit_map import CpuEmitter
+from fusec.codegen.emit_rows import BLOCK, GROUP
 from fusec.codegen.loops import Buffer, Fold, Line, closure
 from fusec.codegen.lower import IDENTITY
 from fusec.codegen.schedule import Schedule, inner_stores, row_stores, stage_targets

@@ -1,0 +1,212 @@
+"""Elementwise groups: range kernels over rows, with the last loop left to LLVM's vectoriser.
+
+A map over one merged axis::
+
+    for i0 in range(start, stop):
+        v0 = x0[i0]
+        y0[i0] = v0 * c0
+
+A loop with a branch on the place in the row (a pad, a concatenation) is cut into spans without one.
+"""
+
+from collections.abc import Iterable
+
+from fusec.codegen.emit import Emitter, KernelSource, stored
+from fusec.codegen.loops import Bound, Line, closure
+from fusec.codegen.schedule import all_lines, inner_stores, is_inner, row_stores, stage_targets
+
+MAX_LINES = 400  # scalar lines of a kernel whose loops have been cut
+MAX_SPLITS = 3  # branches for which the inner loop is cut into spans; each may triple the code
+
+
+class CpuEmitter(Emitter):
+    """Rows, levels and stores, shared by the forms of CPU kernels."""
+
+    def rows(self, names: list[str], row: str = "row") -> None:
+        """Take the row number apart into its loop variables, fastest last."""
+        if not names:
+            return
+        if len(names) == 1:
+            if names[0] != row:
+                self.w(f"{names[0]} = {row}")
+            return
+        rest = row
+        for name in reversed(names[1:]):
+            self.w(f"{name} = remainder({rest}, {self.size(name)})")
+            self.w(f"rest = quotient({rest}, {self.size(name)})")
+            rest = "rest"
+        self.w(f"{names[0]} = rest")
+
+    def count(self, names: Iterable[str]) -> int:
+        total = 1
+        for name in names:
+            total *= self.body.extents[name]
+        return total
+
+    def invariants(self) -> None:
+        for line in self.body.lines:
+            if not line.variables and line.stage == 0 and not is_inner(line, self.plan):
+                self.line(line)
+
+    def row_lines(self, stage: int) -> None:
+        """Values that change with the row only, once their folds are done."""
+        for line in self.body.lines:
+            launch = not line.variables and line.stage == 0
+            if line.stage == stage and not launch and not is_inner(line, self.plan):
+                self.line(line)
+
+    def inner(self, stage: int, targets: list[Line]) -> None:
+        """The lines inside the loop of ``stage``."""
+        need = closure(targets, set(self.known))
+        for line in self.body.lines:
+            if is_inner(line, self.plan) and (line in need or (line.effect and line in targets)):
+                self.line(line)
+
+    def stores(self, stage: int, inner: bool) -> None:
+        for store in (inner_stores if inner else row_stores)(self.plan, stage):
+            pointer, where = self.address(store.buffer, store.index)
+            self.w(f"{pointer}[{where}] = {stored(store.buffer.dtype, self.read(store.value))}")
+
+    def work(self) -> float:
+        """Estimated nanoseconds of one pass of the innermost loops of a row."""
+        ops = sum(x.cost for x in self.body.lines if x.kind not in ("fold", "scan"))
+        memory = sum(x.dtype.itemsize for x in self.body.lines if x.kind == "load")
+        memory += sum(s.buffer.dtype.itemsize for s in self.body.stores)
+        return 0.05 * ops + 0.1 * memory
+
+
+class MapEmitter(CpuEmitter):
+    """Elementwise groups."""
+
+    def emit(self) -> KernelSource:
+        plan, w = self.plan, self.w
+        self.invariants()
+        if not plan.reduced:
+            with w.block("for row in range(start, stop):"):
+                self._element()
+            return self.finish("map", 1, self.work())
+        vector = plan.reduced[0]
+        if not plan.outer:
+            self.spans("start", "stop", self.splits())
+            return self.finish("map", self.body.extents[vector], self.work())
+        row = plan.outer[0] if len(plan.outer) == 1 else "row"
+        with w.block(f"for {row} in range(start, stop):"):
+            self.rows(plan.outer, row)
+            self.row_lines(0)
+            self.spans("0", self.size(vector), self.splits())
+        return self.finish("map", self.count(plan.outer), self.work() * self.body.extents[vector])
+
+    def splits(self) -> int:
+        """For how many branches the loop may be cut: the code triples each time."""
+        lines = sum(1 for _ in all_lines(self.body))
+        return sum(lines * 3**k <= MAX_LINES for k in range(1, MAX_SPLITS + 1))
+
+    def spans(self, first: str, last: str, splits: int) -> None:
+        """The inner loop, cut where a branch changes sides so that no span has the branch."""
+        found = self._cuttable() if splits else None
+        if found is None:
+            self._span(first, last)
+            return
+        line, along, outside = found
+        depth = len(self.sides)
+        if outside:
+            with self.w.block(f"if {self.condition(outside)}:"):
+                self._cut(line, along, first, last, splits - 1, depth)
+            with self.w.block("else:"):
+                self._side(line, 1, first, last, splits - 1)
+        else:
+            self._cut(line, along, first, last, splits - 1, depth)
+
+    def _span(self, first: str, last: str) -> None:
+        """One loop. What the chosen sides made the same for the whole span stands before it.
+
+        LLVM would see that too, but takes exponential time over long chains of such values.
+        """
+        loop = f"for {self.plan.reduced[0]} in range({first}, {last}):"
+        fixed = self._fixed() if self.sides else []
+        if not fixed:
+            with self.w.block(loop):
+                self._element()
+            return
+        with self.w.block(f"if {first} < {last}:"):
+            for line in fixed:
+                self.line(line)
+                self.known[line] = line.name
+            with self.w.block(loop):
+                self._element()
+        for line in fixed:
+            del self.known[line]
+
+    def _fixed(self) -> list[Line]:
+        """The lines that read a value behind a chosen side and stay the same along the row."""
+        vector, moving, fixed = self.plan.reduced[0], set[Line](), list[Line]()
+        need, plain = closure(stage_targets(self.plan, 0), set(self.known)), {*self.body.lines}
+
+        def visit(line: Line) -> None:
+            parts = [*line.args, *line.data.values()]
+            if line in self.sides:
+                assert line.blocks is not None
+                block = line.blocks[self.sides[line]]
+                for inner in block.lines:
+                    visit(inner)
+                parts = [block.value]
+                moves = False
+            elif line.index is not None:
+                moves = vector in line.index.variables()
+            else:
+                moves = not parts and vector in line.variables
+            free = line.kind == "branch" and line not in self.sides
+            if moves or free or line.effect or any(a in moving for a in parts):
+                moving.add(line)
+            elif vector in line.variables or line not in plain:
+                fixed.append(line)
+
+        for line in self.body.lines:
+            if line in need:
+                visit(line)
+        return fixed
+
+    def _cut(
+        self, line: Line, along: list[Bound], first: str, last: str, splits: int, depth: int
+    ) -> None:
+        low, high = f"low{depth}", f"high{depth}"
+        self.w(f"{low} = {first}")
+        self.w(f"{high} = {last}")
+        for bound in along:
+            if bound.low is not None:
+                edge = self.int_arg("lo", bound.low - bound.index.const)
+                self.w(f"{low} = min(max({low}, {edge}), {last})")
+            if bound.high is not None:
+                edge = self.int_arg("hi", bound.high - bound.index.const)
+                self.w(f"{high} = max(min({high}, {edge}), {low})")
+        if any(b.low is not None for b in along):
+            self._side(line, 1, first, low, splits)
+        self._side(line, 0, low, high, splits)
+        if any(b.high is not None for b in along):
+            self._side(line, 1, high, last, splits)
+
+    def _side(self, line: Line, side: int, first: str, last: str, splits: int) -> None:
+        self.sides[line] = side
+        self.spans(first, last, splits)
+        del self.sides[line]
+
+    def _cuttable(self) -> tuple[Line, list[Bound], list[Bound]] | None:
+        """A branch that depends on the place in the row only; its bounds along it and others."""
+        vector = self.plan.reduced[0]
+        stack = [x for x in self.body.lines if x.kind == "branch"]
+        while stack:
+            line = stack.pop(0)
+            assert line.blocks is not None
+            if line in self.sides:
+                stack += [x for x in line.blocks[self.sides[line]].lines if x.kind == "branch"]
+                continue
+            along = [b for b in line.guard if vector in b.index.variables()]
+            plain = all(b.index.terms == ((vector, 1),) and b.step == 1 for b in along)
+            outside = [b for b in line.guard if b not in along]
+            if plain and not line.data:
+                return line, along, outside
+        return None
+
+    def _element(self) -> None:
+        self.inner(0, stage_targets(self.plan, 0))
+        self.stores(0, inner=True)

@@ -1,0 +1,213 @@
+"""Row programs, and the second kernel of reductions that are split.
+
+One loop over the row for each stage; a block of 256 elements is filled and folded in a fixed order,
+the blocks are combined by a pairwise tree. Softmax::
+
+    for i0 in range(start, stop):
+        for b in range(0, n_i1, 256):
+            m = min(n_i1 - b, 256)
+            p0[b >> 8] = fold_max(at(x0, i0 * x0_s0 + b), m)
+        r0 = tree_max(p0, (n_i1 + 255) >> 8)
+        ...
+
+Few long rows are split: one kernel fills the partial results of all blocks, a second one finishes.
+"""
+
+from fusec.codegen.emit import KernelSource, loaded, stored
+from fusec.codegen.emit_map import CpuEmitter
+from fusec.codegen.loops import Buffer, Fold, Line
+from fusec.codegen.schedule import Schedule, inner_stores, stage_targets
+
+BLOCK = 256  # elements of one fold; the order of every reduction depends on it
+GROUP = 16  # blocks that one row of a split reduction folds
+
+
+class RowEmitter(CpuEmitter):
+    """Rows with reductions along them, vectorised along the reduced axis."""
+
+    def __init__(self, plan: Schedule, split: bool) -> None:
+        super().__init__(plan)
+        self.split = split
+        self.length = self.count(plan.reduced)
+        self.blocks = -(-self.length // BLOCK)
+        self.partials: dict[Fold, Buffer] = {}
+        self.trees: dict[Fold, str] = {}
+
+    def emit(self) -> KernelSource:
+        plan, w = self.plan, self.w
+        self.invariants()
+        rows = self.count(plan.outer)
+        row = plan.outer[0] if len(plan.outer) == 1 and not self.split else "row"
+        work = self.work() * self.length
+        self.n = (
+            self.int_arg("n", self.length) if len(plan.reduced) > 1 else self.size(plan.reduced[0])
+        )
+        with w.block(f"for {row} in range(start, stop):"):
+            if self.split:
+                groups = -(-self.blocks // GROUP)
+                name = self.int_arg("groups", groups)
+                w(f"first = remainder(row, {name}) * {BLOCK * GROUP}")
+                w(f"kept = quotient(row, {name})")
+                self.rows(plan.outer, "kept")
+                rows, work = rows * groups, work / groups
+            else:
+                self.rows(plan.outer, row)
+            for stage in range(1 if self.split else plan.stages):
+                self.row_lines(stage)
+                self.stage(stage)
+                if not self.split:
+                    self.stores(stage, inner=False)
+        return self.finish("row", rows, work)
+
+    # -- one stage ----------------------------------------------------------------------------
+
+    def stage(self, stage: int) -> None:
+        body, plan = self.body, self.plan
+        folds = [f for f in body.folds if f.value.stage == stage]
+        targets = stage_targets(plan, stage)
+        if not targets and not folds:
+            return
+        for fold in folds:
+            self.tree(fold)
+        for line in body.lines:
+            if line.kind == "scan" and line.stage == stage:
+                assert line.buffer is not None
+                self.w(f"carry_{line.name} = {line.buffer.name}")
+        keep = [x for x in plan.saved if x.stage == stage]
+        for line in keep:
+            self.scratch(f"w_{line.name}", line.dtype, self.length)
+        if folds:
+            begin, end = (
+                ("first", f"min(first + {BLOCK * GROUP}, {self.n})")
+                if self.split
+                else ("0", self.n)
+            )
+            with self.w.block(f"for b in range({begin}, {end}, {BLOCK}):"):
+                self.w(f"m = min({self.n} - b, {BLOCK})")
+                self.block(stage, folds, keep, targets)
+        else:
+            self.loop("0", self.n, targets, stage, [], keep)
+        for line in keep:
+            self.known[line] = loaded(line.dtype, f"w_{line.name}[{self.flat()}]")
+        if not self.split:
+            for fold in folds:
+                count = f"({self.n} + {BLOCK - 1}) >> 8"
+                tree = f"tree_{fold.op}({self.trees[fold]}, {count})"
+                self.w(f"{fold.result.name} = {loaded(fold.value.dtype, tree)}")
+
+    def tree(self, fold: Fold) -> None:
+        """Where the results of the blocks go: scratch, or memory that a second kernel reads."""
+        name = f"p_{fold.result.name}"
+        if self.split:
+            buffer = Buffer(name, fold.value.dtype, (), "partial")
+            self.partials[fold] = buffer
+            blocks = self.int_arg("blocks", self.blocks)
+            kept = "kept * " + blocks if self.plan.outer else "0"
+            self.trees[fold] = f"{self.pointer(buffer, 0).name}[{kept} + (b >> 8)]"
+        else:
+            self.trees[fold] = self.scratch(name, fold.value.dtype, self.blocks)
+
+    def block(self, stage: int, folds: list[Fold], keep: list[Line], targets: list[Line]) -> None:
+        direct = {f: text for f in folds if (text := self.direct(f, keep))}
+        filled = [f for f in folds if f not in direct]
+        for fold in filled:
+            self.scratch(f"t_{fold.result.name}", fold.value.dtype, BLOCK)
+        stores = inner_stores(self.plan, stage)
+        effects = [t for t in targets if t.effect]
+        need = [f.value for f in filled] + keep + [s.value for s in stores] + effects
+        if need:
+            self.loop("b", "m", need, stage, filled, keep)
+        for fold in folds:
+            source = direct.get(fold, f"t_{fold.result.name}")
+            place = self.trees[fold] if self.split else f"{self.trees[fold]}[b >> 8]"
+            self.w(f"{place} = {_narrow(fold, f'fold_{fold.op}({source}, m)')}")
+
+    def direct(self, fold: Fold, keep: list[Line]) -> str:
+        """The contiguous memory that already holds what is folded, if there is any."""
+        value, reduced = fold.value, self.plan.reduced
+        if value in keep:
+            return f"at(w_{value.name}, b)"
+        if value.kind != "load" or len(reduced) != 1 or value in self.known:
+            return ""
+        assert value.index is not None and value.buffer is not None
+        if dict(value.index.terms).get(reduced[0]) != 1 or value.data:
+            return ""
+        pointer, where = self.address(value.buffer, value.index)
+        return f"at({pointer}, {where.replace(reduced[0], 'b')})"
+
+    def flat(self) -> str:
+        """The position in the row, in logical order."""
+        return self.plan.reduced[0] if len(self.plan.reduced) == 1 else "e"
+
+    def loop(
+        self,
+        first: str,
+        count: str,
+        targets: list[Line],
+        stage: int,
+        fills: list[Fold],
+        keep: list[Line],
+    ) -> None:
+        """A loop over ``count`` elements of the row from ``first`` on."""
+        reduced, w = self.plan.reduced, self.w
+        if len(reduced) == 1:
+            span = f"{first}, {first} + {count}" if first != "0" else count
+            with w.block(f"for {reduced[0]} in range({span}):"):
+                self.element(targets, stage, fills, keep)
+            return
+        last = reduced[-1]
+        w(f"done = {first}")
+        w(f"stop_at = {first} + {count}" if first != "0" else f"stop_at = {count}")
+        with w.block("while done < stop_at:"):
+            w(f"begin = remainder(done, {self.size(last)})")
+            w(f"outer = quotient(done, {self.size(last)})")
+            self.rows(reduced[:-1], "outer")
+            w(f"run = min({self.size(last)} - begin, stop_at - done)")
+            with w.block("for k in range(run):"):
+                w(f"{last} = begin + k")
+                w("e = done + k")
+                self.element(targets, stage, fills, keep)
+            w("done += run")
+
+    def element(self, targets: list[Line], stage: int, fills: list[Fold], keep: list[Line]) -> None:
+        self.inner(stage, targets)
+        for fold in fills:
+            value = stored(fold.value.dtype, self.read(fold.value))
+            self.w(f"t_{fold.result.name}[{self.flat()} - b] = {value}")
+        for line in keep:
+            self.w(f"w_{line.name}[{self.flat()}] = {stored(line.dtype, line.name)}")
+        self.stores(stage, inner=True)
+
+
+class FinishEmitter(CpuEmitter):
+    """The second kernel of a split reduction: trees over the blocks, then values of the row."""
+
+    def __init__(self, plan: Schedule, partials: dict[Fold, Buffer]) -> None:
+        super().__init__(plan)
+        self.partials = partials
+
+    def emit(self) -> KernelSource:
+        kept = [*self.plan.outer, *([self.plan.column] if self.plan.column else [])]
+        length = self.count(self.plan.reduced)
+        self.invariants()
+        blocks = self.int_arg("blocks", -(-length // BLOCK))
+        for name in kept:
+            self.size(name)
+        with self.w.block("for kept in range(start, stop):"):
+            self.rows(kept, "kept")
+            for fold, buffer in self.partials.items():
+                pointer = self.pointer(buffer, 0).name
+                text = f"tree_{fold.op}(at({pointer}, kept * {blocks}), {blocks})"
+                self.w(f"{fold.result.name} = {loaded(fold.value.dtype, text)}")
+            along = set(self.plan.reduced)
+            for line in self.body.lines:
+                launch = not line.variables and line.stage == 0
+                if line.kind != "fold" and not launch and not line.variables & along:
+                    self.line(line)
+            for stage in range(self.plan.stages):
+                self.stores(stage, inner=False)
+        return self.finish("finish", self.count(kept), 10.0 * length / BLOCK)
+
+
+def _narrow(fold: Fold, text: str) -> str:
+    return stored(fold.value.dtype, text)
