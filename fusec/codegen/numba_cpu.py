@@ -1,8 +1,5 @@
 """From kernel text to machine code: Numba types and lowers it, LLVM does the rest.
 
-Of Numba's compiler only four steps run here: bytecode to IR, SSA, type inference, lowering.
-Its rewrites and its two rounds of LLVM passes are left out: a kernel has nothing that they are
-for (arrays, reference counts, closures, exceptions), and they take most of its compile time.
 The compiled entry has one C signature for all kernels::
 
     int64_t entry(int64_t start, int64_t stop, const int64_t *ints, void *const *ptrs)
@@ -13,39 +10,15 @@ Importing this module imports Numba; a process that finds its kernels in the cac
 
 from __future__ import annotations
 
-import linecache
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
-from types import FunctionType
 from typing import Any
 
-import llvmlite.binding as llvm
-import numba
-import numpy as np
 from llvmlite import ir
-from numba.core import (
-    bytecode,
-    cgutils,
-    codegen,
-    compiler,
-    fastmathpass,
-    funcdesc,
-    interpreter,
-    ir_utils,
-    lowering,
-    postproc,
-    registry,
-    ssa,
-    typed_passes,
-    types,
-)
+from numba.core import fastmathpass, types
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.targetconfig import ConfigStack
-from numba.np import numpy_support
 
 from fusec.codegen import target
+from fusec.codegen.numba_lower import Lowered, Machine, errors, load, lower, pointer
 from fusec.codegen.target import KernelCompileError, ObjectCode, Pointers
 
 __all__ = ["KernelCompileError", "ObjectCode", "compile_kernel"]
@@ -53,7 +26,7 @@ __all__ = ["KernelCompileError", "ObjectCode", "compile_kernel"]
 # `reassoc`, `nnan` and `ninf` are left out on purpose: the error-free transformations and the
 # special cases of inlined primitives would be optimised away. A reduction that may be
 # reassociated says so at its own addition. Functions that the kernel calls get no flags.
-_FASTMATH = ("contract", "arcp", "nsz")
+FASTMATH = ("contract", "arcp", "nsz")
 
 # A loop whose number of turns is written in the text.
 _COUNTED = re.compile(r"^[^#\n]*\brange\(\s*(\d+\s*,\s*)?\d+\s*[,)]", re.MULTILINE)
@@ -61,8 +34,6 @@ _COUNTED = re.compile(r"^[^#\n]*\brange\(\s*(\d+\s*,\s*)?\d+\s*[,)]", re.MULTILI
 _I64 = ir.IntType(64)
 _BYTES = ir.IntType(8).as_pointer()
 _ENTRY = ir.FunctionType(_I64, [_I64, _I64, _I64.as_pointer(), _BYTES.as_pointer()])
-# Characters of Numba's message that are shown above the kernel.
-_CAUSE = 400
 # What the entry returns when Numba's own code raised, which no kernel text asks for.
 _RAISED = -1
 
@@ -84,229 +55,17 @@ def compile_kernel(
     ('fusec_', b'\\x7fELF')
     """
     symbol = "fusec_" + target.content_hash(text, ints, ptrs, fastmath)[:16]
-    with global_compiler_lock, _errors(symbol, text):
-        kernel = _load(symbol, text)
-        args = (types.int64,) * (2 + len(ints)) + tuple(_pointer(dtype) for _, dtype in ptrs)
-        lowered = _lower(kernel, args)
+    with global_compiler_lock, errors(symbol, text):
+        kernel = load(symbol, text)
+        args = (types.int64,) * (2 + len(ints)) + tuple(pointer(dtype) for _, dtype in ptrs)
+        lowered = lower(kernel, args, Machine(target.host().triple, target.machine))
         _add_entry(lowered, symbol, len(ints))
         if fastmath:
-            fastmathpass.FastFloatBinOpVisitor(_FASTMATH).visit_Function(lowered.kernel)
+            fastmathpass.FastFloatBinOpVisitor(FASTMATH).visit_Function(lowered.kernel)
         return target.build(symbol, lowered.link(), unroll=bool(_COUNTED.search(text)))
 
 
-@contextmanager
-def _errors(symbol: str, text: str) -> Iterator[None]:
-    """Turn whatever Numba or LLVM raise into one error that shows the kernel."""
-    try:
-        yield
-    except KernelCompileError:
-        raise
-    except Exception as error:
-        raise KernelCompileError(_message(symbol, text, error)) from None
-    finally:
-        linecache.cache.pop(_filename(symbol), None)
-
-
-def _message(symbol: str, text: str, error: Exception) -> str:
-    place = re.search(rf'{re.escape(_filename(symbol))}(?:", line | \()(\d+)', str(error))
-    at = int(place[1]) if place else getattr(error, "lineno", 0)
-    lines = [
-        f"{'>' if number == at else ' '}{number:4} {line}"
-        for number, line in enumerate(text.splitlines(), 1)
-    ]
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    cause = " ".join(plain.split())[:_CAUSE]
-    return "\n".join([f"{type(error).__name__} in {symbol}: {cause}", *lines])
-
-
-def _filename(symbol: str) -> str:
-    return f"<{symbol}>"
-
-
-def _load(symbol: str, text: str) -> FunctionType:
-    """Execute the text; functions beside ``kernel`` become Numba functions that it can call."""
-    filename = _filename(symbol)
-    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
-    names: dict[str, Any] = {"__name__": "fusec.kernel"}
-    exec(compile(text, filename, "exec"), names)
-    for name, value in list(names.items()):
-        if isinstance(value, FunctionType) and value.__globals__ is names and name != "kernel":
-            names[name] = numba.njit(error_model="numpy", forceinline=True)(value)
-    kernel: FunctionType = names["kernel"]
-    return kernel
-
-
-@lru_cache(None)
-def _pointer(dtype: str) -> Any:
-    kind = np.dtype(dtype)
-    if kind.kind == "b":
-        return types.CPointer(types.uint8)
-    if kind.kind in "mM":
-        return types.CPointer(types.int64)
-    if kind.kind == "f" and kind.itemsize == 2:
-        return types.CPointer(types.uint16)
-    return types.CPointer(numpy_support.from_dtype(kind))
-
-
-class _Library(codegen.CodeLibrary):
-    """Keeps what Numba lowers as it is: nothing is optimised, nothing is loaded."""
-
-    def __init__(self, owner: Any, name: str) -> None:
-        super().__init__(owner, name)
-        self.modules: list[ir.Module] = []
-        self.libraries: dict[Any, None] = {}
-
-    def add_ir_module(self, ir_module: ir.Module) -> None:
-        self.modules.append(ir_module)
-
-    def add_linking_library(self, library: Any) -> None:
-        self.libraries[library] = None
-
-    def finalize(self) -> None:
-        self._finalized = True
-
-    def get_function(self, name: str) -> Any:
-        return next(m.globals[name] for m in self.modules if name in m.globals)
-
-    def get_llvm_str(self) -> str:
-        return "\n".join(map(str, self.modules))
-
-    def get_asm_str(self) -> str:
-        return ""
-
-    def reached(self) -> Iterator[Any]:
-        """The libraries that this one calls, directly or not, each once."""
-        todo, seen = [self], {self}
-        while todo:
-            for library in todo.pop().libraries:
-                if library not in seen:
-                    seen.add(library)
-                    yield library
-                    if isinstance(library, _Library):
-                        todo.append(library)
-
-
-class _Codegen(codegen.Codegen):
-    """Numba's idea of a code generator, without an optimiser and without an engine."""
-
-    _library_class = _Library
-
-    def __init__(self) -> None:
-        self._target_data = target.machine().target_data
-        self._data_layout = str(self._target_data)
-
-    def _create_empty_module(self, name: str) -> ir.Module:
-        module = ir.Module(cgutils.normalize_ir_text(name))
-        module.triple = target.host().triple
-        module.data_layout = self._data_layout
-        return module
-
-    def _add_module(self, module: Any) -> None:
-        raise NotImplementedError("kernels are loaded by fusec.runtime")
-
-
-class _Lower(lowering.Lower):
-    """Numba's lowering without the Python environment that its own wrappers need."""
-
-    def lower(self) -> None:
-        self.genlower = None
-        self.lower_normal_function(self.fndesc)
-
-
-class _Lowered:
-    """A lowered kernel: its LLVM module, Numba's description of it, what it calls."""
-
-    def __init__(self, context: Any, descriptor: Any, library: _Library, module: ir.Module):
-        self.context, self.descriptor = context, descriptor
-        self.library, self.module = library, module
-        self.kernel = module.globals[descriptor.mangled_name]
-
-    def link(self) -> Any:
-        """One parsed module with everything that is called."""
-        linked = _parse(self.module)
-        for library in self.library.reached():
-            for other in _parsed(library):
-                linked.link_in(other)
-        return linked
-
-
-def _parse(module: ir.Module) -> Any:
-    return llvm.parse_assembly(cgutils.normalize_ir_text(str(module)))
-
-
-def _parsed(library: Any) -> list[Any]:
-    if not isinstance(library, _Library):
-        return [library._get_module_for_linking().clone()]
-    parsed = [_parse(module) for module in library.modules]
-    for module in parsed:
-        for function in module.functions:
-            if not function.is_declaration:
-                function.linkage = "linkonce_odr"
-    return parsed
-
-
-@lru_cache(1)
-def _flags() -> Any:
-    flags: Any = compiler.Flags()
-    flags.error_model = "numpy"
-    flags.nrt = False
-    flags.boundscheck = False
-    flags.no_compile = True
-    flags.no_cpython_wrapper = True
-    flags.no_cfunc_wrapper = True
-    return flags
-
-
-@lru_cache(1)
-def _base_context() -> Any:
-    """Numba's CPU context, sharing its tables, with our code generator."""
-    shared = registry.cpu_target.target_context
-    shared.refresh()
-    return shared.subtarget(_internal_codegen=_Codegen())
-
-
-def _lower(kernel: FunctionType, args: tuple[Any, ...]) -> _Lowered:
-    typing, base = registry.cpu_target.typing_context, _base_context()
-    typing.refresh()
-    base.refresh()
-    context = compiler._make_subtarget(base, _flags())
-    with ConfigStack().enter(_flags().copy()):
-        func_ir = _ssa_form(kernel)
-        typed = typed_passes.type_inference_stage(typing, context, func_ir, args, types.int64)
-        typed_passes.PreLowerStripPhis()._strip_phi_nodes(func_ir)
-        _refresh_ir(func_ir, emit_dels=True)
-        descriptor = funcdesc.PythonFunctionDescriptor.from_specialized_function(
-            func_ir,
-            typed.typemap,
-            typed.return_type,
-            typed.calltypes,
-            mangler=context.mangler,
-            inline=True,
-            noalias=False,
-            abi_tags=(),
-        )
-        library = context.codegen().create_library(kernel.__name__)
-        with context.push_code_library(library):
-            lower = _Lower(context, library, descriptor, func_ir, metadata={})
-            lower.lower()
-    return _Lowered(context, descriptor, library, lower.module)
-
-
-def _ssa_form(kernel: FunctionType) -> Any:
-    identity = bytecode.FunctionIdentity.from_function(kernel)
-    func_ir = interpreter.Interpreter(identity).interpret(bytecode.ByteCode(identity))
-    postproc.PostProcessor(func_ir).run()
-    ssa.reconstruct_ssa(func_ir)
-    _refresh_ir(func_ir, emit_dels=False)
-    return func_ir
-
-
-def _refresh_ir(func_ir: Any, emit_dels: bool) -> None:
-    func_ir._definitions = ir_utils.build_definitions(func_ir.blocks)
-    postproc.PostProcessor(func_ir).run(emit_dels=emit_dels)
-
-
-def _add_entry(lowered: _Lowered, symbol: str, nints: int) -> None:
+def _add_entry(lowered: Lowered, symbol: str, nints: int) -> None:
     """Add the function that unpacks its arguments and calls the kernel, which becomes internal."""
     descriptor, context = lowered.descriptor, lowered.context
     lowered.kernel.linkage = "internal"
