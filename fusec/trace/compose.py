@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fusec.errors import ConcreteValueError, TracerBoolError
-from fusec.trace.scalars import Dim
+from fusec.trace.scalars import sized
 from fusec.trace.session import Session
 from fusec.trace.tracer import Tracer, as_tracer, contains_traced
 from fusec.trace.ufuncs import weak_type
@@ -112,8 +112,9 @@ class _Lazy:
         return _twin(self._function)(*args, **kwargs)
 
 
-def _len(value: Any) -> int:
-    return Dim(builtins.len(value)) if type(value) is Tracer else builtins.len(value)
+def _len(value: Any) -> Any:
+    n = builtins.len(value)
+    return sized(n, value._session) if type(value) is Tracer else n
 
 
 def _creation() -> dict[int, tuple[Any, Any]]:

@@ -12,13 +12,14 @@ import numpy as np
 
 from fusec.errors import UnsupportedError
 from fusec.ir.graph import Node
-from fusec.trace.scalars import Dim, PyScalar
+from fusec.trace.scalars import PyScalar, is_sized, sized
 from fusec.trace.session import Session, Source
 from fusec.trace.standin import copy_like, stand_in
 from fusec.trace.table import (
     INT,
     as_dtype,
     common_dtype,
+    dim,
     implements,
     iota,
     number,
@@ -236,25 +237,33 @@ def arange(session: Session, *args: Any, dtype: Any = None, device: Any = None, 
     """``np.arange``: start + index * step, in the result's dtype as NumPy computes it."""
     if len(args) == 4:
         *args, dtype = args  # type: ignore[assignment]
-    values = [plain(v) for v in args]
-    named = {k: plain(v) for k, v in named.items()}
-    real = np.arange(*values, dtype=dtype, **named)
+    parts = dict(zip(("stop",) if len(args) == 1 else ("start", "stop", "step"), args)) | named
+    real = np.arange(**{k: plain(v) for k, v in parts.items()}, dtype=dtype)
     first, step = _first_and_step(real)
     node = iota(session, real.shape, 0)
     if real.dtype == bool:
         return constant(session, real)
     node = session.cast(node, real.dtype)
+    start_varies = is_sized(parts.get("start"))
     if step != 1:
-        node = session.make("multiply", node, session.const(step, real.dtype))
+        varies = start_varies or is_sized(parts.get("step"))
+        node = session.make("multiply", node, _known(session, step, varies))
     if first != 0 or real.dtype.kind in "fc":
-        node = session.make("add", node, session.const(first, real.dtype))
+        node = session.make("add", node, _known(session, first, start_varies))
     return fresh(session, node)
+
+
+def _known(session: Session, value: np.generic, varies: bool) -> Node:
+    """A number of NumPy's that is known; an argument of the kernels where it ``varies`` by size."""
+    if varies:
+        return session.scalar_param(sized(value.item(), session), value.dtype)
+    return session.const(value)
 
 
 def _first_and_step(real: np.ndarray) -> tuple[Any, Any]:
     """What NumPy fills a range from: the first element and the difference to the second."""
     if real.size == 0:
-        return 0, 1
+        return real.dtype.type(0), real.dtype.type(1)
     with np.errstate(all="ignore"):
         return real[0], real[1] - real[0] if real.size > 1 else real.dtype.type(1)
 
@@ -357,7 +366,7 @@ def _between(
     index = place.astype(delta.dtype)
     if parts <= 0:
         return index * delta + first, _value(session, session.const(np.nan))
-    count = _value(session, session.const(Dim(parts), delta.dtype))
+    count = _value(session, session.cast(dim(session, parts), delta.dtype))
     step = delta / count
     flat = plain(step == 0)
     made = index * step
@@ -366,6 +375,6 @@ def _between(
         made = fresh(session, node, made._like)
     made = made + first
     if endpoint and num > 1:
-        node = np.where(place == Dim(parts), last, made).node
+        node = np.where(place == sized(parts, session), last, made).node
         made = fresh(session, node, made._like)
     return made, step

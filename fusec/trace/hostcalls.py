@@ -16,7 +16,7 @@ import numpy as np
 from fusec.errors import DataDependentShapeError, UnsupportedError
 from fusec.ir.aval import Aval
 from fusec.ops.host import HostCall
-from fusec.trace.scalars import NUMBERS, Dim, PyScalar
+from fusec.trace.scalars import NUMBERS, PyScalar, is_sized
 from fusec.trace.session import Session
 from fusec.trace.standin import in_order, stand_in
 from fusec.trace.tracer import Tracer, as_tracer, fresh
@@ -107,12 +107,14 @@ def _operands(session: Session, leaves: list[Any]) -> tuple[list[Tracer], list[A
     operands: list[Tracer] = []
     filled: list[Any] = []
     for leaf in leaves:
-        if type(leaf) is Tracer or type(leaf) is PyScalar:
+        if is_sized(leaf):
+            filled.append(leaf._value)
+        elif type(leaf) is Tracer or type(leaf) is PyScalar:
             kind = "number" if type(leaf) is PyScalar else "scalar" if leaf._scalar else "array"
             filled.append(Slot(len(operands), kind))
             operands.append(as_tracer(session, leaf))
         else:
-            filled.append(int(leaf) if type(leaf) is Dim else leaf)
+            filled.append(leaf)
     return operands, filled
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fusec.errors import UnsupportedError
 from fusec.trace import create
-from fusec.trace.scalars import Dim, PyScalar, py_apply
+from fusec.trace.scalars import PyScalar, py_apply, sized
 from fusec.trace.selection import Selection
 from fusec.trace.session import Session
 from fusec.trace.table import BOOL, as_dtype, check, plain
@@ -34,8 +34,9 @@ def override(session: Session, name: str) -> Override | None:
     value = getattr(owner, name.rpartition(".")[2], None)
     if isinstance(value, np.ufunc):
         return _Ufunc(session, value)
-    is_plain = hasattr(value, "_implementation") or name in _KNOWN
-    return _plain_function(session, value) if is_plain else None
+    fixed = name in _KNOWN
+    is_plain = hasattr(value, "_implementation") or fixed
+    return _plain_function(session, value, fixed) if is_plain else None
 
 
 _KNOWN = frozenset({
@@ -55,14 +56,18 @@ CREATION: dict[str, Override] = {
     "eye": create.eye, "identity": create.identity, "tri": create.tri, "indices": create.grid,
     "fromfunction": create.fromfunction, "vectorize": create.vectorize,
 }  # fmt: skip
-def _plain_function(session: Session, function: Any) -> Override:
+def _plain_function(session: Session, function: Any, fixed: bool) -> Override:
     """A function of NumPy's that also takes lists of traced values, which its protocol misses.
 
     Without traced arguments its results are constants.
+
+    fixed: it makes arrays of numbers, whose values are used.
     """
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if fixed and not any(type(a) is Tracer for a in [*args, *kwargs.values()]):
+            args, kwargs = plain(args), {k: plain(v) for k, v in kwargs.items()}
         if contains_traced([*args, *kwargs.values()]):
             return session.function(function, args, kwargs)
         result = function(*args, **kwargs)
@@ -308,8 +313,8 @@ def _sum(session: Session) -> Override:
 
 
 def _len(session: Session) -> Override:
-    def call(value: Any, /) -> int:
-        return Dim(len(value)) if type(value) is Tracer else len(value)
+    def call(value: Any, /) -> Any:
+        return sized(len(value), session) if type(value) is Tracer else len(value)
 
     return call
 
@@ -329,8 +334,6 @@ def _round(session: Session) -> Override:
 
 def _type(session: Session) -> Override:
     def call(*args: Any) -> Any:
-        if len(args) == 1 and type(args[0]) is Dim:
-            return int
         if len(args) == 1 and type(args[0]) in (Tracer, PyScalar, Selection):
             return args[0].__class__
         return type(*args)

@@ -14,7 +14,7 @@ from fusec.errors import UnsupportedError
 from fusec.ir.graph import Graph, Node
 from fusec.trace import capture
 from fusec.trace.guards import Guards
-from fusec.trace.scalars import NUMBERS, Dim, PyScalar, Recipe, compute
+from fusec.trace.scalars import NUMBERS, PyScalar, Recipe, compute
 from fusec.trace.session import Session, Source, Storage, escaped
 from fusec.trace.standin import copy_like
 from fusec.trace.tracer import Step, Tracer
@@ -169,8 +169,6 @@ def _result(
         return Result("output", number, leaf._path, leaf._scalar, view, storage.item)
     if type(leaf) is PyScalar:
         return Result("python", leaf._recipe)
-    if type(leaf) is Dim:
-        return Result("value", int(leaf))
     if type(leaf).__module__ == "fusec.trace.selection":
         leaf.refuse("returned")
     unwrap = getattr(type(leaf), "__fusec_unwrap__", None)

@@ -2,18 +2,21 @@
 
 A Python argument ``lr`` is a ``PyScalar``: it knows the value of this call, how to compute it at
 the next one, and meets arrays as NumPy's weak scalars do. When Python needs its value (``if``,
-``range``), the value is used and guarded: another value traces again. ``Dim`` is an int that came
-from a shape; it stays an argument of the kernels, so that a new length compiles nothing.
+``range``), the value is used and guarded: another value traces again. A number that comes from
+shapes alone is ``sized``: it belongs to the signature and needs no guard, but it stays an argument
+of the kernels, so that a new length compiles nothing.
 """
 
+import math
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 Recipe = tuple[Any, ...]
-"""``("arg", leaf)``, ``("lit", value)`` or ``(function, recipe, ...)``: recomputed at each call."""
+"""``("arg", leaf)``, ``("lit", value, text)`` or ``(function, recipe, ...)``, done at each call."""
 
 
 def compute(recipe: Recipe, leaves: list[Any]) -> Any:
@@ -43,7 +46,8 @@ class PyScalar:
 
     def _concrete(self) -> Any:
         """The value, from now on a guard of this trace."""
-        self._session.guard_scalar(self._recipe, self._value)
+        if self._recipe[0] != "lit":
+            self._session.guard_scalar(self._recipe, self._value)
         return self._value
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -86,19 +90,45 @@ class PyScalar:
 NUMBERS = (bool, int, float, complex)
 
 
+def sized(value: Any, session: Any) -> Any:
+    """A number that follows from the shapes of the arguments (see the module)."""
+    return value if type(value) is bool else PyScalar(value, _literal(value), session)
+
+
+def _literal(value: Any) -> Recipe:
+    """The text keeps 2, 2.0 and True apart, and the zeros."""
+    return ("lit", value, repr(value))
+
+
+def is_sized(value: Any) -> bool:
+    return type(value) is PyScalar and value._recipe[0] == "lit"
+
+
 def py_apply(function: Callable[..., Any], session: Any, *operands: Any) -> Any:
     """``function`` on Python scalars, some of them traced: computed now and at each later call."""
     values = [o._value if type(o) is PyScalar else o for o in operands]
-    recipes = [o._recipe if type(o) is PyScalar else ("lit", o) for o in operands]
+    recipes = [o._recipe if type(o) is PyScalar else _literal(o) for o in operands]
     value = function(*values)
+    if type(value) is tuple:  # divmod, math.frexp
+        nth = [partial(_item, function, k) for k in range(len(value))]
+        return tuple([py_apply(part, session, *operands) for part in nth])
     if type(value) not in NUMBERS:
+        for operand in operands:
+            if type(operand) is PyScalar:
+                operand._concrete()
         return value
+    if all(r[0] == "lit" for r in recipes):
+        return sized(value, session)
     return PyScalar(value, (function, *recipes), session)
+
+
+def _item(function: Callable[..., Any], k: int, *operands: Any) -> Any:
+    return function(*operands)[k]
 
 
 def _binary(function: Callable[..., Any], swap: bool = False) -> Callable[..., Any]:
     def method(self: PyScalar, other: Any) -> Any:
-        if type(other) is not PyScalar and type(other) not in (*NUMBERS, Dim):
+        if type(other) is not PyScalar and type(other) not in NUMBERS:
             return NotImplemented
         pair = (other, self) if swap else (self, other)
         return py_apply(function, self._session, *pair)
@@ -110,27 +140,10 @@ def _unary(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda self: py_apply(function, self._session, self)
 
 
-class Dim(int):
-    """An int read from a traced array's shape."""
-
-    __slots__ = ()
-
-
-def _dim_binary(function: Callable[..., Any]) -> Callable[..., Any]:
-    def method(self: Dim, other: Any) -> Any:
-        value = function(self, other)
-        return Dim(value) if type(value) is int else value
-
-    return method
-
-
-for _name in ("add", "sub", "mul", "floordiv", "mod", "truediv", "pow"):
-    _f = getattr(operator, _name)
+for _name in ("add", "sub", "mul", "floordiv", "mod", "truediv", "pow", "divmod"):
+    _f = getattr(operator, _name, divmod)
     setattr(PyScalar, f"__{_name}__", _binary(_f))
     setattr(PyScalar, f"__r{_name}__", _binary(_f, swap=True))
-    if _name not in ("truediv", "pow"):
-        setattr(Dim, f"__{_name}__", _dim_binary(getattr(int, f"__{_name}__")))
-        setattr(Dim, f"__r{_name}__", _dim_binary(getattr(int, f"__r{_name}__")))
 for _name in ("lt", "le", "gt", "ge", "eq", "ne", "and_", "or_", "xor", "lshift", "rshift"):
     _f = getattr(operator, _name)
     setattr(PyScalar, f"__{_name.strip('_')}__", _binary(_f))
@@ -138,4 +151,6 @@ for _name in ("lt", "le", "gt", "ge", "eq", "ne", "and_", "or_", "xor", "lshift"
         setattr(PyScalar, f"__r{_name.strip('_')}__", _binary(_f, swap=True))
 for _name in ("neg", "pos", "abs", "invert"):
     setattr(PyScalar, f"__{_name}__", _unary(getattr(operator, _name)))
+for _name in ("floor", "ceil", "trunc"):
+    setattr(PyScalar, f"__{_name}__", _unary(getattr(math, _name)))
 PyScalar.__hash__ = lambda self: hash(self._concrete())  # type: ignore[method-assign]

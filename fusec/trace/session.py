@@ -15,7 +15,7 @@ from fusec.ir.graph import Literal, Loc, Node
 from fusec.ops import OPS
 from fusec.ops.registry import Op
 from fusec.trace.locate import user_location
-from fusec.trace.scalars import Dim, PyScalar, Recipe
+from fusec.trace.scalars import PyScalar, Recipe
 from fusec.trace.standin import like_array, stand_in
 
 WEAK = {bool: np.dtype("?"), int: np.dtype("i8"), float: np.dtype("f8"), complex: np.dtype("c16")}
@@ -74,6 +74,7 @@ class Session:
         self.captured: list[np.ndarray] = []
         self._lifted: dict[int, Any] = {}
         self._scalars: dict[tuple[Recipe, np.dtype], Node] = {}
+        self.sized: dict[Node, np.ndarray] = {}  # params that only depend on shapes
         self._consts: dict[Any, Node] = {}
         self.notes: list[str] = []
         self.labels: list[str] = []  # of the arguments' leaves
@@ -93,9 +94,7 @@ class Session:
         return user_location()
 
     def const(self, value: Any, dtype: np.dtype | None = None) -> Node:
-        """A constant; a ``Dim`` becomes an argument of the kernels instead."""
-        if type(value) is Dim:
-            return self.cast(self.make("dim", value=int(value)), dtype or WEAK[int])
+        """A constant of the graph: part of the kernels' text where it is small."""
         with np.errstate(all="ignore"):
             literal = Literal(np.array(value, dtype))
         node = self._consts.get(literal)
@@ -146,9 +145,18 @@ class Session:
         key = (scalar._recipe, dtype)
         node = self._scalars.get(key)
         if node is None:
-            np.array(scalar._value, dtype)  # raises as NumPy would, now
+            value = np.array(scalar._value, dtype)  # raises as NumPy would, now
+            node = self._scalars[key] = self._scalar_node(scalar, value)
+        return node
+
+    def _scalar_node(self, scalar: PyScalar, value: np.ndarray) -> Node:
+        if scalar._recipe[0] != "lit":
             source = Source("scalar", scalar._recipe, self._scalar_label(scalar._recipe))
-            node = self._scalars[key] = self.param(Aval((), dtype), source)
+            return self.param(Aval((), value.dtype), source)
+        if type(scalar._value) is int:
+            return self.cast(self.make("dim", value=scalar._value), value.dtype)
+        node = self.param(Aval((), value.dtype), Source("constant", value, repr(scalar._value)))
+        self.sized[node] = value
         return node
 
     def _scalar_label(self, recipe: Recipe) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fusec.errors import DataDependentShapeError
 from fusec.ir.graph import Loc, Node
-from fusec.trace.scalars import Dim, PyScalar
+from fusec.trace.scalars import PyScalar
 from fusec.trace.session import Session
 from fusec.trace.standin import result_like, stand_in
 from fusec.trace.tracer import Tracer, as_tracer, fresh
@@ -126,9 +126,7 @@ def check(session: Session, value: Node, ok: Node) -> Node:
 
 def number(value: Any) -> Any:
     """A plain Python number; the value of a traced Python number becomes a guard."""
-    if type(value) is PyScalar:
-        return value._concrete()
-    return int(value) if type(value) is Dim else value
+    return value._concrete() if type(value) is PyScalar else value
 
 
 def plain(value: Any) -> Any:

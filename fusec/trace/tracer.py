@@ -15,7 +15,7 @@ import numpy as np
 
 from fusec.errors import ConcreteValueError, TracerBoolError, UnsupportedError
 from fusec.ir.graph import Graph, Node, evaluate, toposort
-from fusec.trace.scalars import Dim, PyScalar
+from fusec.trace.scalars import PyScalar, sized
 from fusec.trace.session import Session, Storage, escaped
 from fusec.trace.standin import result_like, stand_in
 
@@ -35,6 +35,11 @@ def undo_step(session: Session, whole: Node, step: Step, part: Node) -> Node:
         return session.make("transpose", part, perm=tuple(np.argsort(attrs["perm"]).tolist()))
     if name == "reshape":
         return session.reshape(part, whole.shape)
+    if name == "diagonal":
+        batch, n = part.shape[:-1], part.shape[-1]
+        flat = session.reshape(whole, (*batch, n * n))
+        attrs = {"start": (0,) * part.aval.ndim, "step": (*(1 for _ in batch), n + 1)}
+        return session.reshape(session.make("slice_update", flat, part, **attrs), whole.shape)
     if name in ("real", "imag"):
         other = session.make("imag" if name == "real" else "real", whole)
         pair = (part, other) if name == "real" else (other, part)
@@ -112,7 +117,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple([Dim(n) for n in self._like.shape])
+        return tuple([sized(n, self._session) for n in self._like.shape])
 
     @shape.setter
     def shape(self, shape: Any) -> None:
@@ -132,7 +137,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     @property
     def size(self) -> int:
-        return Dim(self._like.size)
+        return sized(self._like.size, self._session)
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -144,12 +149,12 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     ndim = property(lambda self: self._like.ndim)
     itemsize = property(lambda self: self._like.itemsize)
-    nbytes = property(lambda self: Dim(self._like.nbytes))
+    nbytes = property(lambda self: sized(self._like.nbytes, self._session))
 
     def __len__(self) -> int:
         if self._like.ndim == 0:
             raise TypeError("len() of unsized object")
-        return Dim(self._like.shape[0])
+        return self._like.shape[0]
 
     def __repr__(self) -> str:
         kind = "scalar" if self._scalar else "array"
@@ -163,9 +168,11 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def concrete(self) -> np.ndarray | None:
         """The value, if it depends on constants alone."""
         order = toposort([self.node])
-        if any(n.op.name == "param" for n in order):
+        params = [n for n in order if n.op.name == "param"]
+        known = self._session.sized
+        if any(p not in known for p in params):
             return None
-        return np.asarray(evaluate(Graph((), [self.node]), ())[0])
+        return np.asarray(evaluate(Graph(params, [self.node]), [known[p] for p in params])[0])
 
     def _value(self, what: str, advice: str) -> Any:
         found = self.concrete()

@@ -10,7 +10,7 @@ import numpy as np
 from fusec.ir.aval import Aval
 from fusec.ir.graph import Node
 from fusec.ops.registry import BY_UFUNC, broadcast_shape, loop_dtypes
-from fusec.trace.scalars import NUMBERS, Dim, PyScalar
+from fusec.trace.scalars import NUMBERS, PyScalar
 from fusec.trace.session import Session
 from fusec.trace.tracer import Tracer, as_tracer, fresh, k_like
 
@@ -21,7 +21,6 @@ _BITS = 8
 def weak_type(value: Any) -> type | None:
     """int, float, complex or bool when ``value`` is a Python number, traced or not."""
     kind = type(value._value) if type(value) is PyScalar else type(value)
-    kind = int if kind is Dim else kind
     return kind if kind in NUMBERS else None
 
 
