@@ -14,13 +14,8 @@ import rows_updates
 from oracle import check
 from table import ramp
 
-KNOWN = {"move-diag": "np.diag and np.diagonal give copies where NumPy gives read-only views"}
 ALL = [
-    pytest.param(
-        row,
-        id=row.id,
-        marks=[pytest.mark.xfail(reason=KNOWN[row.id], strict=True)] if row.id in KNOWN else [],
-    )
+    pytest.param(row, id=row.id)
     for rows in (rows_arithmetic, rows_reductions, rows_arrays, rows_updates)
     for row in rows.ROWS
 ]

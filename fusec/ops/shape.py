@@ -126,6 +126,13 @@ broadcast_to = _movement(
     lambda x, shape: np.broadcast_to(x, shape),
     lambda x, shape: Aval(broadcast_shape(x.shape, shape), x.dtype),
 )
+# The diagonal of the last two axes, which are equally long, as a new last axis. NumPy gives a
+# read-only view from `np.diagonal`, and a view of which that is made from `np.einsum`.
+diagonal = _movement(
+    "diagonal",
+    lambda x: np.einsum("...ii->...i", x),
+    lambda x: Aval(x.shape[:-1], x.dtype),
+)
 pad = _movement("pad", _pad, _infer_pad)
 concatenate = _movement(
     "concatenate", lambda *xs, axis: np.concatenate(xs, axis), _infer_concatenate

@@ -184,7 +184,7 @@ def reshape_index(
     return tuple(found)
 
 
-MOVES = frozenset({"slice", "transpose", "reshape", "broadcast_to"})
+MOVES = frozenset({"slice", "transpose", "reshape", "broadcast_to", "diagonal"})
 
 
 def source_index(node: Node, idx: tuple[Index, ...], extents: Extents) -> tuple[Index, ...]:
@@ -198,6 +198,8 @@ def source_index(node: Node, idx: tuple[Index, ...], extents: Extents) -> tuple[
         found = [
             i.times(s).plus(Index((), b)) for i, s, b in zip(idx, attrs["step"], attrs["start"])
         ]
+    elif name == "diagonal":
+        found = [*idx, idx[-1]]
     elif name == "broadcast_to":
         return broadcast_index(idx, shape)
     else:

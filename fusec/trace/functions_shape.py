@@ -257,7 +257,7 @@ def cut(session: Session, node: Node, axis: int, first: int, last: int) -> Node:
 
 
 def diagonal_view(x: Tracer, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tracer:
-    """The diagonal as a view: a square cut out, its rows joined, every (n + 1)-th element."""
+    """The diagonal as a view of a square that is cut out."""
     like = np.diagonal(x._like, offset, axis1, axis2)
     ndim = x._like.ndim
     first, second = normalize_axis_index(axis1, ndim), normalize_axis_index(axis2, ndim)
@@ -268,8 +268,7 @@ def diagonal_view(x: Tracer, offset: int = 0, axis1: int = 0, axis2: int = 1) ->
     steps = [
         ("transpose", {"perm": (*rest, first, second)}),
         ("slice", {"start": (*zero, *corner), "step": (*one, 1, 1), "shape": (*batch, n, n)}),
-        ("reshape", {"shape": (*batch, n * n)}),
-        ("slice", {"start": (*zero, 0), "step": (*one, n + 1), "shape": (*batch, n)}),
+        ("diagonal", {}),
     ]
     return x.step(like, *steps)
 
