@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fusec.codegen.backends import BACKENDS
 from fusec.codegen.program import Call, Launch, Oversize, Program, build
 from fusec.config import log
 from fusec.ir.graph import Graph
@@ -30,23 +31,25 @@ from fusec.trace.scalars import compute
 from fusec.trace.tracer import Step
 
 
-def lower_graph(trace: Trace, history: list[tuple[str, Graph]] | None = None) -> Program:
-    """Optimise a trace's graph and cut it into kernels."""
+def lower_graph(
+    trace: Trace, history: list[tuple[str, Graph]] | None = None, target: str = "cpu"
+) -> Program:
+    """Optimise a trace's graph and cut it into kernels for a target of ``BACKENDS``."""
     graph = optimise(trace.graph, history)
     try:
-        program = _cut(trace, graph, again=True)
+        program = _cut(trace, graph, target, again=True)
     except Oversize:
-        program = _cut(trace, graph, again=False)
+        program = _cut(trace, graph, target, again=False)
     log("plan", "%d kernels, %d steps", len(program.kernels), len(program.steps))
     return program
 
 
-def _cut(trace: Trace, graph: Graph, again: bool) -> Program:
-    parts = partition(graph, again)
+def _cut(trace: Trace, graph: Graph, target: str, again: bool) -> Program:
+    parts = partition(graph, again, BACKENDS[target].few_rows)
     for refusal in parts.refusals:
         producer, consumer = refusal.producer, refusal.consumer
         log("fusion", "%r not fused into %r: %s", producer, consumer, refusal.reason)
-    return build(parts, trace.strides, trace.out_strides)
+    return build(parts, trace.strides, trace.out_strides, target)
 
 
 def executor(program: Program, fastmath: bool = False) -> Executor:

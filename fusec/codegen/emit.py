@@ -20,6 +20,7 @@ HEADER = (
     "from numpy import inf, nan\n\n"
     "from fusec.codegen.pointers import *\nfrom fusec.codegen.primitives import *\n"
 )
+CUDA_HEADER = HEADER.replace("pointers", "cuda_threads")
 
 
 @dataclass
@@ -40,7 +41,8 @@ class KernelSource:
     """A kernel as text with what to pass to it.
 
     rows: the grid; work: estimated nanoseconds a row; scratch: bytes a thread needs (the last
-    pointer argument, when not 0); partial: elements of each array between two kernels.
+    pointer argument, when not 0); partial: elements of each array between two kernels. For CUDA:
+    grid and block in (x, y); aligned: vector loads need pointers that are multiples of 16 bytes.
     """
 
     name: str
@@ -50,11 +52,14 @@ class KernelSource:
     rows: int
     work: float
     scratch: int = 0
-    partial: dict[str, tuple[np.dtype, int]] = field(default_factory=dict)
+    partial: dict[str, int] = field(default_factory=dict)
     notes: list[tuple[str, Loc | None]] = field(default_factory=list)
     bytes_read: int = 0
     bytes_written: int = 0
     outputs: list[Node] = field(default_factory=list)
+    grid: tuple[int, int] = (0, 0)
+    block: tuple[int, int] = (0, 0)
+    aligned: bool = False
 
     @property
     def int_names(self) -> tuple[str, ...]:
@@ -71,6 +76,9 @@ class KernelSource:
 class Emitter:
     """Names the arguments and prints scalar lines; subclasses write the loops around them."""
 
+    imports = HEADER
+    grid_args: tuple[str, ...] = ("start", "stop")
+
     def __init__(self, plan: Schedule) -> None:
         self.plan = plan
         self.body = plan.body
@@ -82,6 +90,7 @@ class Emitter:
         self.w = Writer()
         self.data: dict[Data, Line] = {}  # of the line that is being written
         self.sides: dict[Line, int] = {}  # branches whose side (0 then, 1 else) the loop fixes
+        self.partial: dict[str, int] = {}
         self.known: dict[Line, str] = {}  # lines whose value stands in scratch: how to read it
 
     # -- arguments --------------------------------------------------------------------------------
@@ -229,7 +238,7 @@ class Emitter:
         for what, loc in self.body.notes[:24]:
             where = f"  ({Path(loc.filename).name}:{loc.line})" if loc else ""
             notes.append(f"#   {what}{where}")
-        return "\n".join([*notes, HEADER])
+        return "\n".join([*notes, self.imports])
 
     def finish(self, name: str, rows: int, work: float) -> KernelSource:
         """Put the arguments in front of what has been written."""
@@ -237,7 +246,7 @@ class Emitter:
         names = [*self.ints, *[p.name for p in pointers]]
         if self.scratch_bytes:
             names.append("scratch")
-        lines = [f"def kernel({', '.join(['start', 'stop', *names])}):", "    status = 0"]
+        lines = [f"def kernel({', '.join([*self.grid_args, *names])}):", "    status = 0"]
         lines += [f"    {scratch} = {text}" for scratch, text in self.scratches]
         lines += ["    " + x for x in self.w.lines]
         lines.append("    return status")
@@ -250,6 +259,7 @@ class Emitter:
             rows,
             work,
             self.scratch_bytes,
+            self.partial,
             notes=self.body.notes,
         )
 

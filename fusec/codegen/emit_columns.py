@@ -20,7 +20,7 @@ The order of every sum is that of a row program, so the bits do not depend on th
 import numpy as np
 
 from fusec.codegen.emit import KernelSource, loaded, stored
-from fusec.codegen.emit_map import CpuEmitter
+from fusec.codegen.emit_map import LoopEmitter
 from fusec.codegen.emit_rows import BLOCK, GROUP
 from fusec.codegen.loops import Buffer, Fold, Line, closure
 from fusec.codegen.lower import IDENTITY
@@ -53,7 +53,7 @@ def pair(fold: Fold, a: str, b: str) -> str:
     return text
 
 
-class ColumnEmitter(CpuEmitter):
+class ColumnEmitter(LoopEmitter):
     """See the module."""
 
     def __init__(self, plan: Schedule, split: bool) -> None:
@@ -279,6 +279,8 @@ class ColumnEmitter(CpuEmitter):
                     buffer = self.partials.setdefault(
                         fold, Buffer(f"p_{fold.result.name}_all", dtype, (), "partial")
                     )
+                    kept = self.count([*self.plan.outer, self.col])
+                    self.partial[buffer.name] = kept * self.blocks
                     blocks = self.int_arg("blocks", self.blocks)
                     place = f"(kept * {self.size(self.col)} + begin + k) * {blocks} + (b >> 8)"
                     self.w(f"{self.pointer(buffer, 0).name}[{place}] = {a}[k]")

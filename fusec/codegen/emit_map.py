@@ -19,8 +19,8 @@ MAX_LINES = 400  # scalar lines of a kernel whose loops have been cut
 MAX_SPLITS = 3  # branches for which the inner loop is cut into spans; each may triple the code
 
 
-class CpuEmitter(Emitter):
-    """Rows, levels and stores, shared by the forms of CPU kernels."""
+class LoopEmitter(Emitter):
+    """Rows, levels and stores, shared by all forms of kernels."""
 
     def rows(self, names: list[str], row: str = "row") -> None:
         """Take the row number apart into its loop variables, fastest last."""
@@ -75,7 +75,7 @@ class CpuEmitter(Emitter):
         return 0.05 * ops + 0.1 * memory
 
 
-class MapEmitter(CpuEmitter):
+class MapEmitter(LoopEmitter):
     """Elementwise groups."""
 
     def emit(self) -> KernelSource:

@@ -14,7 +14,7 @@ Few long rows are split: one kernel fills the partial results of all blocks, a s
 """
 
 from fusec.codegen.emit import KernelSource, loaded, stored
-from fusec.codegen.emit_map import CpuEmitter
+from fusec.codegen.emit_map import LoopEmitter
 from fusec.codegen.loops import Buffer, Fold, Line
 from fusec.codegen.schedule import Schedule, inner_stores, stage_targets
 
@@ -22,7 +22,7 @@ BLOCK = 256  # elements of one fold; the order of every reduction depends on it
 GROUP = 16  # blocks that one row of a split reduction folds
 
 
-class RowEmitter(CpuEmitter):
+class RowEmitter(LoopEmitter):
     """Rows with reductions along them, vectorised along the reduced axis."""
 
     def __init__(self, plan: Schedule, split: bool) -> None:
@@ -100,6 +100,7 @@ class RowEmitter(CpuEmitter):
         name = f"p_{fold.result.name}"
         if self.split:
             buffer = Buffer(name, fold.value.dtype, (), "partial")
+            self.partial[name] = self.count(self.plan.outer) * self.blocks
             self.partials[fold] = buffer
             blocks = self.int_arg("blocks", self.blocks)
             kept = "kept * " + blocks if self.plan.outer else "0"
@@ -179,7 +180,7 @@ class RowEmitter(CpuEmitter):
         self.stores(stage, inner=True)
 
 
-class FinishEmitter(CpuEmitter):
+class FinishEmitter(LoopEmitter):
     """The second kernel of a split reduction: trees over the blocks, then values of the row."""
 
     def __init__(self, plan: Schedule, partials: dict[Fold, Buffer]) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from fusec.codegen.backends import BACKENDS
 from fusec.codegen.emit import KernelSource
-from fusec.codegen.emit_cpu import chunk_rows, emit
+from fusec.codegen.emit_cpu import chunk_rows
 from fusec.codegen.loops import Buffer
 from fusec.codegen.lower import Layout, lower
 from fusec.codegen.schedule import all_lines
@@ -97,13 +98,17 @@ class Program:
 
 
 def build(
-    partition: Partition, input_strides: Sequence[Strides], result_strides: Sequence[Strides]
+    partition: Partition,
+    input_strides: Sequence[Strides],
+    result_strides: Sequence[Strides],
+    target: str = "cpu",
 ) -> Program:
     """Lower every group and number the buffers.
 
     input_strides, result_strides: in bytes, one for each param and each output of the graph.
+    target: one of ``BACKENDS``.
     """
-    return _Builder(partition, input_strides, result_strides).run()
+    return _Builder(partition, input_strides, result_strides, target).run()
 
 
 class _Builder:
@@ -112,9 +117,10 @@ class _Builder:
         partition: Partition,
         input_strides: Sequence[Strides],
         result_strides: Sequence[Strides],
+        target: str,
     ) -> None:
         graph = partition.graph
-        self.partition = partition
+        self.partition, self.backend = partition, BACKENDS[target]
         self.program = Program(graph, partition)
         self.slot_of: dict[Node, Slot] = {}
         self.out_of: dict[Node, Slot] = {}
@@ -184,21 +190,22 @@ class _Builder:
         if self.partition.again and sum(1 for _ in all_lines(body)) > MAX_LINES:
             raise Oversize(f"a kernel of more than {MAX_LINES} lines")
         partials: dict[Buffer, Slot] = {}
-        for kernel in emit(body, group.split):
+        for kernel in self.backend.emit(body, group.split):
             arguments = []
             for pointer in kernel.pointers:
-                slot = self._bind(pointer.buffer, partials, group)
+                slot = self._bind(pointer.buffer, partials, kernel)
                 arguments.append((slot, pointer.offset * pointer.dtype.itemsize))
             number = len(self.program.steps)
             kernel.name = f"k{number}"
             log("source", "kernel %d\n%s", number, kernel.text)
             self.program.steps.append(Launch(kernel, arguments, chunk_rows(kernel), group))
 
-    def _bind(self, buffer: Buffer, partials: dict[Buffer, Slot], group: Group) -> int:
+    def _bind(
+        self, buffer: Buffer, partials: dict[Buffer, Slot], kernel: KernelSource
+    ) -> int:
         if buffer.role == "partial":
             if buffer not in partials:
-                count = group.rows * -(-_length(group) // 256)
-                partials[buffer] = self._slot("temp", buffer.dtype, (count,))
+                partials[buffer] = self._slot("temp", buffer.dtype, (kernel.partial[buffer.name],))
             return partials[buffer].number
         assert buffer.node is not None
         if buffer.role == "out":
@@ -271,13 +278,6 @@ class _Builder:
             return fitting[0]
         blocks.append(nbytes)
         return len(blocks) - 1
-
-
-def _length(group: Group) -> int:
-    length = 1
-    for name, n in group.extents.items():
-        length *= n if name in group.reduced else 1
-    return length
 
 
 def _bound(node: Node) -> Callable[..., Any]:

@@ -119,7 +119,7 @@ def build(symbol: str, module: Any, unroll: bool = True) -> ObjectCode:
     'one'
     """
     module.verify()  # on a module that is not valid the optimiser crashes
-    optimise(module, unroll)
+    optimise(module, unroll, machine())
     bitcode = module.as_bitcode()  # before emission, which rewrites the module
     data = machine().emit_object(module)
     missing = [name for name in undefined_symbols(data) if not _resolves(name)]
@@ -129,9 +129,10 @@ def build(symbol: str, module: Any, unroll: bool = True) -> ObjectCode:
     return ObjectCode(symbol, data, bitcode)
 
 
-def optimise(module: Any, unroll: bool) -> None:
+def optimise(module: Any, unroll: bool, machine: Any) -> None:
     """Run LLVM's O3 pipeline on ``module``, in place, with both vectorisers.
 
+    machine: LLVM's target machine.
     unroll: wanted for inner loops with a constant count. Loops of unknown count are as fast
     without it (the vectoriser interleaves on its own) and take up to half the time to compile.
     """
@@ -144,9 +145,9 @@ def optimise(module: Any, unroll: bool) -> None:
     options.slp_vectorization = True
     options.loop_interleaving = True
     options.loop_unrolling = unroll
-    builder = llvm.create_pass_builder(machine(), options)
+    builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
-    finish(module, machine())
+    finish(module, machine)
 
 
 def content_hash(text: str, ints: tuple[str, ...], ptrs: Pointers, fastmath: bool) -> str:

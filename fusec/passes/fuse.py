@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from fusec.ir.graph import Graph, Node
 from fusec.passes.access import MOVES, source_index
 from fusec.passes.groups import (
+    FEW_ROWS,
     LEAVES,
     Group,
     Idx,
@@ -32,18 +33,20 @@ MAX_AGAIN = 64  # values that one node may have computed again at other indices
 MAX_MEMBERS = 96  # a larger kernel costs LLVM more than linear time and spills registers
 
 
-def partition(graph: Graph, again: bool = True) -> Partition:
+def partition(graph: Graph, again: bool = True, few_rows: int = FEW_ROWS) -> Partition:
     """Cut ``graph`` into groups. Assumes CSE has run; computes nothing.
 
     again: whether values may be computed a second time at another index.
+    few_rows: a reduction to fewer long rows than that takes two kernels.
     """
-    return _Fuser(graph, again).run()
+    return _Fuser(graph, again, few_rows).run()
 
 
 class _Fuser:
-    def __init__(self, graph: Graph, again: bool) -> None:
+    def __init__(self, graph: Graph, again: bool, few_rows: int) -> None:
         self.graph = graph
         self.again = again
+        self.few_rows = few_rows
         self.order = graph.nodes()
         self.group_of: dict[Node, Group] = {}
         self.groups: list[Group] = []
@@ -184,7 +187,7 @@ class _Fuser:
 
     def _open(self, node: Node, kind: str) -> None:
         shape = node.inputs[0].shape if node.op.family in ("reduce", "scan") else node.shape
-        group = Group(self.count, shape, kind)
+        group = Group(self.count, shape, kind, few_rows=self.few_rows)
         self.count += 1
         self.groups.append(group)
         sources: list[tuple[Node, Idx | None]] = [(source_of(i), None) for i in node.inputs]

@@ -21,7 +21,7 @@ from fusec.passes.access import (
 Idx = tuple[Index, ...]
 POINTWISE = frozenset({"elementwise", "gather", "update"})
 LEAVES = frozenset({"const", "dim", "iota"})
-FEW_ROWS = 16  # below this, rows alone cannot keep all threads busy
+FEW_ROWS = 16  # below this, rows alone cannot keep all threads of a CPU busy
 LONG_ROW = 1 << 14  # elements from which one row is worth several threads
 
 
@@ -42,6 +42,7 @@ class Group:
     outputs: list[Node] = field(default_factory=list)
     ancestors: int = 0
     results: set[Node] = field(default_factory=set)  # members without the reduced axes
+    few_rows: int = FEW_ROWS
 
     @property
     def extents(self) -> dict[str, int]:
@@ -65,7 +66,8 @@ class Group:
         for name, n in self.extents.items():
             length *= n if name in self.reduced else 1
         has_scan = any(m.op.family == "scan" for m in self.members)
-        return bool(self.reduced) and self.rows < FEW_ROWS and length > LONG_ROW and not has_scan
+        long = bool(self.reduced) and length > LONG_ROW
+        return long and self.rows < self.few_rows and not has_scan
 
 
 @dataclass(frozen=True)

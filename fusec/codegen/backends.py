@@ -1,0 +1,31 @@
+"""What differs between the targets of a program."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fusec.codegen.emit import KernelSource
+from fusec.codegen.emit_cpu import emit
+from fusec.codegen.emit_cuda import CudaLimits, emit_cuda
+from fusec.codegen.loops import Body
+from fusec.passes.groups import FEW_ROWS
+
+
+@dataclass(frozen=True)
+class Backend:
+    """few_rows: fewer long rows are split over threads; emit: a group's body to its kernels."""
+
+    name: str
+    few_rows: int
+    emit: Callable[[Body, bool], list[KernelSource]]
+
+
+def _cuda(name: str, limits: CudaLimits, few_rows: int) -> Backend:
+    return Backend(name, few_rows, lambda body, split: emit_cuda(body, split, limits))
+
+
+BACKENDS = {
+    "cpu": Backend("cpu", FEW_ROWS, emit),
+    "cuda": _cuda("cuda", CudaLimits(), few_rows=264),  # two blocks for each multiprocessor
+    "simulator": _cuda("simulator", CudaLimits(threads=64), few_rows=4),
+}
+"""``simulator``: CUDA kernels of small blocks, since each of its threads is one of Python's."""

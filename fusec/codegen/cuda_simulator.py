@@ -1,0 +1,218 @@
+"""Runs the text of a CUDA kernel in Numba's CUDA simulator: Python threads, no GPU.
+
+The simulator knows no pointers and none of our primitives, so they are given twins: a pointer is an
+array with bounds that are checked, a primitive is compiled for the CPU and called on NumPy scalars,
+a shuffle goes through memory that the warp shares. Needs numba-cuda and a process that was started
+with ``NUMBA_ENABLE_CUDASIM=1``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fusec.codegen import cuda_threads, primitives
+from fusec.codegen.target import Pointers
+from fusec.errors import UnsupportedError
+
+WARP = 32
+_SWITCH = "NUMBA_ENABLE_CUDASIM"
+
+
+class Pointer:
+    """``memory[offset + i]`` as a kernel's pointer has it, with an error outside of the memory."""
+
+    def __init__(self, memory: np.ndarray, offset: int = 0) -> None:
+        self.memory, self.offset = memory, offset
+
+    def _place(self, i: Any) -> int:
+        place = self.offset + int(i)
+        if not 0 <= place < self.memory.size:
+            raise IndexError(f"element {place} of memory with {self.memory.size}")
+        return place
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.memory[self._place(i)]
+
+    def __setitem__(self, i: Any, value: Any) -> None:
+        self.memory[self._place(i)] = value
+
+
+def simulate(
+    text: str,
+    ints: Sequence[int],
+    pointers: Sequence[tuple[np.ndarray, int]],
+    types: Pointers,
+    grid: tuple[int, int],
+    block: tuple[int, int],
+    status: np.ndarray,
+) -> None:
+    """Run one kernel.
+
+    text: as for ``compile_ptx``; ints: the values of its int arguments.
+    pointers: for each pointer its whole buffer (uint8) and an offset in bytes.
+    types: (name, dtype) of each pointer.
+    grid, block: (x, y). status: int64 array of one element, set when a thread finds an error.
+    Raises IndexError for an access outside of a buffer.
+    """
+    cuda = simulator()
+    arguments: list[Any] = [int(n) for n in ints]
+    for (memory, offset), (_, dtype) in zip(pointers, types):
+        kind = np.dtype(dtype)
+        kind = np.dtype({"b": "u1", "m": "i8", "M": "i8"}.get(kind.kind, kind))
+        kind = np.dtype("u2") if kind == np.float16 else kind
+        whole = memory[: memory.size // kind.itemsize * kind.itemsize]
+        arguments.append(Pointer(whole.view(kind), offset // kind.itemsize))
+    block_memory: dict[tuple[Any, str], Any] = {}
+    kernel = _kernel(text, block_memory)
+
+    def thread(*args: Any) -> None:
+        with np.errstate(all="ignore"):
+            result = kernel(*args)
+        if result:
+            status[0] = result
+
+    cuda.jit(thread)[grid, block](*arguments)
+
+
+def simulator() -> Any:
+    """Numba's ``cuda`` module in its simulated form, or UnsupportedError."""
+    if importlib.util.find_spec("numba_cuda") is None or not os.environ.get(_SWITCH):
+        raise UnsupportedError(
+            f"the CUDA simulator: install numba-cuda and start Python with {_SWITCH}=1"
+        )
+    return importlib.import_module("numba.cuda")
+
+
+def _kernel(text: str, memory: dict[Any, Any]) -> Callable[..., Any]:
+    lines = [x for x in text.splitlines() if not x.startswith("from fusec")]
+    names: dict[str, Any] = dict(_primitives()) | _twins(memory)
+    exec(compile("\n".join(lines), "<cuda kernel>", "exec"), names)
+    kernel: Callable[..., Any] = names["kernel"]
+    return kernel
+
+
+# -- primitives -----------------------------------------------------------------------------------
+
+
+@lru_cache(1)
+def _primitives() -> dict[str, Any]:
+    found = {n: _scalar(n) for n in dir(primitives) if not n.startswith("_")}
+    return {n: f for n, f in found.items() if f is not None}
+
+
+_COMPILING = threading.Lock()
+
+
+def _scalar(name: str) -> Callable[..., Any] | None:
+    """A primitive as a function of NumPy scalars, compiled for the types that it is called with."""
+    primitive = getattr(primitives, name)
+    if type(primitive).__name__ != "_Intrinsic":
+        return None
+    compiled: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+
+    def call(*args: Any) -> Any:
+        key = tuple([type(a) for a in args])
+        if key not in compiled:
+            with _COMPILING:
+                compiled[key] = _compile(primitive, name, args)
+        function, kind = compiled[key]
+        return kind(function(*args))
+
+    call.__name__ = name
+    return call
+
+
+def _compile(primitive: Any, name: str, args: tuple[Any, ...]) -> tuple[Any, Any]:
+    import numba
+    from numba.np import numpy_support
+
+    compiler: Any = numba
+
+    letters = ", ".join("abc"[: len(args)])
+    names = {"primitive": primitive}
+    exec(f"def {name}({letters}):\n    return primitive({letters})", names)
+    function = compiler.njit(error_model="numpy")(names[name])
+    kinds = tuple([compiler.typeof(a) for a in args])
+    function.compile(kinds)
+    result = function.overloads[kinds].signature.return_type
+    return function, numpy_support.as_dtype(result).type
+
+
+# -- threads --------------------------------------------------------------------------------------
+
+
+def _twins(memory: dict[Any, Any]) -> dict[str, Any]:
+    """What ``cuda_threads`` has, for one launch. memory: what blocks and warps share."""
+    guard = threading.Lock()
+
+    def shared_by(key: Any, make: Callable[[], Any]) -> Any:
+        with guard:
+            if key not in memory:
+                memory[key] = make()
+            return memory[key]
+
+    def here() -> Any:
+        return threading.current_thread()
+
+    def block() -> Any:
+        return here()._manager
+
+    def index(name: str, axis: str) -> Callable[[], int]:
+        if name in ("threadIdx", "blockIdx"):
+            return lambda: int(getattr(getattr(here(), name), axis))
+        number = "xy".index(axis)
+        place = {"blockDim": "_block_dim", "gridDim": "_grid_dim"}[name]
+        return lambda: int(getattr(block(), place)[number])
+
+    def shuffle(source: Callable[[int, int], int]) -> Callable[[Any, int], Any]:
+        def move(value: Any, by: int) -> Any:
+            thread = here()
+            number, lane = divmod(thread.thread_id, WARP)
+            size = int(np.prod(block()._block_dim)) - number * WARP
+            barrier, slots = shared_by(
+                (block(), "warp", number),
+                lambda: (threading.Barrier(min(WARP, size)), [None] * WARP),
+            )
+            slots[lane] = value
+            barrier.wait()
+            found = slots[source(lane, int(by))]
+            barrier.wait()
+            return found
+
+        return move
+
+    def shared(letters: str) -> Callable[[int], Any]:
+        dtype = np.dtype("u1" if letters == "b1" else letters)
+
+        def make(count: int) -> Any:
+            counts = here().__dict__.setdefault("shared_arrays", [])
+            counts.append(letters)
+            key = (block(), "array", len(counts))
+            return Pointer(shared_by(key, lambda: Pointer(np.zeros(count, dtype))).memory)
+
+        return make
+
+    def syncthreads() -> int:
+        here().syncthreads()
+        return 0
+
+    twins: dict[str, Any] = {
+        f"{name}_{axis}": index(name, axis)
+        for name in ("threadIdx", "blockIdx", "blockDim", "gridDim")
+        for axis in "xy"
+    }
+    twins |= {n: shared(n.removeprefix("shared_")) for n in cuda_threads.__all__ if "shared" in n}
+    twins["grid"] = lambda: twins["blockIdx_x"]() * twins["blockDim_x"]() + twins["threadIdx_x"]()
+    twins["gridsize"] = lambda: twins["gridDim_x"]() * twins["blockDim_x"]()
+    twins["syncthreads"] = syncthreads
+    twins["shfl_xor"] = shuffle(lambda lane, by: lane ^ by)
+    twins["shfl_up"] = shuffle(lambda lane, by: lane - by if lane >= by else lane)
+    return twins

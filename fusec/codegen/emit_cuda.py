@@ -1,0 +1,197 @@
+"""CUDA kernels of elementwise groups, and what all CUDA forms share.
+
+A map over one merged axis, four elements a thread so that loads are 128 bits wide::
+
+    e = 4 * grid()
+    while e < (n_i0 - (n_i0 & 3)):
+        for k in range(4):
+            i0 = e + k
+            v0 = x0[i0]
+            y0[i0] = v0 * c0
+        e += 4 * gridsize()
+    i0 = (n_i0 - (n_i0 & 3)) + grid()
+    if i0 < n_i0:
+        ...                                   # the last elements, one a thread
+
+With an outer axis the rows lie along y of the grid. Where the inner axis is short, one number
+counts through all axes and is taken apart with quotients. The texts use only ``cuda_threads`` and
+``primitives``: they compile to PTX anywhere and run in Numba's CUDA simulator.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from fusec.codegen.emit import CUDA_HEADER, KernelSource
+from fusec.codegen.emit_map import LoopEmitter
+from fusec.codegen.loops import Body
+from fusec.codegen.schedule import Schedule, all_lines, schedule, stage_targets
+from fusec.passes.access import Index
+
+WARP = 32
+MAX_Y = 65_535  # blocks along y of a grid
+VECTOR_BYTES = 16  # of the widest load
+MAX_COPIES = 240  # lines of a loop body times its copies, so that registers suffice
+
+
+@dataclass(frozen=True)
+class CudaLimits:
+    """Sizes that kernels are written for. threads: of a block, a multiple of 32.
+
+    chunk: elements that a block reduces before the result is combined with others; shared: bytes of
+    shared memory a block uses to keep a row; short: rows up to this length take one warp.
+    """
+
+    threads: int = 256
+    chunk: int = 1 << 14
+    shared: int = 40 << 10
+    short: int = 512
+
+    @property
+    def warps(self) -> int:
+        return self.threads // WARP
+
+
+def emit_cuda(body: Body, split: bool, limits: CudaLimits) -> list[KernelSource]:
+    """The CUDA kernels of one group: one, or two when its reduction is split."""
+    from fusec.codegen.emit_cuda_columns import CudaColumnEmitter
+    from fusec.codegen.emit_cuda_rows import CudaFinishEmitter, CudaRowEmitter
+
+    plan = schedule(body)
+    if not body.reduced:
+        return [CudaMapEmitter(plan, limits).emit()]
+    first = (CudaColumnEmitter if plan.column else CudaRowEmitter)(plan, limits, split)
+    kernels = [first.emit()]
+    if split:
+        kernels.append(CudaFinishEmitter(plan, limits, first.partials, first.groups).emit())
+    return kernels
+
+
+class CudaEmitter(LoopEmitter):
+    """Loops over threads and vector loads."""
+
+    imports = CUDA_HEADER
+    grid_args = ()
+
+    def __init__(self, plan: Schedule, limits: CudaLimits) -> None:
+        super().__init__(plan)
+        self.limits = limits
+        self.aligned = False
+
+    @contextmanager
+    def strided(self, name: str, first: str, last: str, step: str) -> Iterator[None]:
+        """A loop of one thread over its share of ``first <= name < last``."""
+        self.w(f"{name} = {first}")
+        with self.w.block(f"while {name} < {last}:"):
+            yield
+            self.w(f"{name} += {step}")
+
+    def launch(self, name: str, grid: tuple[int, int], block: tuple[int, int]) -> KernelSource:
+        """The finished kernel with its launch."""
+        kernel = self.finish(name, 1, self.work())
+        kernel.grid, kernel.block, kernel.aligned = grid, block, self.aligned
+        return kernel
+
+    def width(self, name: str) -> int:
+        """Neighbours along ``name`` that a thread takes at once: 1 where loads can't be wide."""
+        lines = list(all_lines(self.body))
+        memory = [(x.index, x.buffer) for x in lines if x.kind == "load"]
+        memory += [(s.index, s.buffer) for s in self.body.stores]
+        if any(x.kind in ("branch", "scan") or x.data for x in lines):
+            return 1
+        sizes = [b.dtype.itemsize for _, b in memory if b is not None]
+        if not sizes or any(b.dtype.kind == "c" for _, b in memory if b is not None):
+            return 1
+        width = min(4, VECTOR_BYTES // max(sizes))
+        while width > 1 and width * len(lines) > MAX_COPIES:
+            width //= 2
+        moving = [(i, b.dtype.itemsize) for i, b in memory if i is not None and b is not None]
+        if width < 2 or not all(_wide(i, name, size) for i, size in moving):
+            return 1
+        return width if any(name in i.variables() for i, _ in moving) else 1
+
+    @contextmanager
+    def share(self, name: str, count: str, width: int, first: str, step: str) -> Iterator[None]:
+        """A thread's share of ``0 <= name < count``; the body is written for one element.
+
+        width: neighbours taken at once; the elements behind the last whole vector follow singly.
+        """
+        if width == 1:
+            with self.strided(name, first, count, step):
+                yield
+            return
+        self.aligned = True
+        whole = f"({count} - ({count} & {width - 1}))"
+        with (
+            self.strided("e", f"{width} * {first}", whole, f"{width} * {step}"),
+            self.w.block(f"for k in range({width}):"),
+        ):
+            self.w(f"{name} = e + k")
+            begin = len(self.w.lines)
+            yield
+            body = self.w.lines[begin:]
+            depth = self.w.depth
+        self.w(f"{name} = {whole} + {first}")
+        with self.w.block(f"if {name} < {count}:"):
+            self.w.lines += [x[4 * (depth - self.w.depth) :] for x in body]
+
+
+def _wide(index: Index, name: str, itemsize: int) -> bool:
+    """Whether neighbours along ``name`` lie side by side, from a multiple of 16 bytes on."""
+    terms = dict(index.terms)
+    if name not in index.variables():
+        return True
+    plain = all(isinstance(atom, str) for atom in terms) and terms.get(name) == 1
+    others = [c for atom, c in terms.items() if atom != name] + [index.const]
+    return plain and all(c * itemsize % VECTOR_BYTES == 0 for c in others)
+
+
+class CudaMapEmitter(CudaEmitter):
+    """Elementwise groups."""
+
+    def emit(self) -> KernelSource:
+        plan, threads = self.plan, self.limits.threads
+        self.invariants()
+        if not plan.reduced:
+            with self.w.block("if grid() == 0:"):
+                self._element()
+            return self.launch("map", (1, 1), (WARP, 1))
+        vector = plan.reduced[0]
+        n = self.body.extents[vector]
+        if not plan.outer:
+            width = self.width(vector)
+            with self.share(vector, self.size(vector), width, "grid()", "gridsize()"):
+                self._element()
+            return self.launch("map", (_ceil(n, width * threads), 1), (threads, 1))
+        if n < WARP:
+            return self._flat(vector)
+        rows, width = self.count(plan.outer), self.width(vector)
+        across = min(threads, _ceil(_ceil(n, width), WARP) * WARP)
+        down = threads // across
+        first = "blockIdx_y() * blockDim_y() + threadIdx_y()"
+        last = self.int_arg("rows", rows)
+        with self.strided("row", first, last, "gridDim_y() * blockDim_y()"):
+            self.rows(plan.outer, "row")
+            self.row_lines(0)
+            with self.share(vector, self.size(vector), width, "grid()", "gridsize()"):
+                self._element()
+        grid = _ceil(n, width * across), min(_ceil(rows, down), MAX_Y)
+        return self.launch("map", grid, (across, down))
+
+    def _flat(self, vector: str) -> KernelSource:
+        """One number for all axes: the inner one is too short for the threads of a warp."""
+        names = [*self.plan.outer, vector]
+        total = self.count(names)
+        with self.strided("e", "grid()", self.int_arg("total", total), "gridsize()"):
+            self.rows(names, "e")
+            self.row_lines(0)
+            self._element()
+        return self.launch("map", (_ceil(total, self.limits.threads), 1), (self.limits.threads, 1))
+
+    def _element(self) -> None:
+        self.inner(0, stage_targets(self.plan, 0))
+        self.stores(0, inner=True)
+
+
+def _ceil(n: int, by: int) -> int:
+    return -(-n // by)
