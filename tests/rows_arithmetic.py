@@ -215,3 +215,12 @@ row("cast-same-no-copy", lambda x: x.astype(x.dtype, copy=False), ramp("f4"))
 row("cast-ufunc-dtype", lambda x: np.add(x, 1, dtype=np.float64), ramp("f4"))
 row("cast-ufunc-dtype-refused", lambda x: np.add(x, 1, dtype=np.int32), ramp("f4"))
 row("view-as-other-dtype", lambda x: x.view(np.int32), ramp("f4"))
+
+
+def loud(x):
+    with np.errstate(divide="raise"):
+        return 1 / x
+
+
+row("errstate-raise-inside", loud, np.array([1.0, 0.0]))
+row("errstate-raise-inside-quiet", loud, np.array([1.0, 2.0]))

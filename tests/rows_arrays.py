@@ -207,6 +207,26 @@ for name, fn in {
     sums = name in ("convolve", "polyval", "apply-along-axis")
     row(f"create-{name}", fn, LINE, rel=1e-6 if sums else 0)
 
+# --- functions whose result depends on the data in more than its values
+row("emath", lambda x: (np.emath.sqrt(x), np.emath.log(x)), LINE, rel=1e-15)
+row("emath-positive", lambda x: np.emath.sqrt(x), np.abs(LINE))
+row("bincount-as-promised", lambda i, w: (np.bincount(i, minlength=9), np.bincount(i, w, 9)),
+    np.array([1, 5, 1, 0]), np.array([0.5, 1, 2, 4]), rel=1e-15)
+row("bincount-more", lambda i: np.bincount(i, minlength=2) * 2, np.array([1, 5, 1, 0], "u1"))
+row("bincount-negative", lambda i: np.bincount(i, minlength=2), np.array([1, -5]))
+
+# --- NumPy's functions of one name are many
+row("polynomial-polyval", lambda x: np.polynomial.polynomial.polyval(x, [1, 2, 3]), LINE, rel=1e-15)
+row("polyval", lambda x: np.polyval([1, 2, 3], x), LINE, rel=1e-15)
+row("masked-sum", lambda x: np.ma.sum(x), LINE, refuse=True)
+
+# --- memory order of np.round, what np.squeeze gives where it does nothing
+PART, TURNED = ramp("f8", 6, 8).T[:6, :6], ramp("f8", 2, 3, 4).transpose(1, 0, 2)
+for name, a in {"part": PART, "turned": TURNED, "fortran": TURNED.T.copy("F"),
+                "complex": PART + 1j * PART, "0d": np.array(1.256)}.items():
+    row(f"round-{name}", lambda x: (np.round(x), np.round(x, 1), x.round(-1)), a)
+row("squeeze-nothing", lambda x: (x.squeeze(), np.squeeze(x)), PART)
+
 # --- what is not a plain array of numbers: as NumPy, or a clear error, never silently wrong
 for name, a in {
     "masked": np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0]),
@@ -223,6 +243,9 @@ for name, a in {
     row(f"refused-{name}-sum", lambda x: x.sum(), a, refuse=True)
     row(f"refused-{name}-view", lambda x: x[1:], a, refuse=True)
     row(f"refused-{name}-with-plain", lambda x, y: (y * 2, x == x), a, LINE, refuse=True)
+RECORDS = np.array([(1, 2.0), (3, 4.5)], [("a", "i4"), ("b", "f8")])
+row("structured-fields", lambda r: (r["a"] * 2, r["b"].sum(), r[["b"]]), RECORDS)
+row("float128-constant", lambda x: x * 2 + np.longdouble(1), np.array([1.0, 2.0], np.longdouble))
 row("refused-list", lambda x: np.asarray(x) * 2, [1.0, 2.0])
 row("refused-list-argument", lambda x: np.add(x, 1), [1.0, 2.0])
 row("refused-string-argument", lambda x, mode: x * 2 if mode == "a" else x, LINE, "a")

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from fusec.trace.functions_shape import integers, ravel
+from fusec.trace.hostcalls import host_call
 from fusec.trace.session import Session
+from fusec.trace.standin import stand_in
 from fusec.trace.table import (
     BOOL,
     INT,
@@ -14,6 +16,7 @@ from fusec.trace.table import (
     as_dtype,
     as_kind,
     check,
+    data_dependent,
     dim,
     implements,
     number,
@@ -21,6 +24,16 @@ from fusec.trace.table import (
 )
 from fusec.trace.tracer import Tracer, as_tracer, contains_traced, fresh
 from fusec.trace.ufuncs import store_out, weak_type
+
+
+@implements(np.bincount)
+def bincount(session: Session, x: Any, weights: Any = None, minlength: Any = 0) -> Any:
+    """``np.bincount``: planned for ``minlength`` counts; NumPy runs where the data need more."""
+    n = number(minlength)
+    if not n:
+        raise data_dependent(session, "np.bincount", "Say how many counts there are: minlength=n.")
+    like = stand_in((n,), np.dtype(np.intp if weights is None else np.float64))
+    return host_call(session, np.bincount, (x, weights, n), {}, [like])
 
 
 @implements(np.choose)

@@ -92,7 +92,7 @@ def round_(session: Session, a: Any, decimals: Any = 0, out: Any = None) -> Any:
     if x.dtype.kind == "c":
         parts = [round_(session, p, places) for p in (x.real, x.imag)]
         node = session.make("make_complex", *[p.node for p in parts])
-        return _into(session, fresh(session, node, x.copy()._like, scalar=x._scalar), out)
+        return _into(session, fresh(session, node, views.copy(x)._like, scalar=x._scalar), out)
     if x.dtype.kind == "b":
         raise ToHost
     if places == 0:
@@ -100,8 +100,9 @@ def round_(session: Session, a: Any, decimals: Any = 0, out: Any = None) -> Any:
     wide = x.astype(np.float64) if x.dtype.kind in "iu" else x
     factor = float(10.0 ** abs(places))
     down, up = (np.multiply, np.divide) if places > 0 else (np.divide, np.multiply)
-    result = up(np.rint(down(wide, factor)), factor)
-    return _into(session, result.astype(x.dtype), out)
+    result = up(np.rint(down(wide, factor)), factor).astype(x.dtype)
+    like = views.copy(x, "A")._like
+    return _into(session, wrap(session, result.node, like), out)
 
 
 def _into(session: Session, result: Tracer, out: Any) -> Any:

@@ -86,7 +86,8 @@ def swapaxes(session: Session, a: Any, axis1: Any, axis2: Any) -> Tracer:
 def squeeze(session: Session, a: Any, axis: Any = None) -> Tracer:
     """``np.squeeze``."""
     x = as_tracer(session, a)
-    return views.with_shape(x, np.squeeze(x._like, integers(axis)))
+    like = np.squeeze(x._like, integers(axis))
+    return x if axis is None and like.ndim == x._like.ndim else views.with_shape(x, like)
 
 
 @implements(np.broadcast_to)

@@ -21,6 +21,7 @@ from fusec.trace.table import BOOL, as_dtype, check, plain
 from fusec.trace.tracer import Tracer, as_tracer, contains_traced, fresh
 
 Override = Callable[..., Any]
+LOUD = {"raise", "call", "log", "print"}  # of np.errstate
 
 
 def override(session: Session, name: str) -> Override | None:
@@ -28,10 +29,8 @@ def override(session: Session, name: str) -> Override | None:
     made = _OVERRIDES.get(name)
     if made is not None:
         return made(session)
-    if not name.startswith("numpy."):
-        return None
-    owner = {"linalg": np.linalg, "fft": np.fft}.get(name.split(".")[1], np)
-    value = getattr(owner, name.rpartition(".")[2], None)
+    module, _, own_name = name.rpartition(".")
+    value = getattr(_MODULES.get(module), own_name, None)
     if isinstance(value, np.ufunc):
         return _Ufunc(session, value)
     fixed = name in _KNOWN
@@ -39,6 +38,7 @@ def override(session: Session, name: str) -> Override | None:
     return _plain_function(session, value, fixed) if is_plain else None
 
 
+_MODULES = {"numpy": np, "numpy.linalg": np.linalg, "numpy.fft": np.fft}
 _KNOWN = frozenset({
     "numpy.hanning", "numpy.hamming", "numpy.bartlett", "numpy.blackman", "numpy.kaiser",
     "numpy.tril_indices", "numpy.triu_indices", "numpy.diag_indices", "numpy.fromiter",
@@ -341,6 +341,13 @@ def _type(session: Session) -> Override:
     return call
 
 
+def errstate(session: Session, **kwargs: Any) -> Any:
+    """``np.errstate``, unless it asks for what only NumPy's own loops can do."""
+    if LOUD & {v for v in kwargs.values() if isinstance(v, str)}:
+        raise UnsupportedError(f"{session.location()}: NumPy raises or reports errors")
+    return np.errstate(**kwargs)
+
+
 def _bound(function: Override) -> Callable[[Session], Override]:
     return lambda session: functools.partial(function, session)
 
@@ -355,6 +362,7 @@ _OVERRIDES: dict[str, Callable[[Session], Any]] = {
     "builtins.len": _len,
     "builtins.round": _round,
     "builtins.type": _type,
+    "numpy.errstate": _bound(errstate),
     "numpy.mgrid": lambda session: _Grid(session, np.mgrid),
     "numpy.ogrid": lambda session: _Grid(session, np.ogrid),
     "numpy.r_": lambda session: _Joined(session, np.r_, False),

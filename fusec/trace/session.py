@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fusec.errors import EscapedTracerError, ImpureError
+from fusec.errors import EscapedTracerError, ImpureError, UnsupportedError
 from fusec.ir.aval import Aval
 from fusec.ir.graph import Literal, Loc, Node
 from fusec.ops import OPS
@@ -132,6 +132,8 @@ class Session:
         from fusec.trace.tracer import Tracer
 
         dtype = array.dtype.newbyteorder("=")
+        if dtype.names or dtype.char in "gG":
+            raise UnsupportedError(f"{source.label} has dtype {dtype}: NumPy runs the function")
         like = like_array(array)
         if dtype != array.dtype:
             like = stand_in(array.shape, dtype, array.strides)
