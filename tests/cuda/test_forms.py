@@ -1,0 +1,99 @@
+"""Every form of CUDA kernel in Numba's simulator against NumPy, at small, odd and empty sizes."""
+
+import os
+
+import numpy as np
+import pytest
+from simulated import program, run
+
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("NUMBA_ENABLE_CUDASIM"), reason="needs NUMBA_ENABLE_CUDASIM=1"
+)
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def layer_norm(x):
+    m = x.mean(axis=-1, keepdims=True)
+    return (x - m) / np.sqrt(((x - m) ** 2).mean(axis=-1, keepdims=True) + 1e-5)
+
+
+def shifted(x):
+    y = x.copy()
+    y[1:-1] = x[:-2] + x[2:]
+    return y
+
+
+#: name: (function, shapes, dtype)
+FORMS = {
+    "map": (lambda x: x * 2 + 1, [(0,), (1,), (7,), (300,)], "f4"),
+    "map f8": (lambda x: np.exp(-x * x), [(1,), (130,)], "f8"),
+    "map bool": (lambda x: (x > 0) & (x < 2), [(37,)], "f4"),
+    "map int8": (lambda x: x * x + 3, [(1,), (133,)], "i1"),
+    "map uint8 shift": (lambda x: (x << 1) ^ x, [(70,)], "u1"),
+    "map int64 division": (lambda x: x // 3 + x % 5, [(70,)], "i8"),
+    "map complex": (lambda x: x * x + 1, [(33,)], "c16"),
+    "map rows": (lambda x: x + x[:, :1], [(1, 1), (3, 40), (5, 257)], "f4"),
+    "map short rows": (lambda x: x + x[:1], [(2, 3), (40, 5)], "f4"),
+    "map transposed": (lambda x: np.ascontiguousarray(x.T) * 2, [(3, 40), (33, 65)], "f4"),
+    "map scalar": (lambda x: x * 2, [()], "f8"),
+    "map branches": (shifted, [(3,), (70,)], "f4"),
+    "concatenate": (lambda x: np.concatenate([x, x * 2]), [(1,), (45,)], "f4"),
+    "roll": (lambda x: np.roll(x, 3), [(5,), (64,)], "f4"),
+    "gather": (lambda x: x[np.array([2, 0, 1])] + 1, [(3,), (9,)], "f4"),
+    "arange": (lambda x: x + np.arange(x.shape[0]), [(40,)], "f8"),
+    "rows": (lambda x: x.sum(axis=1), [(1, 1), (3, 5), (9, 200), (2, 700)], "f4"),
+    "rows int": (lambda x: x.max(axis=1) - x.min(axis=1), [(4, 33)], "i4"),
+    "rows bool": (lambda x: (x > 0).any(axis=1), [(4, 33)], "f4"),
+    "rows many axes": (lambda x: x.sum(axis=(1, 2)), [(2, 3, 5), (3, 9, 31)], "f4"),
+    "softmax": (softmax, [(1, 1), (3, 40), (2, 600)], "f4"),
+    "softmax f8": (softmax, [(3, 41)], "f8"),
+    "layer norm": (layer_norm, [(2, 33), (2, 600)], "f4"),
+    "variance": (lambda x: x.var(axis=1), [(3, 65)], "f4"),
+    "argmax": (lambda x: x.argmax(axis=1), [(3, 65), (2, 600)], "f4"),
+    "full": (lambda x: x.sum(), [(1,), (70,), (33_000,)], "f4"),
+    "full mean": (lambda x: ((x - 1) ** 2).mean(), [(33_000,)], "f8"),
+    "full max": (lambda x: x.max(), [(20_000,)], "f4"),
+    "columns": (lambda x: x.sum(axis=0), [(1, 40), (33, 40), (70, 100)], "f4"),
+    "columns split": (lambda x: x.sum(axis=0), [(17_000, 3)], "f4"),
+    "columns mean": (lambda x: x - x.mean(axis=0), [(37, 45)], "f4"),
+    "columns max": (lambda x: x.max(axis=0), [(9, 33)], "i2"),
+    "scan": (lambda x: np.cumsum(x), [(1,), (5,), (150,), (700,)], "i8"),
+    "scan rows": (lambda x: np.cumsum(x, axis=1), [(3, 40), (2, 600)], "f8"),
+    "scan columns": (lambda x: np.cumsum(x, axis=0), [(40, 35)], "f8"),
+    "scan product": (lambda x: np.cumprod(x, axis=-1), [(2, 45)], "f8"),
+    "matrix product": (lambda x: np.maximum(x @ x.T + 1, 0), [(5, 7)], "f4"),
+}
+CASES = [(name, shape) for name, (_, shapes, _) in FORMS.items() for shape in shapes]
+
+
+def sample(shape, dtype):
+    values = np.random.default_rng(0).normal(size=shape) * 3
+    if np.dtype(dtype).kind == "c":
+        values = values + 1j * values[..., ::-1]
+    return np.asarray(values).astype(dtype)
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES, ids=lambda v: str(v))
+def test_form(name, shape):
+    function, _, dtype = FORMS[name]
+    x = sample(shape, dtype)
+    want = np.asarray(function(x.copy()))
+    (got,) = run(function, x)
+    assert got.dtype == want.dtype
+    assert got.shape == want.shape
+    if want.dtype.kind in "fc":
+        want = np.asarray(function(x.astype("f8"))) if want.dtype == np.float32 else want
+        near = 3e-6 if want.dtype.itemsize == 4 else 1e-12
+        np.testing.assert_allclose(got, want, rtol=near, atol=near * np.sqrt(x.size))
+    else:
+        np.testing.assert_array_equal(got, want)
+
+
+def test_a_form_for_every_emitter():
+    names = {k.name for f, shapes, d in FORMS.values() for s in shapes[-1:]
+             for k in program(f, sample(s, d)).kernels}  # fmt: skip
+    assert names
