@@ -16,18 +16,39 @@ from fusec.config import config
 from fusec.jit import jit
 
 if TYPE_CHECKING:
+    from fusec.arrays import (
+        Array,
+        devices,
+        from_dlpack,
+        memory,
+        pinned_empty,
+        prefetch,
+        stream,
+        synchronize,
+        to_device,
+    )
     from fusec.checking import verify
     from fusec.runtime.threads import threads
+    from fusec.runtime.transfers import transfers
     from fusec.stages import ShapeDtype
 
 __version__ = "0.1.0"
-__all__ = ["ShapeDtype", "config", "errors", "jit", "threads", "verify"]
+__all__ = [
+    "Array", "ShapeDtype", "config", "devices", "errors", "from_dlpack", "jit", "memory",
+    "pinned_empty", "prefetch", "stream", "synchronize", "threads", "to_device", "transfers",
+    "verify",
+]  # fmt: skip
 
 _LATER = {  # loaded on first use
     "ShapeDtype": "fusec.stages",
     "threads": "fusec.runtime.threads",
+    "transfers": "fusec.runtime.transfers",
     "verify": "fusec.checking",
-}
+} | dict.fromkeys(
+    ("Array", "devices", "from_dlpack", "memory", "pinned_empty", "prefetch", "stream",
+     "synchronize", "to_device"),
+    "fusec.arrays",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -42,6 +42,8 @@ class Config:
     dump: folder that receives graphs and sources, or None (``FUSEC_DUMP``).
     disable: run every function through NumPy (``FUSEC_DISABLE=1``).
     verify: check every first call against NumPy (``FUSEC_VERIFY=1``).
+    transfers: what a copy between host and device that nobody asked for does: "allow" (it is
+        counted), "warn" or "fail" (``FUSEC_TRANSFERS``).
     """
 
     cache_dir: Path = field(default_factory=_default_cache_dir)
@@ -57,6 +59,7 @@ class Config:
     )
     disable: bool = field(default_factory=lambda: _flag("FUSEC_DISABLE"))
     verify: bool = field(default_factory=lambda: _flag("FUSEC_VERIFY"))
+    transfers: str = field(default_factory=lambda: os.environ.get("FUSEC_TRANSFERS") or "allow")
 
 
 config = Config()

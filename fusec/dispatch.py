@@ -15,10 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from fusec import remote
 from fusec.config import config, log
+from fusec.device_plan import DevicePlan, Elsewhere, is_remote
 from fusec.errors import DataDependentShapeError, UnsupportedError
 from fusec.plan import Plan
 from fusec.runtime import cpu
+from fusec.runtime.device import Device
 from fusec.runtime.executor import KernelError
 from fusec.runtime.native import ERROR, MISS
 from fusec.trace.overrides import LOUD
@@ -48,12 +51,14 @@ class JitFunction:
         static_argnames: tuple[str, ...] = (),
         fastmath: bool = False,
         device: str | None = None,
+        donate_argnums: tuple[int, ...] = (),
     ) -> None:
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.fastmath = fastmath
         self.device = device
         self._static = _static_names(fn, static_argnums, static_argnames)
+        self.donated = _static_names(fn, donate_argnums, ())
         self._plans: OrderedDict[Any, list[Plan | Fallback]] = OrderedDict()
         self._fast: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
 
@@ -91,7 +96,11 @@ class JitFunction:
         session = _session_of(leaves)
         if session is not None:
             return _inline(self.fn, session)(*args, **kwargs)
+        if self.device is not None or any(map(is_remote, leaves)):
+            return remote.call(self, leaves, tree)
         plan, hidden, arrays = self.plan(leaves, tree)
+        if isinstance(plan, Elsewhere):
+            return remote.call(self, leaves, tree, plan.device)
         if isinstance(plan, Fallback) or overlaps(plan, leaves, hidden):
             return self.fn(*args, **kwargs)
         if config.verify and not plan.verified:
@@ -132,6 +141,29 @@ class JitFunction:
                 found = self._find(key, leaves) or self._make(key, arrays, tree, static, leaves)
         return (*found, arrays)
 
+    def device_plan(
+        self,
+        device: Device,
+        leaves: list[Any],
+        arrays: list[Any],
+        tree: TreeDef,
+        static: frozenset[int],
+    ) -> tuple[Plan | Fallback, list[Any]]:
+        """The plan for these arguments on a device, and the captured arrays.
+
+        arrays: the arguments, with arrays that have the layout on the device and no memory.
+        """
+        pairs = enumerate(zip(leaves, arrays))
+        signatures = tuple([_signature(leaf, x, k in static) for k, (leaf, x) in pairs])
+        key = (device.name, tree, signatures)
+        found = self._find(key, leaves)
+        if found is None:
+            with cpu.native_lock:
+                found = self._find(key, leaves)
+                if found is None:
+                    found = self._make(key, arrays, tree, static, leaves, device)
+        return found
+
     def _find(self, key: Any, leaves: list[Any]) -> tuple[Plan | Fallback, list[np.ndarray]] | None:
         for plan in self._plans.get(key, ()):
             if isinstance(plan, Fallback):
@@ -150,13 +182,20 @@ class JitFunction:
         tree: TreeDef,
         static: frozenset[int],
         leaves: list[Any],
+        device: Device | None = None,
     ) -> tuple[Plan | Fallback, list[np.ndarray]]:
         log("recompile", "%s: a new signature", self.__name__)  # type: ignore[attr-defined]
         plan: Plan | Fallback
         hidden: list[np.ndarray] = []
         try:
-            plan = Plan(self.traced(leaves, arrays, tree, static), self.fastmath)
-            hidden = plan.trace.guards.arrays(leaves)
+            traced = self.traced(leaves, arrays, tree, static)
+            hidden = traced.guards.arrays(leaves)
+            if device is not None:
+                plan = DevicePlan(traced, self.fastmath, device, hidden)
+            elif any(map(is_remote, hidden)):
+                plan = Elsewhere(traced, hidden)
+            else:
+                plan = Plan(traced, self.fastmath)
             plan.prepare()
             if config.dump is not None:
                 from fusec.stages import dump

@@ -55,3 +55,7 @@ class CacheWarning(UserWarning):
 
 class VerifyWarning(UserWarning):
     """With ``FUSEC_VERIFY=1``: a first call gave another result than NumPy."""
+
+
+class TransferWarning(UserWarning):
+    """With ``config.transfers = "warn"``: a copy between host and device nobody asked for."""

@@ -48,6 +48,7 @@ class CallSpec:
     inputs: list[int]
     outputs: list[int]
     view: bool
+    name: str = ""
 
 
 class KernelError(Exception):

@@ -1,0 +1,310 @@
+"""One signature of one function on a device: where its inputs come from, and what is watched.
+
+``Elsewhere`` and ``DevicePlan`` stand where ``Plan`` stands for the CPU. What a program cannot do
+runs in NumPy on copies (``on_host``), and so does a run whose kernels reported an error, so that
+the user sees NumPy's own exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fusec.codegen.program import Call, Program
+from fusec.errors import DeviceError
+from fusec.ir.graph import Node
+from fusec.passes.groups import Group
+from fusec.plan import Plan, apply_view, lower_graph
+from fusec.runtime.array import Array, dense_strides, overlap, same_device, upload
+from fusec.runtime.device import Device, Stream
+from fusec.runtime.device_executor import DeviceExecutor
+from fusec.runtime.executor import CallSpec, SlotSpec
+from fusec.trace.run import Result, Trace
+from fusec.trace.scalars import compute
+from fusec.trace.tree import TreeDef, flatten
+
+ADVICE = "move it once with fusec.to_device"
+_HOST = {np.ndarray, int, float, complex, bool, str, bytes, type(None)}
+
+
+def is_remote(leaf: Any) -> bool:
+    """Whether an argument lives on a device: ours, CuPy's, PyTorch's, Numba's."""
+    kind = type(leaf)
+    if kind in _HOST or kind is Array:
+        return kind is Array
+    shares = "__cuda_array_interface__"
+    return hasattr(kind, shares) and hasattr(leaf, shares)
+
+
+def adopt(leaf: Any) -> Any:
+    """Somebody else's device array as ours, over the same memory."""
+    if type(leaf) is Array or not is_remote(leaf):
+        return leaf
+    from fusec.runtime.cuda import adopt
+
+    return adopt(leaf)
+
+
+def on_host(
+    fn: Callable[..., Any], device: Device, leaves: Sequence[Any], tree: TreeDef, why: str = ""
+) -> Any:
+    """Run the function in NumPy on copies of its arguments; its results go to the device."""
+    from fusec.arrays import assign
+
+    name = getattr(fn, "__qualname__", "the function")
+    hidden = why or f"NumPy runs {name}; {name}.lower(...).explain() says why"
+    hosts = [x._to_host(f"argument of {name}", hidden) if type(x) is Array else x for x in leaves]
+    before = [x.copy() if type(leaf) is Array else None for x, leaf in zip(hosts, leaves)]
+    args, kwargs = tree.unflatten(hosts)
+    result = fn(*args, **kwargs)
+    for leaf, host, old in zip(leaves, hosts, before):
+        if old is not None and host.tobytes() != old.tobytes():
+            assign(leaf, upload(device, host, f"argument of {name}", hidden))
+    same = {id(host): leaf for leaf, host in zip(leaves, hosts) if type(leaf) is Array}
+    made, structure = flatten(result)
+    moved = [
+        upload(device, x, f"result of {name}", hidden)
+        if isinstance(x, np.ndarray | np.generic) and id(x) not in same
+        else same.get(id(x), x)
+        for x in made
+    ]
+    return structure.unflatten(moved)
+
+
+class Elsewhere(Plan):
+    """Stands for a plan where the arrays that a function reads from outside are on a device."""
+
+    def __init__(self, trace: Trace, hidden: Sequence[Any]) -> None:
+        self.trace = trace
+        self.fetch = trace.guards.compiled()
+        self._hidden = self._captured(trace)
+        found = same_device([adopt(x) for x in hidden if is_remote(x)])
+        assert found is not None
+        self.device = found
+
+    def prepare(self) -> None:
+        """There is nothing to compile."""
+
+
+class DevicePlan(Plan):
+    """What a call of one signature does on one device."""
+
+    def __init__(self, trace: Trace, fastmath: bool, device: Device, hidden: Sequence[Any]) -> None:
+        from fusec.arrays import assign  # which also gives arrays their operators
+
+        self.trace, self._assign = trace, assign
+        self._hidden = self._captured(trace)
+        for k, source in enumerate(trace.sources):
+            if source.kind == "captured" and isinstance(hidden[source.ref], np.ndarray):
+                trace.strides[k] = dense_strides(hidden[source.ref])[1]  # as it will be uploaded
+        self.fastmath = fastmath
+        self.device = device
+        self.program = lower_graph(trace, target=device.target)
+        self.fetch = trace.guards.compiled()
+        self.verified = True
+        self._runner: DeviceExecutor | None = None
+        self._constants: dict[int, Array] = {}
+        self.hastened = [None]
+
+    def prepare(self) -> None:
+        if self._runner is None:
+            self._runner = device_executor(self.program, self.device, self.fastmath)
+            self._constants = {
+                k: upload(self.device, s.ref, "constant")
+                for k, s in enumerate(self.trace.sources)
+                if s.kind == "constant" and s.ref.ndim
+            }
+
+    def shares(self, leaves: Sequence[Any], hidden: Sequence[Any]) -> bool:
+        """Whether a changed array shares memory with another input."""
+        if not self.trace.writes:
+            return False
+        used = [x for x in [*leaves, *hidden] if isinstance(x, Array | np.ndarray)]
+        for source, _ in self.trace.writes:
+            target = leaves[source.ref] if source.kind == "arg" else hidden[source.ref]
+            if sum(_overlap(target, x) for x in used) > 1:
+                return True
+        return False
+
+    def call(
+        self,
+        fn: Callable[..., Any],
+        leaves: list[Any],
+        tree: TreeDef,
+        hidden: Sequence[Any],
+        donated: Sequence[int],
+    ) -> Any:
+        """Run on arrays of the device; results are arrays of the device."""
+        runner = self._runner
+        assert runner is not None
+        stream = self.device.current()
+        moved = [self._moved(k, x) for k, x in enumerate(hidden)]
+        inputs = self._inputs(leaves, moved)
+        into = self._taken(inputs, donated)
+        if into:
+            self.device.settle()
+        outputs = runner.run(inputs, stream, into)
+        self._watch(fn, leaves, tree, inputs, outputs, stream)
+        for source, k in self.trace.writes:
+            outputs[k].resolve()  # before anything of the caller's is written
+            target = leaves[source.ref] if source.kind == "arg" else hidden[source.ref]
+            if type(target) is Array:
+                self._assign(target, outputs[k])
+            else:
+                target[...] = outputs[k]._to_host(source.label, "the function changes it")
+        made = [_make(r, leaves, hidden, outputs) for r in self.trace.results]
+        return self.trace.tree.unflatten(made)
+
+    def _moved(self, k: int, x: Any) -> Array:
+        x = adopt(x)
+        if type(x) is Array:
+            if x.buffer.device is not self.device:
+                raise DeviceError(
+                    f"{self.device.name} runs the function, which reads an array on {x.device} "
+                    "from outside: move it with fusec.to_device"
+                )
+            return x
+        name = next(s.label for s in self.trace.sources if s.kind == "captured" and s.ref == k)
+        hidden = f"it is read from outside the function at every call; {ADVICE}"
+        return upload(self.device, x, name, hidden)
+
+    def _inputs(self, leaves: Sequence[Any], hidden: Sequence[Any]) -> list[Any]:
+        inputs: list[Any] = []
+        for k, (source, param) in enumerate(zip(self.trace.sources, self.trace.graph.params)):
+            if source.kind == "arg":
+                inputs.append(leaves[source.ref])
+            elif source.kind == "captured":
+                inputs.append(hidden[source.ref])
+            elif source.kind == "constant":
+                inputs.append(self._constants.get(k, source.ref))
+            else:
+                inputs.append(np.asarray(compute(source.ref, list(leaves)), param.dtype))
+        return [x if type(x) is Array else np.asarray(x) for x in inputs]
+
+    def _watch(
+        self,
+        fn: Callable[..., Any],
+        leaves: list[Any],
+        tree: TreeDef,
+        inputs: Sequence[Any],
+        outputs: Sequence[Array],
+        stream: Stream,
+    ) -> None:
+        """Let the results remember which runs may still turn out to have failed."""
+        checks = {c for x in inputs if type(x) is Array for c in x.buffer.checks}
+        assert self._runner is not None
+        if self._runner.raises:
+            checks.add(self._runner.watch(stream, lambda: _retry(fn, self.device, leaves, tree)))
+        if checks:
+            for output in outputs:
+                output.buffer.checks = tuple(checks | set(output.buffer.checks))
+
+    def _taken(self, inputs: Sequence[Any], donated: Sequence[int]) -> dict[int, Array]:
+        """Results that take the memory of donated arguments: slot -> that array."""
+        assert self._runner is not None
+        if not donated or self._runner.raises:
+            return {}
+        into: dict[int, Array] = {}
+        taken: set[int] = set()
+        for source, slot, array in zip(self.trace.sources, self.program.inputs, inputs):
+            if source.kind != "arg" or source.ref not in donated or type(array) is not Array:
+                continue
+            if sum(x.buffer is array.buffer for x in inputs if type(x) is Array) > 1:
+                continue
+            for result in self._runner.fresh:
+                spec = self.program.slots[result]
+                same = (spec.shape, spec.dtype, spec.strides)
+                if same != (array.shape, array.dtype, array.strides) or result in taken:
+                    continue
+                if free_before(self.program, slot, result):
+                    into[result] = Array(array.buffer, array.offset, *same)
+                    taken.add(result)
+                    break
+        return into
+
+
+def _overlap(a: Any, b: Any) -> bool:
+    if type(a) is Array and type(b) is Array:
+        return overlap(a, b)
+    return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.may_share_memory(a, b)
+
+
+def _retry(fn: Callable[..., Any], device: Device, leaves: list[Any], tree: TreeDef) -> None:
+    """Let NumPy raise what a kernel reported."""
+    on_host(fn, device, leaves, tree, "a kernel reported an error, which NumPy names")
+    raise DeviceError(f"a kernel of {fn!r} reported an error that NumPy does not find")
+
+
+def free_before(program: Program, read: int, written: int) -> bool:
+    """Whether slot ``written`` may lie in the memory of slot ``read``.
+
+    So it is when all reading steps come before the writing one, or when that is one elementwise
+    kernel with a single result, which reads element i before it writes element i.
+    """
+    reads, writes = [], []
+    for k, step in enumerate(program.steps):
+        if isinstance(step, Call):
+            if read in step.inputs or written in step.outputs:
+                return False
+            continue
+        used = {slot for slot, _ in step.arguments}
+        reads += [k] * (read in used)
+        writes += [k] * (written in used)
+    if not writes or any(r > writes[0] for r in reads):
+        return False
+    if writes[0] not in reads:
+        return True
+    step = program.steps[writes[0]]
+    param, result = program.slots[read].node, program.slots[written].node
+    return not isinstance(step, Call) and _elementwise(step.group, param, result)
+
+
+def _elementwise(group: Group, param: Node | None, result: Node | None) -> bool:
+    if param is None or result is None or len(group.outputs) != 1:
+        return False
+    shape = param.shape
+    kinds = {n.op.family for n in group.members if n.op.name not in ("const", "param")}
+    return kinds <= {"elementwise"} and all(
+        n.shape == shape for n in group.members if n.op.name not in ("const", "param")
+    )
+
+
+def device_executor(program: Program, device: Device, fastmath: bool) -> DeviceExecutor:
+    """A program made ready for a device."""
+    slots = []
+    for slot in program.slots:
+        value = None
+        if slot.role == "const":
+            assert slot.node is not None
+            value = np.ascontiguousarray(slot.node.attrs["value"].value)
+        slots.append(
+            SlotSpec(slot.role, slot.dtype, slot.shape, slot.strides or (), value, slot.place)
+        )
+    steps: list[Any] = []
+    for step in program.steps:
+        if isinstance(step, Call):
+            steps.append(CallSpec(step.function, step.inputs, step.outputs, step.view, step.name))
+        else:
+            steps.append((step.kernel, step.arguments))
+    return DeviceExecutor(
+        device, slots, steps, program.inputs, program.results, program.blocks, fastmath
+    )
+
+
+def _make(
+    result: Result, leaves: Sequence[Any], hidden: Sequence[Any], outputs: Sequence[Array]
+) -> Any:
+    if result.kind == "value":
+        return result.ref
+    if result.kind == "python":
+        return compute(result.ref, list(leaves))
+    source: dict[str, Sequence[Any]] = {"arg": leaves, "captured": hidden, "output": outputs}
+    array = source[result.kind][result.ref]
+    if type(array) is not Array:
+        return array
+    for step in result.path:
+        of = array.like
+        array = array.view_as(apply_view(of, step), of)
+    return array.item() if result.item else array

@@ -1,0 +1,96 @@
+"""Calls of jitted functions on a device: arguments are moved there, results stay there.
+
+A call runs on the device of its device arrays, or on the one that ``jit(device=...)`` names. NumPy
+arguments, and NumPy arrays that the function reads from outside, are copied there at every call:
+they may have been changed in place since the last one, and no check of their content would be
+cheaper than the copy. Give such weights as ``fusec.Array`` and they stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusec.device_plan import ADVICE, DevicePlan, adopt, on_host
+from fusec.errors import DataDependentShapeError, DeviceError
+from fusec.runtime.array import Array, dense_strides, same_device, shadow, upload
+from fusec.runtime.device import Device, get_device
+from fusec.trace.run import Trace, labels
+from fusec.trace.tree import TreeDef
+
+if TYPE_CHECKING:
+    from fusec.dispatch import JitFunction
+
+
+def call(
+    function: JitFunction, leaves: list[Any], tree: TreeDef, home: Device | None = None
+) -> Any:
+    """Run a call some of whose arguments are on a device, or that names a device.
+
+    home: where the arrays are that the function reads from outside.
+    """
+    leaves = [adopt(x) for x in leaves]
+    found = same_device([x for x in leaves if type(x) is Array]) or home
+    device = get_device(function.device) if function.device else found
+    assert device is not None
+    if found is not None and found is not device:
+        raise DeviceError(
+            f"{function.__qualname__} is for {device.name} and got an array on {found.name}: "  # type: ignore[attr-defined]
+            f'move it, fusec.to_device(x, "{device.name}")'
+        )
+    static = function._static_leaves(tree)
+    arrays = [x if k in static else _layout(x) for k, x in enumerate(leaves)]
+    plan, captured = function.device_plan(device, leaves, arrays, tree, static)
+    if not isinstance(plan, DevicePlan) or plan.shares(leaves, captured):
+        return on_host(function.fn, device, leaves, tree)
+    names = labels(function.fn, tree)
+    hidden = "" if function.device else f"other arguments are on {device.name}; {ADVICE}"
+    moved = [
+        upload(device, x, f"{function.__name__}: argument {names[k]}", hidden)  # type: ignore[attr-defined]
+        if isinstance(x, np.ndarray) and k not in static
+        else x
+        for k, x in enumerate(leaves)
+    ]
+    paths = tree.paths("") if function.donated else ()
+    donated = [k for k, path in enumerate(paths) if path.startswith(function.donated)]
+    try:
+        result = plan.call(function.fn, moved, tree, captured, donated)
+    except DataDependentShapeError:
+        return on_host(function.fn, device, leaves, tree)
+    for k in donated:
+        if type(leaves[k]) is Array:
+            leaves[k].buffer = Donated(names[k])
+    _back(plan.trace, leaves, moved)
+    return result
+
+
+def _layout(x: Any) -> Any:
+    """What tracing sees of an argument: its layout on the device."""
+    if type(x) is Array:
+        return x.like
+    if not isinstance(x, np.ndarray):
+        return x
+    return shadow(x.shape, x.dtype.newbyteorder("="), dense_strides(x)[1])
+
+
+class Donated:
+    """Stands for the memory of an array that was given away."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        raise DeviceError(
+            f"argument {self._name} was donated: its memory belongs to a result. Use the result, "
+            "or leave it out of donate_argnums"
+        )
+
+
+def _back(trace: Trace, given: Sequence[Any], moved: Sequence[Any]) -> None:
+    """NumPy arguments that the function changed, changed."""
+    for source, _ in trace.writes:
+        if source.kind == "arg" and isinstance(given[source.ref], np.ndarray):
+            hidden = "the function changes it and it is a NumPy array"
+            given[source.ref][...] = moved[source.ref]._to_host(f"argument {source.label}", hidden)

@@ -1,0 +1,263 @@
+"""Runs a program on a device: kernels on one stream, NumPy's calls on the host in between.
+
+Inputs, results and temporaries are ``Array``s. A call that has no kernel copies its arguments to
+the host, runs NumPy and copies its result back, which is counted as hidden transfers. A program
+that is kernels alone, run again over the same addresses, is captured once and replayed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fusec.runtime.array import Array, empty, overwrite, shadow, upload
+from fusec.runtime.device import Buffer, Device, Stream
+from fusec.runtime.executor import CallSpec, SlotSpec
+
+ALIGNMENT = 256  # bytes; of temporaries, one memory transaction
+SCALAR = 16  # bytes kept for a number
+MAX_REPLAYS = 8  # captured address patterns of one program
+_ADVICE = "a step has no kernel and NumPy runs it on the host; f.lower(...).explain() says which"
+
+
+class Check:
+    """A run whose kernels may have reported an error. ``retry`` raises what NumPy raises."""
+
+    def __init__(self, executor: DeviceExecutor, stream: Stream, retry: Callable[[], None]) -> None:
+        self.executor, self.stream = executor, stream
+        self.retry: Callable[[], None] | None = retry
+        self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        """Read the status word, if that was not done since the run."""
+        if self.retry is not None:
+            self.executor.settle(self.stream)
+
+    def resolve(self) -> None:
+        """Raise the run's error, if it had one."""
+        self.settle()
+        self.executor.device.forget(self)
+        if self.error is not None:
+            raise self.error
+
+    def judge(self, failed: bool) -> None:
+        retry, self.retry = self.retry, None
+        if failed and retry is not None:
+            try:
+                retry()
+            except BaseException as error:
+                self.error = error
+
+
+class DeviceExecutor:
+    """A program made ready for one device; any thread may run it.
+
+    slots, inputs, results, blocks: as for ``Executor``. steps: a ``CallSpec``, or a kernel with
+    its pointers as (slot, byte offset).
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        slots: Sequence[SlotSpec],
+        steps: Sequence[CallSpec | tuple[Any, list[tuple[int, int]]]],
+        inputs: Sequence[int],
+        results: Sequence[int],
+        blocks: Sequence[int],
+        fastmath: bool = False,
+    ) -> None:
+        self.device, self.slots = device, list(slots)
+        self.inputs, self.results = list(inputs), list(results)
+        self.lock = threading.RLock()
+        self.steps: list[Any] = [
+            s if isinstance(s, CallSpec) else (device.prepare(s[0], fastmath), s[1]) for s in steps
+        ]
+        kernels = [s[0] for s in steps if not isinstance(s, CallSpec)]
+        self.raises = any("status |=" in kernel.text for kernel in kernels)
+        self.pending: list[Check] = []
+        self.fresh = sorted({k for k in self.results if slots[k].role == "result"})
+        self.places, self.arena_bytes = self._lay_out(blocks)
+        self.replayable = device.replays and len(steps) > 1 and len(kernels) == len(steps)
+        self.replays: OrderedDict[Any, Any] = OrderedDict()
+        stream = device.default_stream
+        self.status = device.allocate(8, stream)
+        device._zero(self.status, stream)
+        self.constants = {
+            k: upload(device, s.value, "constant")
+            for k, s in enumerate(slots)
+            if s.value is not None
+        }
+
+    def _lay_out(self, blocks: Sequence[int]) -> tuple[dict[int, int], int]:
+        """Where temporaries and numbers lie in one allocation."""
+        starts, total = [], 0
+        for nbytes in blocks:
+            starts.append(total)
+            total += -(-nbytes // ALIGNMENT) * ALIGNMENT
+        self.temporary_bytes = total
+        places = {k: starts[s.block] for k, s in enumerate(self.slots) if s.block >= 0}
+        for slot in self.inputs:
+            places[slot] = total  # used where the input is a number
+            total += SCALAR
+        return places, total
+
+    # -- a run ----------------------------------------------------------------------------------
+
+    def run(
+        self, inputs: Sequence[Array | np.ndarray], stream: Stream, into: dict[int, Array]
+    ) -> list[Array]:
+        """Run on one value per input: arrays of the device, or NumPy's for numbers.
+
+        into: slot -> memory that a result goes to, laid out as the slot. Returns an array per
+        result, each with memory of its own.
+        """
+        values: dict[int, Array] = dict(self.constants)
+        hosts: dict[int, Any] = {}
+        for slot, value in zip(self.inputs, inputs):
+            if isinstance(value, Array):
+                values[slot] = value
+                value.buffer.reading(stream)
+            else:
+                hosts[slot] = value
+        for slot in self.fresh:
+            spec = self.slots[slot]
+            made = into.get(slot)
+            if made is None:
+                made = empty(self.device, spec.shape, spec.dtype, spec.strides, stream)
+            made.buffer.writing(stream)
+            values[slot] = made
+        with self.lock:
+            if self.raises:
+                self.status.writing(stream)
+            if self.replayable:
+                self._replay(values, hosts, stream)
+            else:
+                self._run_steps(values, hosts, self._arena(hosts, stream), stream)
+        return [
+            values[k] if k not in self.results[:n] else self._again(values[k], stream)
+            for n, k in enumerate(self.results)
+        ]
+
+    def _again(self, array: Array, stream: Stream) -> Array:
+        """One value that is two results is two arrays."""
+        made = empty(self.device, array.shape, array.dtype, array.strides, stream)
+        overwrite(made, array, stream)
+        return made
+
+    def _arena(self, numbers: dict[int, Any], stream: Stream) -> Buffer | None:
+        if not self.temporary_bytes and not numbers:
+            return None
+        arena = self.device.allocate(self.arena_bytes, stream)
+        self._put(arena, numbers, stream)
+        return arena
+
+    def _put(self, arena: Buffer, numbers: dict[int, Any], stream: Stream) -> None:
+        """Send all numbers in one copy."""
+        if numbers:
+            packed = np.zeros(self.arena_bytes - self.temporary_bytes, np.uint8)
+            for slot, value in numbers.items():
+                at = self.places[slot] - self.temporary_bytes
+                data = np.asarray(value, self.slots[slot].dtype)
+                packed[at : at + data.nbytes] = data.reshape(1).view(np.uint8)
+            self.device._upload((arena, self.temporary_bytes), packed, stream)
+
+    def _run_steps(
+        self, values: dict[int, Array], hosts: dict[int, Any], arena: Buffer | None, stream: Stream
+    ) -> None:
+        """values, hosts: what is on the device and what on the host, by slot."""
+        if arena is not None:
+            for slot, at in self.places.items():
+                if slot not in values:
+                    spec = self.slots[slot]
+                    values[slot] = Array(arena, at, spec.shape, spec.dtype, spec.strides)
+        for step in self.steps:
+            if isinstance(step, CallSpec):
+                self._call(step, values, hosts)
+                continue
+            launcher, pointers = step
+            places = []
+            for slot, offset in pointers:
+                array = self._on_device(values, hosts, slot)
+                places.append((array.buffer, array.offset + offset))
+            launcher(places, self.status, stream)
+        for slot in self.results:
+            self._on_device(values, hosts, slot)
+
+    def _replay(self, values: dict[int, Array], numbers: dict[int, Any], stream: Stream) -> None:
+        """Run kernels alone: the second time over one set of addresses captures them."""
+        key = tuple([a.buffer.address + a.offset for a in values.values()])
+        known = self.replays.get(key)
+        if known is None:
+            self._run_steps(values, numbers, self._arena(numbers, stream), stream)
+            self.replays[key] = ()
+            if len(self.replays) > MAX_REPLAYS:
+                self.replays.popitem(last=False)
+            return
+        self.replays.move_to_end(key)
+        if not known:
+            arena = self.device.allocate(max(1, self.arena_bytes), stream)
+            work = self.device.capture(lambda on: self._run_steps(dict(values), {}, arena, on))
+            known = self.replays[key] = (arena, work)
+        arena, work = known
+        arena.writing(stream)
+        self._put(arena, numbers, stream)
+        work(stream)
+
+    # -- calls on the host ----------------------------------------------------------------------
+
+    def _call(self, step: CallSpec, values: dict[int, Array], hosts: dict[int, Any]) -> None:
+        (out,) = step.outputs
+        first = values.get(step.inputs[0]) if step.view and len(step.inputs) == 1 else None
+        if first is not None:
+            of = first.like
+            viewed = first.view_as(np.asarray(step.function(of)), of)
+            if viewed is not None:
+                values[out] = viewed
+                return
+        arrays = [self._on_host(values, hosts, k, step.name) for k in step.inputs]
+        result = step.function(*arrays)
+        hosts[out] = result if isinstance(result, tuple) else np.asarray(result)
+
+    def _on_host(
+        self, values: dict[int, Array], hosts: dict[int, Any], slot: int, name: str
+    ) -> Any:
+        if slot not in hosts:
+            hosts[slot] = values[slot]._to_host(f"argument of {name}", _ADVICE)
+        return hosts[slot]
+
+    def _on_device(self, values: dict[int, Array], hosts: dict[int, Any], slot: int) -> Array:
+        if slot not in values:
+            spec = self.slots[slot]
+            host = np.empty_like(shadow(spec.shape, spec.dtype, spec.strides))
+            host[...] = hosts[slot]
+            values[slot] = upload(self.device, host, "result of a NumPy call", _ADVICE)
+        return values[slot]
+
+    # -- errors ---------------------------------------------------------------------------------
+
+    def watch(self, stream: Stream, retry: Callable[[], None]) -> Check:
+        """Remember the run that was just submitted."""
+        check = Check(self, stream, retry)
+        with self.lock:
+            self.pending.append(check)
+        self.device.owes(check)
+        return check
+
+    def settle(self, stream: Stream) -> None:
+        """Read the status word and tell all runs since the last time."""
+        with self.lock:
+            checks, self.pending = self.pending, []
+            word = np.zeros(8, np.uint8)
+            self.status.reading(stream)
+            self.device._download(word, (self.status, 0), stream)
+            self.device._sync(stream)
+            failed = bool(word.any())
+            if failed:
+                self.status.writing(stream)
+                self.device._zero(self.status, stream)
+            for check in checks:
+                check.judge(failed)

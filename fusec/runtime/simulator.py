@@ -1,0 +1,68 @@
+"""The CUDA simulator as a device: host memory, and kernels run thread by thread in Python.
+
+Slow, but it runs the very text that becomes PTX. The process must have been started with
+``NUMBA_ENABLE_CUDASIM=1``, because Numba reads it when it is imported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fusec.errors import DeviceError
+from fusec.runtime.device import Buffer, Device, Launcher, Place, Stream
+
+
+class SimulatorDevice(Device):
+    """See the module."""
+
+    target = "simulator"
+    on_host = True
+
+    def __init__(self) -> None:
+        if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
+            raise DeviceError(
+                "the simulator works only in a process that was started with "
+                "NUMBA_ENABLE_CUDASIM=1: set it and start Python again"
+            )
+        super().__init__()
+
+    def _allocate(self, nbytes: int, stream: Stream) -> tuple[int, Any]:
+        memory = np.empty((nbytes | 255) + 1, np.uint8)
+        return memory.ctypes.data, memory
+
+    def _upload(self, place: Place, data: np.ndarray, stream: Stream) -> None:
+        view(place, data.nbytes)[...] = data
+
+    def _download(self, data: np.ndarray, place: Place, stream: Stream) -> None:
+        data[...] = view(place, data.nbytes)
+
+    def _copy(self, target: Place, source: Place, nbytes: int, stream: Stream) -> None:
+        view(target, nbytes)[...] = view(source, nbytes)
+
+    def _zero(self, buffer: Buffer, stream: Stream) -> None:
+        buffer.owner[...] = 0
+
+    def prepare(self, kernel: Any, fastmath: bool) -> Launcher:
+        from fusec.codegen.cuda_simulator import simulate
+
+        values = [value for _, value in kernel.ints]
+
+        def launch(pointers: Sequence[Place], status: Buffer, stream: Stream) -> None:
+            memory = [(buffer.owner, offset) for buffer, offset in pointers]
+            with self.lock:  # the simulator's threads share module-level state
+                simulate(
+                    kernel.text, values, memory, kernel.ptr_types, kernel.grid, kernel.block,
+                    status.owner[:8].view(np.int64),
+                )  # fmt: skip
+
+        return launch
+
+
+def view(place: Place, nbytes: int) -> Any:
+    """The bytes at a place."""
+    buffer, offset = place
+    return buffer.owner[offset : offset + nbytes]
