@@ -36,7 +36,7 @@ class KernelReport:
     """One kernel. least: bytes of the program's own inputs and results among read and written."""
 
     name: str
-    rows: int
+    launch: str
     ops: tuple[OpReport, ...]
     bytes_read: int
     bytes_written: int
@@ -107,7 +107,7 @@ def explain(
         if isinstance(step, Launch):
             ops = [OpReport(m.op.name, repr(m.aval), m.loc) for m in step.group.members]
             moved, kernel = traffic.launches[number], step.kernel
-            found.kernels.append(KernelReport(kernel.name, kernel.rows, tuple(ops), *moved))
+            found.kernels.append(KernelReport(kernel.name, kernel.launch_text, tuple(ops), *moved))
             found.bytes_moved += moved[0] + moved[1]
         elif step.name == "ascontiguousarray":
             slot = program.slots[step.outputs[0]]
@@ -228,7 +228,7 @@ def _kernel_text(kernel: KernelReport) -> Iterator[str]:
     between = kernel.bytes_read + kernel.bytes_written - kernel.least
     extra = f", {amount(between)} of them between steps" if between else ""
     yield (
-        f"kernel {kernel.name}: {counted(len(kernel.ops), 'op')}, {counted(kernel.rows, 'row')}; "
+        f"kernel {kernel.name}: {counted(len(kernel.ops), 'op')}, {kernel.launch}; "
         f"reads {amount(kernel.bytes_read)}, writes {amount(kernel.bytes_written)}{extra}"
     )
     lines: dict[Loc | None, list[str]] = {}

@@ -73,7 +73,7 @@ def _step_text(
     kernel = kernels[step.kernel.name]
     used = ", ".join(dict.fromkeys([names[k] for k, _ in step.arguments]))
     return (
-        f"kernel {kernel.name}({used}): {kernel.title}; {counted(kernel.rows, 'row')}, "
+        f"kernel {kernel.name}({used}): {kernel.title}; {step.kernel.launch_text}, "
         f"reads {amount(kernel.bytes_read)}, writes {amount(kernel.bytes_written)}"
     )
 

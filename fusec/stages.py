@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fusec.codegen.backends import BACKENDS
 from fusec.codegen.program import Launch, Program
+from fusec.codegen.ptxas import PROCESSORS, Resources, assemble, disassemble
 from fusec.errors import DTypeError, ShapeError, UnsupportedError
 from fusec.explain import Explanation, explain
 from fusec.ir.graph import Graph
@@ -30,6 +32,9 @@ from fusec.traffic import Printable, Traffic
 if TYPE_CHECKING:
     from fusec.codegen.target import ObjectCode
     from fusec.dispatch import JitFunction
+
+
+DEFAULT_ARCH = "sm_80"
 
 
 class ShapeDtype:
@@ -130,14 +135,16 @@ class Traced(Printable):
     def lower(self, target: str | None = None) -> Lowered:
         """Optimise the program and cut it into kernels.
 
-        target: "cpu", the default. Raises UnsupportedError for others.
+        target: "cpu", or "cuda:sm_90" for an architecture ("cuda" for the oldest one); by default
+        that of the function's device. No GPU is needed. Raises UnsupportedError for others.
         """
-        if target not in (None, "cpu"):
-            raise UnsupportedError(
-                f"target={target!r}: this version makes kernels for the CPU only; "
-                "leave target out or say target='cpu'"
-            )
-        return Lowered(self)
+        kind, _, arch = (target or self.function.device or "cpu").partition(":")
+        if target is None or not arch:
+            arch = DEFAULT_ARCH
+        if kind not in BACKENDS or (kind == "cuda" and arch not in PROCESSORS):
+            known = ", ".join([f"cuda:{name}" for name in PROCESSORS])
+            raise UnsupportedError(f"target={target!r}: say 'cpu' or one of {known}")
+        return Lowered(self, kind, arch)
 
 
 class Kernel:
@@ -145,12 +152,15 @@ class Kernel:
 
     name: as in the list of steps; source: the kernel as Python text; rows: the grid it is launched
     over; ints: its size and stride arguments with the values for this call; notes: (op, user's
-    line) of everything it computes; chunk: rows that one thread takes at a time.
+    line) of everything it computes; chunk: rows that one thread takes at a time. For CUDA, grid and
+    block: (x, y) of its launch.
     """
 
-    def __init__(self, step: Launch, read: int, written: int, fastmath: bool) -> None:
+    def __init__(self, step: Launch, read: int, written: int, fastmath: bool, arch: str) -> None:
         self._kernel = step.kernel
         self._fastmath = fastmath
+        self.arch = arch
+        self.grid, self.block = step.kernel.grid, step.kernel.block
         self.name = step.kernel.name
         self.source = step.kernel.text
         self.rows = step.kernel.rows
@@ -209,6 +219,42 @@ class CompiledKernel(Kernel):
         return len(self._code.object)
 
 
+class CudaKernel(Kernel):
+    """A CUDA kernel with its code. ``sass`` and ``resources`` need NVIDIA's ``ptxas``."""
+
+    @cached_property
+    def ptx(self) -> str:
+        """The PTX, as the driver gets it."""
+        kernel = self._kernel
+        return cache.ptx(
+            kernel.text,
+            kernel.int_names,
+            kernel.ptr_types,
+            self.arch,
+            self._fastmath,
+            kernel.aligned,
+        )[1]
+
+    @cached_property
+    def _assembled(self) -> tuple[bytes, Resources]:
+        return assemble(self.ptx, self.arch, self.block[0] * self.block[1])
+
+    @property
+    def cubin(self) -> bytes:
+        """The machine code. Raises UnsupportedError where ``ptxas`` is missing."""
+        return self._assembled[0]
+
+    @property
+    def resources(self) -> Resources:
+        """Registers, shared memory, spills and occupancy."""
+        return self._assembled[1]
+
+    @cached_property
+    def sass(self) -> str:
+        """The machine code as text. Raises UnsupportedError where ``nvdisasm`` is missing."""
+        return disassemble(self.cubin)
+
+
 class Lowered(Printable):
     """An optimised program, cut into kernels. Prints as one screen.
 
@@ -216,12 +262,12 @@ class Lowered(Printable):
     kernels: their texts; program: steps over numbered buffers, None where NumPy runs all.
     """
 
-    def __init__(self, traced: Traced) -> None:
-        self.traced = traced
+    def __init__(self, traced: Traced, target: str = "cpu", arch: str = "") -> None:
+        self.traced, self.target, self.arch = traced, target, arch
         self.history: list[tuple[str, Graph]] = [("as written", traced.graph)]
         self.program: Program | None = None
         if traced.trace is not None and not traced.fallback:
-            self.program = lower_graph(traced.trace, self.history)
+            self.program = lower_graph(traced.trace, self.history, target)
 
     @property
     def name(self) -> str:
@@ -246,7 +292,10 @@ class Lowered(Printable):
             return []
         steps, fastmath = self.program.steps, self.traced.function.fastmath
         launches = Traffic(self.program).launches.items()
-        return [kind(steps[n], read, written, fastmath) for n, (read, written, _) in launches]  # type: ignore[arg-type]
+        return [
+            kind(steps[n], read, written, fastmath, self.arch)  # type: ignore[arg-type]
+            for n, (read, written, _) in launches
+        ]
 
     def dot(self) -> str:
         """The optimised graph in Graphviz' DOT language."""
@@ -259,7 +308,7 @@ class Lowered(Printable):
 
     def compile(self) -> Compiled:
         """Compile every kernel, or find it in the cache."""
-        return Compiled(self.traced)
+        return Compiled(self.traced, self.target, self.arch)
 
     def __str__(self) -> str:
         if self.program is None:
@@ -274,16 +323,20 @@ class Lowered(Printable):
 class Compiled(Lowered):
     """A compiled call. Call it like the function, with arguments of the same shapes and dtypes."""
 
-    def __init__(self, traced: Traced) -> None:
-        super().__init__(traced)
+    def __init__(self, traced: Traced, target: str = "cpu", arch: str = "") -> None:
+        super().__init__(traced, target, arch)
         fastmath = traced.function.fastmath
         for kernel in self.program.kernels if self.program is not None else ():
-            cache.kernel(kernel.text, kernel.int_names, kernel.ptr_types, fastmath)
+            facts = kernel.text, kernel.int_names, kernel.ptr_types
+            if target == "cpu":
+                cache.kernel(*facts, fastmath)
+            else:
+                cache.ptx(*facts, arch, fastmath, kernel.aligned)
 
     @cached_property
     def kernels(self) -> list[Any]:
-        """The kernels with ``llvm``, ``asm``, ``object`` and ``object_size``."""
-        return self._kernels(CompiledKernel)
+        """With ``llvm asm object``; for CUDA with ``ptx sass cubin resources``."""
+        return self._kernels(CompiledKernel if self.target == "cpu" else CudaKernel)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function. Raises ShapeError or DTypeError for arguments of another kind."""

@@ -62,6 +62,14 @@ class KernelSource:
     aligned: bool = False
 
     @property
+    def launch_text(self) -> str:
+        """How it is launched: its rows, or its blocks and their threads."""
+        if not self.grid[0]:
+            return "1 row" if self.rows == 1 else f"{self.rows} rows"
+        (across, down), (x, y) = self.grid, self.block
+        return f"{across} x {down} blocks of {x} x {y} threads"
+
+    @property
     def int_names(self) -> tuple[str, ...]:
         return tuple([name for name, _ in self.ints])
 

@@ -21,6 +21,8 @@ fits, each element by the thread that uses it. Softmax::
         row += gridDim_x()
 """
 
+import numpy as np
+
 from fusec.codegen.emit import KernelSource, loaded, stored
 from fusec.codegen.emit_columns import ordered, pair
 from fusec.codegen.emit_cuda import WARP, CudaEmitter, CudaLimits
@@ -85,6 +87,7 @@ class CudaRowEmitter(CudaReducer):
         short_row = self.length <= limits.short and not split
         self.row_threads = WARP if short_row else limits.threads
         self.kept_bytes = 0  # of shared memory
+        self.kept: dict[str, Line] = {}  # what it holds
 
     def emit(self) -> KernelSource:
         plan, limits = self.plan, self.limits
@@ -198,12 +201,26 @@ class CudaRowEmitter(CudaReducer):
             size = count * several * line.dtype.itemsize
             if self.split or not is_inner(line, self.plan) or line in keep:
                 continue
-            if size + self.kept_bytes > self.limits.shared:
-                continue
-            self.kept_bytes += size
-            name = self.shared(f"w_{line.name}", line, count * several)
+            name = self._free(stage, {*self.known, *keep, *wanted}, line.dtype)
+            if not name:
+                if size + self.kept_bytes > self.limits.shared:
+                    continue
+                self.kept_bytes += size
+                name = self.shared(f"w_{line.name}", line, count * several)
+            self.kept[name] = line
             keep[line] = f"{name}[{row}{at}]"
         return keep
+
+    def _free(self, stage: int, known: set[Line], dtype: np.dtype) -> str:
+        """Shared memory whose values no later stage reads; a thread overwrites only its own."""
+        read: set[Line] = set()
+        for k in range(stage + 1, self.plan.stages):
+            targets = stage_targets(self.plan, k)
+            read |= {a for x in closure(targets, known) for a in x.args} | {*targets}
+        for name, line in self.kept.items():
+            if line.stage < stage and line.dtype == dtype and line not in read:
+                return name
+        return ""
 
     def _partial(self, fold: Fold) -> None:
         buffer = Buffer(f"p_{fold.result.name}", fold.value.dtype, (), "partial")

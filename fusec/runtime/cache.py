@@ -44,11 +44,23 @@ _STALE = 3600.0
 
 
 class LoadedKernel(NamedTuple):
-    """Machine code in this process: the address of ``symbol``, and where it came from."""
+    """Code in this process: the address of ``symbol``, or PTX, and where it came from."""
 
     address: int
     symbol: str
     origin: str  # "compiled" or "disk"
+    ptx: str = ""
+
+
+Load = Callable[[str, bytes, str], LoadedKernel]
+
+
+def _machine_code(symbol: str, data: bytes, origin: str) -> LoadedKernel:
+    return LoadedKernel(cpu.load(symbol, data), symbol, origin)
+
+
+def _ptx(symbol: str, data: bytes, origin: str) -> LoadedKernel:
+    return LoadedKernel(0, symbol, origin, data.decode())
 
 
 class Entry(NamedTuple):
@@ -105,14 +117,44 @@ class KernelCache:
 
         return self.get(kernel_key(text, ints, ptrs, fastmath), produce, text)
 
+    def ptx(
+        self,
+        text: str,
+        ints: tuple[str, ...],
+        ptrs: target.Pointers,
+        arch: str,
+        fastmath: bool = False,
+        aligned: bool = False,
+    ) -> tuple[str, str]:
+        """The entry's name and the PTX of a kernel text; arguments as for ``compile_ptx``.
+
+        Raises KernelCompileError, UnsupportedError.
+        """
+
+        def produce() -> tuple[str, bytes]:
+            from fusec.codegen.numba_cuda import compile_ptx
+
+            code = compile_ptx(text, ints, ptrs, arch=arch, aligned=aligned, fastmath=fastmath)
+            return code.symbol, code.ptx.encode()
+
+        plain = kernel_key(text, ints, ptrs, fastmath)
+        key = hashlib.sha256(plain + f"{arch} {aligned}".encode()).digest()
+        found = self.get(key, produce, text, _ptx)
+        return found.symbol, found.ptx
+
     def get(
-        self, key: bytes, produce: Callable[[], tuple[str, bytes]], text: str = ""
+        self,
+        key: bytes,
+        produce: Callable[[], tuple[str, bytes]],
+        text: str = "",
+        load: Load = _machine_code,
     ) -> LoadedKernel:
-        """Loaded machine code for ``key``; threads that ask for one key produce it once.
+        """Loaded code for ``key``; threads that ask for one key produce it once.
 
         key: hash of everything the code depends on, at least 16 bytes.
-        produce: returns (symbol, object file); called when the key is not known.
+        produce: returns (symbol, object file or PTX); called when the key is not known.
         text: what the object was made from, kept beside it for people to read.
+        load: makes a kernel of (symbol, data, origin).
         """
         found = self._loaded.get(key)
         if found is not None:
@@ -121,7 +163,8 @@ class KernelCache:
         with cpu.native_lock:
             found = self._loaded.get(key)
             if found is None:
-                found = self._loaded[key] = self._from_disk(key) or self._make(key, produce, text)
+                found = self._from_disk(key, load) or self._make(key, produce, text, load)
+                self._loaded[key] = found
         return found
 
     def stats(self) -> dict[str, int]:
@@ -149,7 +192,7 @@ class KernelCache:
         name = key.hex()
         return self.folder / name[:2] / f"{name}.o"
 
-    def _from_disk(self, key: bytes) -> LoadedKernel | None:
+    def _from_disk(self, key: bytes, load: Load) -> LoadedKernel | None:
         path = self.path(key)
         try:
             data = path.read_bytes()
@@ -159,27 +202,27 @@ class KernelCache:
         if unpacked is None:
             return None
         try:
-            address = cpu.load(*unpacked)
+            found = load(*unpacked, "disk")
         except RuntimeError:  # of another format or machine, under our key: make it again
             return None
         with contextlib.suppress(OSError):
             os.utime(path)
         self._disk_hits += 1
-        return LoadedKernel(address, unpacked[0], "disk")
+        return found
 
     def _make(
-        self, key: bytes, produce: Callable[[], tuple[str, bytes]], text: str
+        self, key: bytes, produce: Callable[[], tuple[str, bytes]], text: str, load: Load
     ) -> LoadedKernel:
         start = time.perf_counter()
         symbol, data = produce()
-        address = cpu.load(symbol, data)
+        made = load(symbol, data, "compiled")
         self._compiled += 1
         log("recompile", "%s compiled in %.0f ms", symbol, 1e3 * (time.perf_counter() - start))
         try:
             self._write(key, symbol, data, text)
         except OSError as error:
             self._warn(error)
-        return LoadedKernel(address, symbol, "compiled")
+        return made
 
     def _write(self, key: bytes, symbol: str, data: bytes, text: str) -> None:
         path = self.path(key)

@@ -18,7 +18,7 @@ def run(function, *args) -> list[np.ndarray]:
     """The results of ``function``, all of whose arguments are arrays, by way of the simulator."""
     made = program(function, *args)
     memory: dict[int, np.ndarray] = {}
-    first = {slot: a for slot, a in zip(made.inputs, args)}
+    first = dict(zip(made.inputs, args))
     for slot in made.slots:
         if slot.number in first:
             memory[slot.number] = _bytes(first[slot.number])

@@ -1,0 +1,150 @@
+"""CUDA kernels without a GPU: PTX of the whole suite, assembled, and what must stand in it."""
+
+import re
+
+import numpy as np
+import pytest
+from simulated import program
+
+import fusec
+import kernels
+from fusec.codegen.ptxas import occupancy, tool
+from fusec.errors import UnsupportedError
+
+ARCHITECTURES = ("sm_80", "sm_90")
+SPILLING: set[str] = set()  #: kernels of the suite that may spill registers
+#: kernels whose float32 code computes with float64 at some place, and why
+FLOAT64 = {
+    "haversine": "sine and cosine reduce huge arguments in float64",
+}
+
+
+def assembler():
+    try:
+        return tool("ptxas")
+    except UnsupportedError:
+        return None
+
+
+needs_ptxas = pytest.mark.skipif(assembler() is None, reason="needs ptxas")
+
+
+def compiled(function, *args, arch="sm_90"):
+    return fusec.jit(function).lower(*args, target=f"cuda:{arch}").compile()
+
+
+@needs_ptxas
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("kernel", kernels.suite(), ids=lambda k: k.name)
+@pytest.mark.parametrize(("size", "dtype"), [("S", "f4"), ("M", "f8")])
+def test_the_suite_assembles_without_spills(kernel, size, dtype, arch):
+    for made in compiled(kernel.function, *kernel.args(size, dtype), arch=arch).kernels:
+        found = made.resources
+        assert len(made.cubin) > 500
+        if kernel.name not in SPILLING:
+            assert (found.stack, found.spill_stores, found.spill_loads) == (0, 0, 0)
+        assert found.occupancy >= 0.25, made.name
+
+
+@pytest.mark.parametrize("kernel", kernels.suite(), ids=lambda k: k.name)
+def test_float32_kernels_compute_in_float32(kernel):
+    args = list(kernel.args("S", "f4"))
+    if not all(isinstance(a, np.ndarray) and a.dtype == np.float32 for a in args):
+        pytest.skip("has arguments of other dtypes")
+    for made in compiled(kernel.function, *args).kernels:
+        wide = re.findall(r"(?:add|sub|mul|div|fma|sqrt)[.\w]*\.f64", made.ptx)
+        numbers = [line for line in made.source.splitlines() if "cast_f8" in line]
+        if kernel.name not in FLOAT64 and not numbers:
+            assert not wide
+        assert ".local" not in made.ptx
+
+
+X = fusec.ShapeDtype((1 << 20,), "f4")
+ROWS = fusec.ShapeDtype((512, 4096), "f4")
+
+
+def test_elementwise_kernels_load_and_store_128_bits():
+    (kernel,) = compiled(lambda x, y: x * 2 + y, X, X).kernels
+    assert kernel.ptx.count("ld.global.nc.v4.b32") + kernel.ptx.count("ld.global.v4.b32") >= 2
+    assert "st.global.v4.b32" in kernel.ptx
+    assert (kernel.grid, kernel.block) == ((1024, 1), (256, 1))
+
+
+def test_shifted_views_do_without_wide_loads():
+    (kernel,) = compiled(lambda x: x[1:] - x[:-1], X).kernels
+    assert ".v4" not in kernel.ptx
+    assert ".v2" not in kernel.ptx
+
+
+def test_nothing_is_contracted_unless_asked_for():
+    def axpy(x, y):
+        return x * y + 1
+
+    (exact,) = compiled(axpy, X, X).kernels
+    assert "fma.rn.f32" not in exact.ptx
+    (fast,) = fusec.jit(axpy, fastmath=True).lower(X, X, target="cuda:sm_90").compile().kernels
+    assert "fma.rn.f32" in fast.ptx
+
+
+def test_division_and_square_root_are_correctly_rounded():
+    (kernel,) = compiled(lambda x, y: np.sqrt(x) / y, X, X).kernels
+    assert "div.rn.f32" in kernel.ptx
+    assert "sqrt.rn.f32" in kernel.ptx
+    assert ".ftz" not in kernel.ptx
+    assert ".approx" not in kernel.ptx
+
+
+@pytest.mark.parametrize("name", ["softmax", "layer_norm", "logsumexp", "cross_entropy"])
+def test_row_programs_are_one_kernel(name):
+    kernel = kernels.get(name)
+    assert len(compiled(kernel.function, *kernel.args("S", "f4")).kernels) == 1
+
+
+def test_softmax_reads_its_row_once():
+    def softmax(x):
+        e = np.exp(x - x.max(axis=-1, keepdims=True))
+        return e / e.sum(axis=-1, keepdims=True)
+
+    (kernel,) = compiled(softmax, ROWS).kernels
+    assert kernel.block == (256, 1)
+    loads = [x for x in kernel.source.splitlines() if "= x0[" in x]
+    assert len(loads) == 2  # of the vector loop and of its tail
+    assert len(re.findall(r"w_\w+ = shared_f4", kernel.source)) == 1
+    assert "shfl.sync.bfly" in kernel.ptx
+
+
+def test_full_reductions_are_two_kernels_without_atomics():
+    made = compiled(lambda x: x.sum(), X).kernels
+    assert len(made) == 2
+    assert not any("atom" in k.ptx for k in made)
+
+
+def test_one_text_serves_all_sizes():
+    texts = {program(lambda x: np.exp(x) + 1, np.ones(n, "f4"), target="cuda").kernels[0].text
+             for n in (5, 1000, 100_001)}  # fmt: skip
+    assert len(texts) == 1
+
+
+def test_too_many_arguments_are_refused():
+    from fusec.codegen.numba_cuda import compile_ptx
+
+    names = tuple([f"n{k}" for k in range(600)])
+    with pytest.raises(UnsupportedError, match="CUDA takes 511"):
+        compile_ptx(f"def kernel({', '.join(names)}): return 0", names, ())
+
+
+def test_occupancy_follows_registers_and_shared_memory():
+    assert occupancy(32, 0, 256, "sm_90") == 1
+    assert occupancy(255, 0, 256, "sm_90") == 0.125
+    assert occupancy(32, 100 << 10, 256, "sm_80") == 0.125
+
+
+def test_ptx_is_found_in_the_cache(tmp_path):
+    from fusec.runtime.cache import KernelCache
+
+    first, again = KernelCache(tmp_path), KernelCache(tmp_path)
+    text = "from fusec.codegen.cuda_threads import *\ndef kernel(y):\n y[grid()] = 1\n return 0"
+    one = first.ptx(text, (), (("y", "<i8"),), "sm_80")
+    assert again.ptx(text, (), (("y", "<i8"),), "sm_80") == one
+    assert again.stats()["disk_hits"] == 1
+    assert first.ptx(text, (), (("y", "<i8"),), "sm_90")[1] != one[1]
