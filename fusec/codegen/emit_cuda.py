@@ -56,9 +56,13 @@ def emit_cuda(body: Body, split: bool, limits: CudaLimits) -> list[KernelSource]
     """The CUDA kernels of one group: one, or two when its reduction is split."""
     from fusec.codegen.emit_cuda_columns import CudaColumnEmitter
     from fusec.codegen.emit_cuda_rows import CudaFinishEmitter, CudaRowEmitter
+    from fusec.codegen.emit_cuda_tiles import CudaTileEmitter, turned
 
     plan = schedule(body)
     if not body.reduced:
+        axis, loads = turned(plan)
+        if axis:
+            return [CudaTileEmitter(plan, limits, axis, loads).emit()]
         return [CudaMapEmitter(plan, limits).emit()]
     first = (CudaColumnEmitter if plan.column else CudaRowEmitter)(plan, limits, split)
     kernels = [first.emit()]

@@ -94,6 +94,14 @@ def test_division_and_square_root_are_correctly_rounded():
     assert ".approx" not in kernel.ptx
 
 
+def test_transposes_go_through_shared_memory_without_bank_conflicts():
+    square = fusec.ShapeDtype((1024, 1024), "f4")
+    (kernel,) = compiled(lambda x: np.ascontiguousarray(x.T) + 1, square).kernels
+    assert "shared_f4(1056)" in kernel.source
+    assert (kernel.grid, kernel.block) == ((32, 32), (32, 8))
+    assert kernel.ptx.count("ld.global") == kernel.ptx.count("st.global") == 4
+
+
 @pytest.mark.parametrize("name", ["softmax", "layer_norm", "logsumexp", "cross_entropy"])
 def test_row_programs_are_one_kernel(name):
     kernel = kernels.get(name)
