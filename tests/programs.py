@@ -136,8 +136,12 @@ class Machine:
             for noisy in self.noisy:
                 exec(line, noisy)
                 if rounded:
-                    name = line.split()[0]
-                    noisy[name] = with_noise(noisy[name], self.rng)
+                    name = re.findall("[av][0-9]+", line)[0]
+                    disturbed = with_noise(noisy[name], self.rng)
+                    if isinstance(noisy[name], np.ndarray) and noisy[name].flags.writeable:
+                        noisy[name][...] = disturbed  # what shares its memory sees it too
+                    else:
+                        noisy[name] = disturbed
         self._taint(line, rounded)
 
     def _taint(self, line: str, rounded: bool) -> None:
@@ -226,24 +230,31 @@ def _propose(rng: np.random.Generator, machine: Machine) -> bool:
     text, used = _fill(rng, machine, str(rng.choice(kind)))
     if text is None or (kind is STEPS and any(machine.inexact(u) for u in used)):
         return False
-    if kind is ROUNDED and not all(_tame(machine.plain[u]) for u in used):
+    rounds = kind is ROUNDED or _complex_product(text, [machine.plain[u] for u in used])
+    if rounds and not all(_tame(machine.plain[u]) for u in used):
         return False
     program = machine.program
     number = len(program.lines)
     line = text if kind is UPDATES else f"v{number} = {text}"
     name = used[0] if kind is UPDATES else f"v{number}"
     try:
-        machine.step(line, kind is ROUNDED)
+        machine.step(line, rounds)
         good = _acceptable(machine, name, text, used)
     except (ValueError, TypeError, IndexError, OverflowError, AttributeError):
         good = False
     if good:
         program.lines.append(line)
-        if kind is ROUNDED:
+        if rounds:
             program.rounded.add(number)
     else:
         machine.restart()
     return good
+
+
+def _complex_product(text: str, values: list[Any]) -> bool:
+    """Whether a statement multiplies, divides or measures complex numbers: not bitwise NumPy's."""
+    complexes = any(np.asarray(v).dtype.kind == "c" for v in values)
+    return complexes and any(sign in text for sign in ("*", "/", "abs"))
 
 
 def _fill(

@@ -268,6 +268,9 @@ class _Builder:
                     if number not in keep:
                         ending.setdefault(last[number], []).append(slot.place)
             free += ending.pop(k, [])
+        for slot in program.slots:  # nothing is launched for values without elements
+            if slot.role == "temp" and slot.place < 0:
+                slot.place = self._take(free, slot.nbytes)
 
     def _take(self, free: list[int], nbytes: int) -> int:
         blocks = self.program.blocks

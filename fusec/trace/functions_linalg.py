@@ -188,7 +188,16 @@ def einsum(session: Session, *operands: Any, out: Any = None, optimize: Any = Fa
     node = _arranged(session, _summed(session, parts[0], set(result)), result)
     if out is not None:
         return store_out(session, node, out, True, [], "unsafe")
-    return wrap(session, node)
+    if order != "K" or all(t._like.flags.c_contiguous for t in tracers):
+        return wrap(session, node)
+    short = [in_order(_short_axes(t._like.shape), np.dtype(bool), t._like.strides) for t in tracers]
+    layout = np.asarray(np.einsum(subscripts, *short, optimize=optimize)).strides
+    return wrap(session, node, in_order(node.shape, node.dtype, layout))
+
+
+def _short_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape with the same axes, of length 2 at most: enough to see a memory order."""
+    return tuple([min(n, 2) for n in shape])
 
 
 def _parsed(operands: tuple[Any, ...]) -> tuple[str, list[Any]]:
