@@ -1,5 +1,7 @@
 """Rows of `numpy_faithfulness.md` about values and dtypes: one element at a time."""
 
+import math
+
 import numpy as np
 from table import COMPLEX, FLOATS, INTS, Table, extremes, pairs, positive, ramp, special
 
@@ -224,3 +226,29 @@ def loud(x):
 
 row("errstate-raise-inside", loud, np.array([1.0, 0.0]))
 row("errstate-raise-inside-quiet", loud, np.array([1.0, 2.0]))
+
+
+# --- Python numbers of traced values are weak, their arithmetic is Python's
+for dtype in ("f4", "f8", "i1", "f2"):
+    for name, fn in {
+        "float": lambda x: (x * float(x.max()), float(x.sum()), x / float(x.max()) - 1),
+        "int": lambda x: (x + int(x[1]), int(x.sum()), x == int(x.max()), -int(x[0]) * x),
+        "item": lambda x: (x * x.max().item(), x.item(2), x.sum().item() ** 2),
+        "bool": lambda x: (bool(x.any()), x * bool(x.all()), bool(x.any()) + bool(x.all())),
+        "math": lambda x: (x * math.floor(x[1]), x + math.sqrt(abs(float(x[0])))),
+        "arithmetic": lambda x: x * ((float(x[0]) + 1) * 2 - float(x[1]) / 3 + int(x[2]) // 2),
+        "round": lambda x: (x * round(float(x[1]) / 3, 1), round(x[1]), divmod(float(x[1]), 2)),
+        "extremes": lambda x: (x * max(float(x[0]), 1.5), min(int(x[1]), 2)),
+        "list": lambda x: (x * sum([float(v) for v in x]), np.array([float(x[0]), 1])),
+        "filled": lambda x: (np.full(2, float(x[0])), np.where(x > 1, float(x[0]), x)),
+        "in-place": lambda x: x.__setitem__(0, float(x.max())),
+        "shift": lambda x: (int(x[1]) << 2, ~int(x[1]), 3 >> int(x[1])),
+    }.items():
+        row(f"python-{name}-{dtype}", fn, np.array([1.25, 2, 3.5, 0]).astype(dtype), rel=1e-3)
+for name, fn in {
+    "division": lambda x: float(x[1]) / float(x[0]), "remainder": lambda x: 5 % int(x[0]),
+    "power": lambda x: float(x[0]) ** -1, "complex-power": lambda x: (-float(x[1])) ** 0.5,
+    "shift": lambda x: 1 << int(x[2]), "too-large": lambda x: x.astype("u1") + int(x[2]),
+    "item-of-many": lambda x: x.item(), "numpy-division": lambda x: x[1] / x[0],
+}.items():
+    row(f"python-raises-{name}", fn, np.array([0.0, 2.0, 300.0]), rel=1e-15)

@@ -270,3 +270,26 @@ def _(x):
 @does("flat-and-flags", PLANE)
 def _(x):
     return x.flat[3] + 1, x.flags.c_contiguous, x.T.flags.f_contiguous
+
+
+# --- a mask among other indices
+MASK, MASK5 = np.array([True, False, True]), np.array([0, 1, 1, 0, 1], bool)
+for name, fn in {
+    "column": lambda x, m, k: x.__setitem__((m, 1), 5), "part": lambda x, m, k: x[m, 1:3].sum(0),
+    "columns": lambda x, m, k: x.__setitem__((m, slice(1, 3)), np.arange(2.0)[:, None]),
+    "after-int": lambda x, m, k: (x.__setitem__((1, k), 0), x[0, k].max()),
+    "last": lambda x, m, k: x.__setitem__((slice(None), k), 7),
+    "dots": lambda x, m, k: x.__setitem__((..., x[0, 0] > 0), -1),
+    "apart": lambda x, m, k: (x.__setitem__((m, slice(None), 2), 1), x[m, :, 2].sum()),
+    "too-far": lambda x, m, k: x.__setitem__((m, 9), 1),
+    "wrong-length": lambda x, m, k: x.__setitem__((k, 0), 1),
+    "two-axes": lambda x, m, k: x.__setitem__((x[..., 0] > 0, 1), 3),
+}.items():
+    row(f"mask-among-{name}", fn, ramp("f8", 3, 5, 4), MASK, MASK5)
+
+# --- unbuffered updates at a tuple of indices, an index that is a range
+ROWS3, COLUMNS3 = np.array([0, 1, 1]), np.array([3, 2, 2])
+row("at-pairs", lambda o, i, j: np.add.at(o, (i, j), 2), PLANE, ROWS3, COLUMNS3)
+row("at-slice", lambda o, j: np.subtract.at(o, (slice(None), j), 1), PLANE, COLUMNS3)
+row("at-list", lambda o, i, j: np.add.at(o, [i[0], j[0]], 1), LINE, ROWS3, COLUMNS3)
+row("index-range", lambda x: x.__setitem__(range(3), x[range(5, 2, -1)]), LINE)

@@ -20,6 +20,7 @@ from fusec.trace.table import (
     dim,
     implements,
     number,
+    sample,
     wrap,
 )
 from fusec.trace.tracer import Tracer, as_tracer, contains_traced, fresh
@@ -125,7 +126,7 @@ def copyto(session: Session, dst: Any, src: Any, casting: str = "same_kind",
             f"{target.dtype!r} according to the rule '{casting}'"
         )
     if kind is not None:
-        np.copyto(np.empty((), target.dtype), number(src), casting=casting)
+        np.copyto(np.empty((), target.dtype), sample(src), casting=casting)
     value = assigned(target, src, target._like.shape)
     if where is not True:
         mask = session.broadcast(as_dtype(session, where, BOOL), target._like.shape)

@@ -10,6 +10,7 @@ from fusec.ops.elementwise_math import erf as erf_op
 from fusec.ops.elementwise_math import scaled as scaled_op
 from fusec.trace import views
 from fusec.trace.functions_shape import integers
+from fusec.trace.pynumbers import python_number
 from fusec.trace.session import Session
 from fusec.trace.table import (
     BOOL,
@@ -23,6 +24,7 @@ from fusec.trace.table import (
     implements,
     number,
     number_of,
+    sample,
     wrap,
 )
 from fusec.trace.tracer import Tracer, as_tracer, fresh
@@ -64,15 +66,20 @@ def clip(session: Session, a: Any, a_min: Any = np._NoValue, a_max: Any = np._No
     return clipped(session, a, a_min, a_max, out, **kwargs)
 
 
+def weak_int(value: Any) -> bool:
+    """Whether ``value`` is a Python int that is known now."""
+    return weak_type(value) is int and type(value) is not Tracer
+
+
 def clipped(session: Session, a: Any, min: Any = None, max: Any = None, out: Any = None,
             **kwargs: Any) -> Any:
     """``x.clip``."""
     x = as_tracer(session, a)
     if x.dtype.kind in "iu":
         info = np.iinfo(x.dtype)
-        if weak_type(min) is int and number_of(min) <= info.min:
+        if weak_int(min) and number_of(min) <= info.min:
             min = number(min) and None
-        if weak_type(max) is int and number_of(max) >= info.max:
+        if weak_int(max) and number_of(max) >= info.max:
             max = number(max) and None
     if min is None and max is None:
         return np.positive(x, out=out, **kwargs)
@@ -143,17 +150,11 @@ def _recast(like: np.ndarray, dtype: np.dtype) -> np.ndarray:
 # -- comparison of whole arrays -------------------------------------------------------------------
 
 
-def _python(x: Tracer) -> Tracer:
-    """A result that NumPy gives as a Python number."""
-    x._storage.item = True
-    return x
-
-
 @implements(np.allclose)
 def allclose(session: Session, a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-8,
              equal_nan: bool = False) -> Tracer:
     """``np.allclose``, a traced bool."""
-    return _python(np.all(np.isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan)))
+    return python_number(np.all(np.isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan)))
 
 
 def _same_shape(session: Session, a: Any, b: Any, equal_nan: bool = False) -> Tracer:
@@ -161,7 +162,7 @@ def _same_shape(session: Session, a: Any, b: Any, equal_nan: bool = False) -> Tr
     equal = x == y
     if equal_nan and x.dtype.kind in "fc" and y.dtype.kind in "fc":
         equal = equal | (np.isnan(x) & np.isnan(y))
-    return _python(np.all(equal))
+    return python_number(np.all(equal))
 
 
 @implements(np.array_equal)
@@ -246,7 +247,7 @@ def _fact(function: Any) -> None:
 
 def _sample(session: Session, value: Any) -> Any:
     if weak_type(value) is not None:
-        return number(value)
+        return sample(value)
     if isinstance(value, np.dtype | type | str) or value is None:
         return value
     like = as_tracer(session, value)._like

@@ -25,6 +25,7 @@ from fusec.trace.table import (
     iota,
     need_array,
     number,
+    sample,
     zeros,
 )
 from fusec.trace.tracer import Tracer, as_tracer, fresh
@@ -63,7 +64,7 @@ def _probe(ufunc: np.ufunc, x: Tracer, axis: Any, dtype: Any, out: Any, **option
     tiny = np.ones(tiny_shape(x._like.shape), x.dtype)
     if given(options.get("initial")):
         value = options["initial"]
-        options["initial"] = number(value) if weak_type(value) else np.ones((), value.dtype)[()]
+        options["initial"] = sample(value) if weak_type(value) else np.ones((), value.dtype)[()]
     else:
         options.pop("initial", None)
     if options.get("where") is not True:

@@ -21,6 +21,7 @@ from fusec.trace.session import Session
 from fusec.trace.standin import in_order, stand_in
 from fusec.trace.tracer import Tracer, as_tracer, fresh
 from fusec.trace.tree import TreeDef, flatten
+from fusec.trace.ufuncs import weak_type
 
 SMALL = 100_000  # elements up to which a dummy has the real shape
 _LONG = 16  # an axis longer than this is replaced where the real shape is too large
@@ -107,10 +108,10 @@ def _operands(session: Session, leaves: list[Any]) -> tuple[list[Tracer], list[A
     operands: list[Tracer] = []
     filled: list[Any] = []
     for leaf in leaves:
-        if is_sized(leaf):
-            filled.append(leaf._value)
+        if type(leaf) is PyScalar and (is_sized(leaf) or type(leaf._value) is not float):
+            filled.append(leaf._concrete())  # shapes may depend on it
         elif type(leaf) is Tracer or type(leaf) is PyScalar:
-            kind = "number" if type(leaf) is PyScalar else "scalar" if leaf._scalar else "array"
+            kind = "number" if weak_type(leaf) else "scalar" if leaf._scalar else "array"
             filled.append(Slot(len(operands), kind))
             operands.append(as_tracer(session, leaf))
         else:

@@ -37,6 +37,11 @@ def getitem(x: Tracer, index: Any) -> Any:
         from fusec.trace.selection import Selection
 
         return Selection(x, as_tracer(x._session, items[0]))
+    masked = _mask_and_view(x, items)
+    if masked is not None and masked[2] == 0:
+        from fusec.trace.selection import Selection
+
+        return Selection(*masked[:2])
     base, parts, shape = advanced(x, items)
     node = x._session.make("gather", base.node, *parts, shape=shape)
     return fresh(x._session, node, _gathered_like(x, items, node), scalar=node.aval.ndim == 0)
@@ -90,6 +95,9 @@ def setitem(x: Tracer, index: Any, value: Any) -> None:
         return target.write(assigned(target, value, target._like.shape))
     if len(items) == 1 and is_mask(items[0]):
         return set_mask(x, as_tracer(session, items[0]), value)
+    masked = _mask_and_view(x, items)
+    if masked is not None and (masked[2] == 0 or weak_type(value) or np.ndim(value) == 0):
+        return set_mask(*masked[:2], value)
     base, where = _positions(x, items)
     node = session.make("scatter_flat", base.node, where, assigned(x, value, where.shape))
     base.write(node)
@@ -98,8 +106,9 @@ def setitem(x: Tracer, index: Any, value: Any) -> None:
 def assigned(target: Tracer, value: Any, shape: tuple[int, ...]) -> Node:
     """``value`` as NumPy would put it into ``target``: unsafe cast, broadcast."""
     session = target._session
-    if weak_type(value):
-        if target.dtype.kind in "iub" and weak_type(value) is not int:
+    kind = weak_type(value)
+    if kind and (type(value) is not Tracer or kind is int):
+        if target.dtype.kind in "iub" and kind is not int:
             value = value._concrete() if type(value) is PyScalar else value
             return session.broadcast(session.const(np.array(value).astype(target.dtype)), shape)
         return session.broadcast(as_loop(session, value, target.dtype), shape)
@@ -144,6 +153,22 @@ def set_mask(x: Tracer, mask: Tracer, value: Any) -> None:
         return x.write(session.make("host_out", result, index=0, aval=x.node.aval))
     cond = session.broadcast(session.reshape(mask.node, mask._like.shape + extra), shape)
     return x.write(session.make("where", cond, new, x.node))
+
+
+def _mask_and_view(x: Tracer, items: list[Any]) -> tuple[Tracer, Tracer, int] | None:
+    """What ``x[1, mask, 2:4]`` selects from: the view whose first axes the mask has, and the mask.
+
+    None for other indices. The number says how many axes stood before those of the mask.
+    """
+    place = [k for k, i in enumerate(items) if is_mask(i) and i._like.ndim]
+    if len(place) != 1 or not all(type(i) in (int, slice) or is_mask(i) for i in items):
+        return None
+    k, mask = place[0], items[place[0]]
+    ndim = mask._like.ndim
+    view = basic(x, [*items[:k], *[slice(None)] * ndim, *items[k + 1 :]])
+    before = sum(isinstance(i, slice) for i in items[:k])
+    view = np.moveaxis(view, range(before, before + ndim), range(ndim)) if before else view
+    return view, mask, before
 
 
 def _put_mask(x: Any, mask: Any, values: Any) -> tuple[Any, ...]:
@@ -205,7 +230,7 @@ def _item(x: Tracer, item: Any) -> Any:
         return _index_tracer(item)
     if isinstance(item, bool | np.bool_):
         return as_tracer(x._session, np.asarray(item))
-    if isinstance(item, list | tuple):
+    if isinstance(item, list | tuple | range):
         if contains_traced(item):
             return as_tracer(x._session, item)
         array = np.asarray(item)

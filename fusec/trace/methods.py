@@ -11,6 +11,7 @@ from fusec.trace import (
     functions_misc,
     functions_reduce,
     functions_shape,
+    pynumbers,
     views,
 )
 from fusec.trace.hostcalls import host_call
@@ -80,6 +81,9 @@ def reshape(x: Tracer, *shape: Any, order: str = "C", copy: Any = None) -> Trace
     if not shape:
         raise TypeError("reshape() takes exactly 1 argument (0 given)")
     return functions_shape.reshape(x._session, x, wanted, order, copy=copy)
+
+
+METHODS["item"] = pynumbers.item
 
 
 @_method

@@ -14,11 +14,13 @@ import numpy as np
 
 from fusec.errors import UnsupportedError
 from fusec.trace import create
+from fusec.trace.pynumbers import python_number, rounded
 from fusec.trace.scalars import PyScalar, py_apply, sized
 from fusec.trace.selection import Selection
 from fusec.trace.session import Session
 from fusec.trace.table import BOOL, as_dtype, check, plain
 from fusec.trace.tracer import Tracer, as_tracer, contains_traced, fresh
+from fusec.trace.ufuncs import weak_type
 
 Override = Callable[..., Any]
 LOUD = {"raise", "call", "log", "print"}  # of np.errstate
@@ -99,8 +101,8 @@ class _Ufunc:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._real, name)
-        if name not in ("reduce", "accumulate", "outer", "at", "reduceat"):
-            return value
+        if name not in ("reduce", "accumulate", "outer", "reduceat"):
+            return value  # the index of `at` may be a tuple of arrays
         return lambda *args, **kwargs: value(*self._arrays(args), **kwargs)
 
     def __eq__(self, other: object) -> bool:
@@ -222,7 +224,7 @@ def _traced_math(session: Session, name: str, real: Any, args: Any, kwargs: Any)
     if name not in _UFUNCS:
         return real(*args, **kwargs)
     result = _UFUNCS[name](*numbers)
-    return result if result.dtype == BOOL else _checked(session, result, numbers)
+    return python_number(result) if result.dtype == BOOL else _checked(session, result, numbers)
 
 
 def _checked(session: Session, result: Tracer, inputs: list[Any]) -> Tracer:
@@ -230,7 +232,7 @@ def _checked(session: Session, result: Tracer, inputs: list[Any]) -> Tracer:
     ok = np.isfinite(result)
     for x in inputs:
         ok = ok | np.isnan(x) | (np.isinf(x) & ~np.isnan(result))
-    return fresh(session, check(session, result.node, ok.node), scalar=True)
+    return python_number(fresh(session, check(session, result.node, ok.node), scalar=True))
 
 
 def to_float(session: Session, value: Any) -> Any:
@@ -243,7 +245,7 @@ def to_float(session: Session, value: Any) -> Any:
     if type(known) is not Tracer:
         return float(known)
     _one_number(value, float)
-    return fresh(session, session.cast(value.node, np.dtype(np.float64)), scalar=True)
+    return python_number(fresh(session, session.cast(value.node, np.dtype(np.float64))))
 
 
 def to_int(session: Session, value: Any, *base: Any) -> Any:
@@ -260,7 +262,7 @@ def to_int(session: Session, value: Any, *base: Any) -> Any:
     if value.dtype.kind == "f":
         fits = np.abs(value.astype(np.float64)) < 2.0**63
         node = check(session, node, fits.node)
-    return fresh(session, node, scalar=True)
+    return python_number(fresh(session, node))
 
 
 def to_complex(session: Session, *args: Any) -> Any:
@@ -272,7 +274,16 @@ def to_complex(session: Session, *args: Any) -> Any:
     parts = [a if type(a) is PyScalar else as_tracer(session, a) for a in args]
     nodes = [as_dtype(session, p, np.dtype(np.complex128)) for p in parts]
     total = fresh(session, nodes[0], scalar=True)
-    return total + fresh(session, nodes[1], scalar=True) * 1j if len(nodes) > 1 else total
+    if len(nodes) > 1:
+        total = total + fresh(session, nodes[1], scalar=True) * 1j
+    return python_number(total)
+
+
+def to_bool(session: Session, value: Any = False) -> Any:
+    """``bool(x)``: a traced bool, which no ``if`` can look at."""
+    if type(value) is not Tracer or value._like.size != 1 or value.concrete() is not None:
+        return bool(value)
+    return python_number(value.reshape(()).astype(BOOL))
 
 
 def _one_number(x: Tracer, kind: type) -> None:
@@ -294,7 +305,9 @@ def _extreme(real: Any, ufunc: np.ufunc) -> Callable[[Session], Override]:
             best = items[0]
             for item in items[1:]:
                 chosen = np.where(ufunc(item, best), item, best)
+                weak = weak_type(item) and weak_type(best)
                 best = fresh(session, chosen.node, scalar=True)
+                best._storage.item = weak is not None
             return best
 
         return call
@@ -321,13 +334,13 @@ def _len(session: Session) -> Override:
 
 def _round(session: Session) -> Override:
     def call(number: Any, ndigits: Any = None) -> Any:
-        if type(number) is PyScalar and ndigits is None:
-            return py_apply(round, session, number)
+        if type(number) is PyScalar:
+            return py_apply(round, session, number, *([] if ndigits is None else [ndigits]))
         if type(number) is not Tracer or not number._scalar:
             return round(number) if ndigits is None else round(number, ndigits)
         if ndigits is None:
             return to_int(session, np.rint(number))
-        return np.round(number, ndigits)
+        return rounded(number, ndigits)
 
     return call
 
@@ -355,6 +368,7 @@ def _bound(function: Override) -> Callable[[Session], Override]:
 _OVERRIDES: dict[str, Callable[[Session], Any]] = {
     "builtins.float": _bound(to_float),
     "builtins.int": _bound(to_int),
+    "builtins.bool": _bound(to_bool),
     "builtins.complex": _bound(to_complex),
     "builtins.min": _extreme(builtins.min, np.less),
     "builtins.max": _extreme(builtins.max, np.greater),

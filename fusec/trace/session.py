@@ -53,7 +53,7 @@ class Storage:
         self.source = source
         self.writeable = True
         self.version = 0
-        self.item = False  # handed over as a Python number, as np.allclose does
+        self.item = False  # a Python number, weak among arrays, as float(x) and np.allclose give
         self.root: Any = None  # the tracer that is the array itself, not a view of it
 
     @property

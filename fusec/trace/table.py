@@ -75,12 +75,18 @@ def as_unsafe(session: Session, value: Any, dtype: np.dtype) -> Node:
     kind = weak_type(value)
     if kind is None or kind is dtype.type:
         return as_dtype(session, value, dtype)
-    return session.cast(as_loop(session, value, np.array(number_of(value)).dtype), dtype)
+    known = kind if type(value) is Tracer else np.array(number_of(value)).dtype
+    return session.cast(as_loop(session, value, np.dtype(known)), dtype)
 
 
 def number_of(value: Any) -> Any:
     """The value of a Python number, traced or not, without a guard."""
     return getattr(value, "_value", value)
+
+
+def sample(value: Any) -> Any:
+    """A Python number in place of ``value``, itself where it is known."""
+    return weak_type(value)(1) if type(value) is Tracer else number(value)  # type: ignore[misc]
 
 
 def as_kind(x: Any) -> np.ndarray:

@@ -20,6 +20,7 @@ from fusec.trace.session import Session, Storage, escaped
 from fusec.trace.standin import result_like, stand_in
 
 Step = tuple[str, dict[str, Any]]
+PYTHON = {"b": bool, "i": int, "u": int, "f": float, "c": complex}
 
 
 def apply_step(session: Session, node: Node, step: Step) -> Node:
@@ -113,7 +114,10 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     @property
     def __class__(self) -> type:  # type: ignore[override]
-        return self._like.dtype.type if self._scalar else np.ndarray
+        if not self._scalar:
+            return np.ndarray
+        dtype = self._like.dtype
+        return PYTHON[dtype.kind] if self._storage.item else dtype.type
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -225,9 +229,6 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
             "A function that takes only real arrays",
             "Use a NumPy function that fusec traces, or call this one outside the jitted function.",
         )
-
-    def item(self, *args: Any) -> Any:
-        return self._value("item()", self._OUT).item(*args)
 
     def tolist(self) -> Any:
         return self._value("tolist()", self._OUT).tolist()

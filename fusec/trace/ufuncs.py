@@ -12,14 +12,15 @@ from fusec.ir.graph import Node
 from fusec.ops.registry import BY_UFUNC, broadcast_shape, loop_dtypes
 from fusec.trace.scalars import NUMBERS, PyScalar
 from fusec.trace.session import Session
-from fusec.trace.tracer import Tracer, as_tracer, fresh, k_like
+from fusec.trace.tracer import PYTHON, Tracer, as_tracer, fresh, k_like
 
 COMPARISONS = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
-_BITS = 8
 
 
 def weak_type(value: Any) -> type | None:
     """int, float, complex or bool when ``value`` is a Python number, traced or not."""
+    if type(value) is Tracer:
+        return PYTHON[value.dtype.kind] if value._storage.item else None
     kind = type(value._value) if type(value) is PyScalar else type(value)
     return kind if kind in NUMBERS else None
 
@@ -106,7 +107,11 @@ def store_out(
 def as_loop(session: Session, value: Any, dtype: np.dtype) -> Node:
     """An operand as a node of the loop's dtype."""
     if type(value) is Tracer:
-        return session.cast(value.node, dtype)
+        node = session.cast(value.node, dtype)
+        if value._storage.item and dtype.kind in "iu" and not np.can_cast(value.dtype, dtype):
+            same = session.make("equal", session.cast(node, value.dtype), value.node)
+            return session.make("check", node, same)  # NumPy raises OverflowError
+        return node
     if type(value) is PyScalar:
         if type(value._value) is float and value._recipe[0] == "arg":
             return session.cast(session.scalar_param(value, np.dtype("f8")), dtype)
@@ -145,7 +150,7 @@ def _out_of_range(
 ) -> Any:
     """Comparisons with a Python int that the dtype cannot hold have a known answer."""
     for value, dtype in zip(operands, loop):
-        if weak_type(value) is not int or dtype.kind not in "iu":
+        if weak_type(value) is not int or dtype.kind not in "iu" or type(value) is Tracer:
             continue
         number = value._value if type(value) is PyScalar else value
         info = np.iinfo(dtype)

@@ -1,0 +1,29 @@
+"""Python numbers that decide the shape of what a library call gives: each call has its own."""
+
+import numpy as np
+import pytest
+
+import fusec
+
+LINE = np.arange(12.0)
+FUNCTIONS = {
+    "windows": lambda x, n: np.lib.stride_tricks.sliding_window_view(x, n).sum(axis=1),
+    "windows-mean": lambda x, n: np.lib.stride_tricks.sliding_window_view(x, n).mean(1).shape,
+    "fft": lambda x, n: np.fft.fft(x, n),
+    "partition": lambda x, n: np.partition(x, n)[n],
+    "histogram": lambda x, n: np.histogram(x, n)[0],
+    "moving-average": lambda x, n: np.convolve(x, np.ones(n) / n, "valid"),
+    "polyfit": lambda x, n: np.polyfit(x, x * x, n).shape,
+    "quantile": lambda x, n: np.quantile(x, n / 10),
+    "split": lambda x, n: np.array_split(x, n)[-1],
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_another_number_gives_another_shape(name):
+    function = FUNCTIONS[name]
+    compiled = fusec.jit(function)
+    for n in (3, 5, 2, 3):
+        want, got = function(LINE, n), compiled(LINE, n)
+        assert np.shape(got) == np.shape(want)
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
