@@ -296,7 +296,7 @@ def _setitem(self: Array, index: Any, value: Any) -> None:
 def assign(target: Array, source: Array) -> None:
     """``target[...] = source`` for arrays of one shape and dtype on one device."""
     device = target.buffer.device
-    device.settle()  # runs that may have failed, and would be repeated on what is there now
+    device.learn()
     stream = device.current()
     if target.size and not overwrite(target, source, stream):
         runner = _copier(device, target.shape, target.dtype, source.strides, target.strides)

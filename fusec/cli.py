@@ -113,7 +113,45 @@ def doctor(_options: argparse.Namespace, failed: list[str]) -> Iterator[str]:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             yield f"FAIL  {name}: {reason}"
             yield f"      {advice}"
+    yield from _cuda()
     yield "all checks passed" if not failed else f"{counted(len(failed), 'check')} failed"
+
+
+def _cuda() -> Iterator[str]:
+    """What CUDA needs and has; none of it is needed for the CPU."""
+    yield "CUDA, which the CPU does without:"
+    for name, check, advice in CUDA_CHECKS:
+        try:
+            yield f"  {name:<10} {check()}"
+        except Exception as error:
+            reason = " ".join(f"{error}".split())[:200]
+            yield f"  {name:<10} missing: {reason}"
+            yield f"  {'':<10} {advice}"
+
+
+def _check_core() -> str:
+    from fusec.runtime.cuda import core
+
+    return f"{core().__version__}, cuda.bindings {_version('cuda-bindings')}"
+
+
+def _check_driver() -> str:
+    found = fusec.devices()
+    if not found:
+        raise RuntimeError("no CUDA driver, or no device that it shows")
+    return ", ".join([f"{d.name} is {d.arch} with {amount(d.total)}" for d in found])
+
+
+def _check_ptxas() -> str:
+    from fusec.codegen.ptxas import tool
+
+    return str(tool("ptxas"))
+
+
+def _check_cublas() -> str:
+    if not _version("nvmath-python"):
+        raise RuntimeError("nvmath-python is not installed")
+    return f"nvmath-python {_version('nvmath-python')}"
 
 
 def _check_versions() -> str:
@@ -199,6 +237,14 @@ CHECKS: tuple[tuple[str, Callable[[], str], str], ...] = (
     ("compiler", _check_compiler, "reinstall numba and llvmlite in the versions above"),
     ("answer", _check_answer, "set FUSEC_DISABLE=1 to go on with NumPy, and report this output"),
     ("threads", _check_threads, "set FUSEC_NUM_THREADS=1 to go on without threads"),
+)
+
+EXTRA = "pip install 'fusec[cuda13]', or 'fusec[cuda12]' for a driver older than 580"
+CUDA_CHECKS: tuple[tuple[str, Callable[[], str], str], ...] = (
+    ("driver", _check_driver, "install NVIDIA's display driver; it is no package of pip"),
+    ("cuda.core", _check_core, EXTRA),
+    ("ptxas", _check_ptxas, f"{EXTRA}; only .sass and .resources need it"),
+    ("cuBLAS", _check_cublas, EXTRA),
 )
 
 

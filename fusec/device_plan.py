@@ -14,8 +14,7 @@ import numpy as np
 
 from fusec.codegen.program import Call, Program
 from fusec.errors import DeviceError
-from fusec.ir.graph import Node
-from fusec.passes.groups import Group
+from fusec.ir.graph import Node, toposort
 from fusec.plan import Plan, apply_view, lower_graph
 from fusec.runtime.array import Array, dense_strides, overlap, same_device, upload
 from fusec.runtime.device import Device, Stream
@@ -144,7 +143,7 @@ class DevicePlan(Plan):
         inputs = self._inputs(leaves, moved)
         into = self._taken(inputs, donated)
         if into:
-            self.device.settle()
+            self.device.learn()
         outputs = runner.run(inputs, stream, into)
         self._watch(fn, leaves, tree, inputs, outputs, stream)
         for source, k in self.trace.writes:
@@ -196,7 +195,7 @@ class DevicePlan(Plan):
         checks = {c for x in inputs if type(x) is Array for c in x.buffer.checks}
         assert self._runner is not None
         if self._runner.raises:
-            checks.add(self._runner.watch(stream, lambda: _retry(fn, self.device, leaves, tree)))
+            checks.add(self._runner.watch(stream, lambda: _retry(fn, leaves, tree)))
         if checks:
             for output in outputs:
                 output.buffer.checks = tuple(checks | set(output.buffer.checks))
@@ -231,10 +230,12 @@ def _overlap(a: Any, b: Any) -> bool:
     return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.may_share_memory(a, b)
 
 
-def _retry(fn: Callable[..., Any], device: Device, leaves: list[Any], tree: TreeDef) -> None:
-    """Let NumPy raise what a kernel reported."""
-    on_host(fn, device, leaves, tree, "a kernel reported an error, which NumPy names")
-    raise DeviceError(f"a kernel of {fn!r} reported an error that NumPy does not find")
+def _retry(fn: Callable[..., Any], leaves: list[Any], tree: TreeDef) -> None:
+    """Let NumPy raise what a kernel reported, on copies."""
+    hidden = "a kernel reported an error, which NumPy names"
+    hosts = [x._to_host("argument", hidden) if type(x) is Array else x for x in leaves]
+    args, kwargs = tree.unflatten(hosts)
+    fn(*args, **kwargs)
 
 
 def free_before(program: Program, read: int, written: int) -> bool:
@@ -256,19 +257,21 @@ def free_before(program: Program, read: int, written: int) -> bool:
         return False
     if writes[0] not in reads:
         return True
-    step = program.steps[writes[0]]
     param, result = program.slots[read].node, program.slots[written].node
-    return not isinstance(step, Call) and _elementwise(step.group, param, result)
+    step = program.steps[writes[0]]
+    alone = not isinstance(step, Call) and len(step.group.outputs) == 1
+    return alone and param is not None and result is not None and _elementwise(param, result)
 
 
-def _elementwise(group: Group, param: Node | None, result: Node | None) -> bool:
-    if param is None or result is None or len(group.outputs) != 1:
-        return False
-    shape = param.shape
-    kinds = {n.op.family for n in group.members if n.op.name not in ("const", "param")}
-    return kinds <= {"elementwise"} and all(
-        n.shape == shape for n in group.members if n.op.name not in ("const", "param")
-    )
+def _elementwise(param: Node, result: Node) -> bool:
+    """Whether element i of ``result`` needs no element of ``param`` but i."""
+    needing = {param}
+    for node in toposort([result]):
+        if any(i in needing for i in node.inputs):
+            if node.op.family != "elementwise" or node.shape != param.shape:
+                return False
+            needing.add(node)
+    return True
 
 
 def device_executor(program: Program, device: Device, fastmath: bool) -> DeviceExecutor:

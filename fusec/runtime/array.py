@@ -256,9 +256,10 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 def is_basic(i: Any) -> bool:
-    if isinstance(i, bool | np.bool):
-        return False
-    return i is None or i is ... or isinstance(i, int | np.integer | slice)
+    """Whether an index selects a view; what is no index at all is left to NumPy to refuse."""
+    if isinstance(i, np.generic):
+        return not isinstance(i, np.bool)
+    return not isinstance(i, bool | list | tuple) and not hasattr(type(i), "__array__")
 
 
 # -- memory that holds nothing --------------------------------------------------------------------

@@ -260,12 +260,16 @@ class Device:
 
     def settle(self) -> None:
         """Learn the outcome of every run so far; raises the first error."""
+        self.learn()
         with self.lock:
             checks, self.pending = self.pending, []
         for check in checks:
-            check.settle()
-        for check in checks:
             check.resolve()
+
+    def learn(self) -> None:
+        """Learn the outcome of every run so far, before memory that they read is written."""
+        for check in list(self.pending):
+            check.settle()
 
     def synchronize(self) -> None:
         """Wait for all work; raises the errors that it found."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fusec.errors import DeviceError
 from fusec.runtime.array import Array, empty, overwrite, shadow, upload
 from fusec.runtime.device import Buffer, Device, Stream
 from fusec.runtime.executor import CallSpec, SlotSpec
@@ -44,13 +45,14 @@ class Check:
         if self.error is not None:
             raise self.error
 
-    def judge(self, failed: bool) -> None:
+    def judge(self) -> None:
+        """Run what may have failed in NumPy, which raises if it was this run."""
         retry, self.retry = self.retry, None
-        if failed and retry is not None:
-            try:
+        try:
+            if retry is not None:
                 retry()
-            except BaseException as error:
-                self.error = error
+        except BaseException as error:
+            self.error = error
 
 
 class DeviceExecutor:
@@ -255,9 +257,14 @@ class DeviceExecutor:
             self.status.reading(stream)
             self.device._download(word, (self.status, 0), stream)
             self.device._sync(stream)
-            failed = bool(word.any())
-            if failed:
-                self.status.writing(stream)
-                self.device._zero(self.status, stream)
+            if not word.any():
+                for check in checks:
+                    check.retry = None
+                return
+            self.status.writing(stream)
+            self.device._zero(self.status, stream)
             for check in checks:
-                check.judge(failed)
+                check.judge()
+            if not any(check.error for check in checks):
+                for check in checks:
+                    check.error = DeviceError("a kernel reported an error that NumPy does not find")

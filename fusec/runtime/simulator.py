@@ -7,6 +7,7 @@ Slow, but it runs the very text that becomes PTX. The process must have been sta
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ class SimulatorDevice(Device):
                 "NUMBA_ENABLE_CUDASIM=1: set it and start Python again"
             )
         super().__init__()
+        self._launching = threading.Lock()  # not ``lock``: its threads may free buffers
 
     def _allocate(self, nbytes: int, stream: Stream) -> tuple[int, Any]:
         memory = np.empty((nbytes | 255) + 1, np.uint8)
@@ -53,7 +55,7 @@ class SimulatorDevice(Device):
 
         def launch(pointers: Sequence[Place], status: Buffer, stream: Stream) -> None:
             memory = [(buffer.owner, offset) for buffer, offset in pointers]
-            with self.lock:  # the simulator's threads share module-level state
+            with self._launching:  # the simulator's threads share module-level state
                 simulate(
                     kernel.text, values, memory, kernel.ptr_types, kernel.grid, kernel.block,
                     status.owner[:8].view(np.int64),
