@@ -215,6 +215,36 @@ def _flags() -> Any:
     return flags
 
 
+class _Typing:
+    """Numba's typing context, which remembers what operators and primitives give for numbers.
+
+    Numba tries all their templates at every use; a kernel uses a few of them hundreds of times.
+    """
+
+    def __init__(self, shared: Any) -> None:
+        self._shared = shared
+        self._known: dict[Any, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._shared, name)
+
+    def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
+        if kws or not all(isinstance(a, _PLAIN) for a in args):
+            return self._shared.resolve_function_type(func, args, kws)
+        key = (func, tuple(args))
+        if key not in self._known:
+            self._known[key] = self._shared.resolve_function_type(func, args, kws)
+        return self._known[key]
+
+
+_PLAIN = (types.Number, types.Boolean, types.CPointer)
+
+
+@lru_cache(1)
+def _typing() -> Any:
+    return _Typing(registry.cpu_target.typing_context)
+
+
 @lru_cache(None)
 def _base_context(machine: Machine) -> Any:
     """Numba's CPU context, sharing its tables, with our code generator."""
@@ -224,7 +254,7 @@ def _base_context(machine: Machine) -> Any:
 
 
 def lower(kernel: FunctionType, args: tuple[Any, ...], machine: Machine) -> Lowered:
-    typing, base = registry.cpu_target.typing_context, _base_context(machine)
+    typing, base = _typing(), _base_context(machine)
     typing.refresh()
     base.refresh()
     context = compiler._make_subtarget(base, _flags())
