@@ -21,6 +21,7 @@ from fusec.device_plan import DevicePlan, Elsewhere, is_remote
 from fusec.errors import DataDependentShapeError, UnsupportedError
 from fusec.plan import Plan
 from fusec.runtime import cpu
+from fusec.runtime.array import Array
 from fusec.runtime.device import Device
 from fusec.runtime.executor import KernelError
 from fusec.runtime.native import ERROR, MISS
@@ -142,22 +143,21 @@ class JitFunction:
         return (*found, arrays)
 
     def device_plan(
-        self,
-        device: Device,
-        leaves: list[Any],
-        arrays: list[Any],
-        tree: TreeDef,
-        static: frozenset[int],
+        self, device: Device, leaves: list[Any], tree: TreeDef, static: frozenset[int]
     ) -> tuple[Plan | Fallback, list[Any]]:
-        """The plan for these arguments on a device, and the captured arrays.
-
-        arrays: the arguments, with arrays that have the layout on the device and no memory.
-        """
-        pairs = enumerate(zip(leaves, arrays))
-        signatures = tuple([_signature(leaf, x, k in static) for k, (leaf, x) in pairs])
+        """The plan for these arguments on a device, and the captured arrays."""
+        signatures = tuple(
+            [
+                (x.dtype, x.shape, x.strides)
+                if type(x) is Array
+                else _signature(x, x, k in static)
+                for k, x in enumerate(leaves)
+            ]
+        )
         key = (device.name, tree, signatures)
         found = self._find(key, leaves)
         if found is None:
+            arrays = [x if k in static else remote.layout(x) for k, x in enumerate(leaves)]
             with cpu.native_lock:
                 found = self._find(key, leaves)
                 if found is None:

@@ -31,7 +31,7 @@ def call(
 
     home: where the arrays are that the function reads from outside.
     """
-    leaves = [adopt(x) for x in leaves]
+    leaves = [x if type(x) is Array else adopt(x) for x in leaves]
     found = same_device([x for x in leaves if type(x) is Array]) or home
     device = get_device(function.device) if function.device else found
     assert device is not None
@@ -41,18 +41,12 @@ def call(
             f'move it, fusec.to_device(x, "{device.name}")'
         )
     static = function._static_leaves(tree)
-    arrays = [x if k in static else _layout(x) for k, x in enumerate(leaves)]
-    plan, captured = function.device_plan(device, leaves, arrays, tree, static)
+    plan, captured = function.device_plan(device, leaves, tree, static)
     if not isinstance(plan, DevicePlan) or plan.shares(leaves, captured):
         return on_host(function.fn, device, leaves, tree)
-    names = labels(function.fn, tree)
-    hidden = "" if function.device else f"other arguments are on {device.name}; {ADVICE}"
-    moved = [
-        upload(device, x, f"{function.__name__}: argument {names[k]}", hidden)  # type: ignore[attr-defined]
-        if isinstance(x, np.ndarray) and k not in static
-        else x
-        for k, x in enumerate(leaves)
-    ]
+    moved = leaves
+    if any(isinstance(x, np.ndarray) for x in leaves):
+        moved = _moved(function, device, leaves, tree, static)
     paths = tree.paths("") if function.donated else ()
     donated = [k for k, path in enumerate(paths) if path.startswith(function.donated)]
     try:
@@ -61,12 +55,31 @@ def call(
         return on_host(function.fn, device, leaves, tree)
     for k in donated:
         if type(leaves[k]) is Array:
-            leaves[k].buffer = Donated(names[k])
+            leaves[k].buffer = Donated(labels(function.fn, tree)[k])
     _back(plan.trace, leaves, moved)
     return result
 
 
-def _layout(x: Any) -> Any:
+def _moved(
+    function: JitFunction,
+    device: Device,
+    leaves: list[Any],
+    tree: TreeDef,
+    static: frozenset[int],
+) -> list[Any]:
+    """The arguments with NumPy's arrays copied to the device."""
+    names = labels(function.fn, tree)
+    hidden = "" if function.device else f"other arguments are on {device.name}; {ADVICE}"
+    called = function.__name__  # type: ignore[attr-defined]
+    return [
+        upload(device, x, f"{called}: argument {names[k]}", hidden)
+        if isinstance(x, np.ndarray) and k not in static
+        else x
+        for k, x in enumerate(leaves)
+    ]
+
+
+def layout(x: Any) -> Any:
     """What tracing sees of an argument: its layout on the device."""
     if type(x) is Array:
         return x.like

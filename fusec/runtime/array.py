@@ -252,7 +252,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
             return host.__dlpack__(**{k: v for k, v in options.items() if k != "stream"})
         if not hasattr(device, "export"):
             raise BufferError(f"{self!r} has no memory to share")
-        return device.export(self, self._settled(), **options)
+        return device.export(self, self._settled(), options)
 
 
 def is_basic(i: Any) -> bool:

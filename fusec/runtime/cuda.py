@@ -77,7 +77,8 @@ class CudaDevice(Device):
 
         super().__init__()
         self.number = number
-        self._core, self._driver, self._process = module, driver, os.getpid()
+        self._core, self._driver, self._forked = module, driver, False
+        os.register_at_fork(after_in_child=self._fork)
         device = self._use()
         self.arch = f"sm_{device.arch}"
         self.multiprocessors = device.properties.multiprocessor_count
@@ -86,9 +87,12 @@ class CudaDevice(Device):
         self._kernels: dict[str, Any] = {}
         self.default_stream = Stream(self, module.LEGACY_DEFAULT_STREAM)
 
+    def _fork(self) -> None:
+        self._forked = True
+
     def _use(self) -> Any:
         """cuda.core's device of this thread, made current."""
-        if os.getpid() != self._process:
+        if self._forked:
             raise DeviceError("CUDA does not survive fork: start processes with 'spawn'")
         device = self._core.Device(self.number)
         device.set_current()
@@ -149,11 +153,12 @@ class CudaDevice(Device):
         stream.native.wait(other.native)
 
     def _sync(self, stream: Stream | None) -> None:
-        device = self._use()
-        try:
-            device.sync() if stream is None else stream.native.sync()
-        except Exception as error:
-            raise DeviceError(f"{self.name}: {first_line(error)}") from None
+        self._use()
+        driver = self._driver
+        if stream is None:
+            self._call(driver.cuCtxSynchronize())
+        else:
+            self._call(driver.cuStreamSynchronize(stream.native.handle))
 
     def mark(self, stream: Stream) -> Callable[[], None]:
         self._use()
@@ -196,10 +201,15 @@ class CudaDevice(Device):
         return self._driver.CUfunction(int(loaded.handle))
 
     def capture(self, work: Callable[[Stream], None]) -> Callable[[Stream], None]:
-        builder = self._use().create_graph_builder().begin_building("thread_local")
-        work(Stream(self, builder.stream))
-        graph = builder.end_building().complete()
-        builder.close()
+        builder = self._use().create_graph_builder().begin_building()
+        try:
+            work(Stream(self, builder.stream))
+        finally:
+            builder.end_building()
+        try:
+            graph = builder.complete()
+        except Exception as error:
+            raise DeviceError(f"{self.name}: {first_line(error)}") from None
 
         def replay(stream: Stream) -> None:
             self._use()
@@ -207,7 +217,7 @@ class CudaDevice(Device):
 
         return replay
 
-    def export(self, array: Array, stream: Stream, **options: Any) -> Any:
+    def export(self, array: Array, stream: Stream, options: dict[str, Any]) -> Any:
         """A DLPack capsule of an array whose values are ready on ``stream``."""
         self._use()
         consumer = options.get("stream")

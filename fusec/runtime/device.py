@@ -24,6 +24,8 @@ Place = tuple["Buffer", int]  # memory and an offset in bytes
 Launcher = Callable[[Sequence[Place], "Buffer", "Stream"], None]  # pointers, status word, stream
 MAX_PENDING = 64  # runs whose errors were not asked for yet, and which keep their inputs alive
 LISTED = 8  # buffers that the message of an exhausted device names
+LARGE = 4096  # bytes from which the line that made a buffer is kept
+_SMALL = ("a small buffer", 0)
 _PACKAGE = str(Path(__file__).parents[1])
 
 
@@ -206,7 +208,7 @@ class Device:
                 raise DeviceError(self._exhausted(nbytes)) from None
         with self.lock:
             self._count += 1
-            self.held[self._count] = (nbytes, *_user_line())
+            self.held[self._count] = (nbytes, *(_user_line() if nbytes >= LARGE else _SMALL))
             self.live += nbytes
             self.peak = max(self.peak, self.live)
             return Buffer(self, address, nbytes, owner, stream, self._count)

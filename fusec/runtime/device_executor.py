@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fusec.config import log
 from fusec.errors import DeviceError
 from fusec.runtime.array import Array, empty, overwrite, shadow, upload
 from fusec.runtime.device import Buffer, Device, Stream
@@ -81,6 +82,7 @@ class DeviceExecutor:
         kernels = [s[0] for s in steps if not isinstance(s, CallSpec)]
         self.raises = any("status |=" in kernel.text for kernel in kernels)
         self.pending: list[Check] = []
+        self.sent: tuple[bytes, Buffer] | None = None  # the numbers of the last run
         self.fresh = sorted({k for k in self.results if slots[k].role == "result"})
         self.places, self.arena_bytes = self._lay_out(blocks)
         self.replayable = device.replays and len(steps) > 1 and len(kernels) == len(steps)
@@ -95,16 +97,12 @@ class DeviceExecutor:
         }
 
     def _lay_out(self, blocks: Sequence[int]) -> tuple[dict[int, int], int]:
-        """Where temporaries and numbers lie in one allocation."""
+        """Where temporaries lie in one allocation, and its size."""
         starts, total = [], 0
         for nbytes in blocks:
             starts.append(total)
             total += -(-nbytes // ALIGNMENT) * ALIGNMENT
-        self.temporary_bytes = total
         places = {k: starts[s.block] for k, s in enumerate(self.slots) if s.block >= 0}
-        for slot in self.inputs:
-            places[slot] = total  # used where the input is a number
-            total += SCALAR
         return places, total
 
     # -- a run ----------------------------------------------------------------------------------
@@ -133,12 +131,13 @@ class DeviceExecutor:
             made.buffer.writing(stream)
             values[slot] = made
         with self.lock:
+            values |= self._numbers(hosts, stream)
             if self.raises:
                 self.status.writing(stream)
             if self.replayable:
-                self._replay(values, hosts, stream)
+                self._replay(values, stream)
             else:
-                self._run_steps(values, hosts, self._arena(hosts, stream), stream)
+                self._run_steps(values, hosts, None, stream)
         return [
             values[k] if k not in self.results[:n] else self._again(values[k], stream)
             for n, k in enumerate(self.results)
@@ -150,32 +149,44 @@ class DeviceExecutor:
         overwrite(made, array, stream)
         return made
 
-    def _arena(self, numbers: dict[int, Any], stream: Stream) -> Buffer | None:
-        if not self.temporary_bytes and not numbers:
-            return None
-        arena = self.device.allocate(self.arena_bytes, stream)
-        self._put(arena, numbers, stream)
-        return arena
+    def _numbers(self, hosts: dict[int, Any], stream: Stream) -> dict[int, Array]:
+        """The numbers among the inputs on the device, sent in one copy when they changed."""
+        if not hosts:
+            return {}
+        packed = np.zeros(SCALAR * len(hosts), np.uint8)
+        for at, (slot, value) in enumerate(hosts.items()):
+            data = np.asarray(value, self.slots[slot].dtype)
+            packed[SCALAR * at : SCALAR * at + data.nbytes] = data.reshape(1).view(np.uint8)
+        content = packed.tobytes()
+        if self.sent is None or self.sent[0] != content:
+            if self.sent is None or not self.replayable:
+                self.sent = (content, self.device.allocate(packed.nbytes, stream))
+            buffer = self.sent[1]  # replayed kernels read it, so it stays where it is
+            buffer.writing(stream)
+            self.device._upload((buffer, 0), packed, stream)
+            self.sent = (content, buffer)
+        buffer = self.sent[1]
+        buffer.reading(stream)
+        return {
+            slot: Array(buffer, SCALAR * at, (), self.slots[slot].dtype, ())
+            for at, slot in enumerate(hosts)
+        }
 
-    def _put(self, arena: Buffer, numbers: dict[int, Any], stream: Stream) -> None:
-        """Send all numbers in one copy."""
-        if numbers:
-            packed = np.zeros(self.arena_bytes - self.temporary_bytes, np.uint8)
-            for slot, value in numbers.items():
-                at = self.places[slot] - self.temporary_bytes
-                data = np.asarray(value, self.slots[slot].dtype)
-                packed[at : at + data.nbytes] = data.reshape(1).view(np.uint8)
-            self.device._upload((arena, self.temporary_bytes), packed, stream)
+    def _temporaries(self, arena: Buffer) -> dict[int, Array]:
+        found = {}
+        for slot, at in self.places.items():
+            spec = self.slots[slot]
+            found[slot] = Array(arena, at, spec.shape, spec.dtype, spec.strides)
+        return found
 
     def _run_steps(
         self, values: dict[int, Array], hosts: dict[int, Any], arena: Buffer | None, stream: Stream
     ) -> None:
         """values, hosts: what is on the device and what on the host, by slot."""
+        if arena is None and self.arena_bytes:
+            arena = self.device.allocate(self.arena_bytes, stream)
         if arena is not None:
-            for slot, at in self.places.items():
-                if slot not in values:
-                    spec = self.slots[slot]
-                    values[slot] = Array(arena, at, spec.shape, spec.dtype, spec.strides)
+            values |= self._temporaries(arena)
         for step in self.steps:
             if isinstance(step, CallSpec):
                 self._call(step, values, hosts)
@@ -189,24 +200,29 @@ class DeviceExecutor:
         for slot in self.results:
             self._on_device(values, hosts, slot)
 
-    def _replay(self, values: dict[int, Array], numbers: dict[int, Any], stream: Stream) -> None:
+    def _replay(self, values: dict[int, Array], stream: Stream) -> None:
         """Run kernels alone: the second time over one set of addresses captures them."""
         key = tuple([a.buffer.address + a.offset for a in values.values()])
         known = self.replays.get(key)
         if known is None:
-            self._run_steps(values, numbers, self._arena(numbers, stream), stream)
+            self._run_steps(values, {}, None, stream)
             self.replays[key] = ()
             if len(self.replays) > MAX_REPLAYS:
                 self.replays.popitem(last=False)
             return
         self.replays.move_to_end(key)
         if not known:
-            arena = self.device.allocate(max(1, self.arena_bytes), stream)
-            work = self.device.capture(lambda on: self._run_steps(dict(values), {}, arena, on))
+            arena = self.device.allocate(self.arena_bytes, stream)
+            try:
+                work = self.device.capture(lambda on: self._run_steps(dict(values), {}, arena, on))
+            except DeviceError as error:
+                log("launch", "not captured: %s", error)
+                self.replayable = False
+                self._run_steps(values, {}, arena, stream)
+                return
             known = self.replays[key] = (arena, work)
         arena, work = known
         arena.writing(stream)
-        self._put(arena, numbers, stream)
         work(stream)
 
     # -- calls on the host ----------------------------------------------------------------------

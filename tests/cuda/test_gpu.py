@@ -1,0 +1,164 @@
+"""What needs a GPU: ``pytest -m gpu tests/cuda``. Values, sharing, streams, memory, threads."""
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+import test_arrays as tables
+
+import fusec
+from fusec.errors import DeviceError
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not fusec.devices(), reason="there is no CUDA device"),
+]
+X = tables.X
+RNG = np.random.default_rng(1)
+
+
+def cuda(x):
+    return fusec.to_device(x, "cuda")
+
+
+@pytest.mark.parametrize("dtype", ["?", "i1", "u2", "i8", "f2", "f4", "f8", "c8", "c16"])
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (7,), (3, 5), (257, 1025)])
+def test_copies(dtype, shape):
+    x = (RNG.standard_normal(shape) * 9).astype(dtype)
+    for layout in (x, x.T, x[..., ::-1] if shape else x):
+        device = cuda(layout)
+        assert device.device == "cuda:0"
+        np.testing.assert_array_equal(np.asarray(device), layout)
+
+
+@pytest.mark.parametrize("name", tables.VALUES)
+def test_values(name):
+    function = tables.VALUES[name]
+    wanted = np.asarray(function(X))
+    for layout in (X, np.asfortranarray(X), np.repeat(X, 2, axis=0)[::2]):
+        found = np.asarray(function(cuda(layout)))
+        assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+UPDATES = [
+    tables._set_block, tables._set_column, tables._set_masked_rows, tables._in_place, tables._out,
+    tables._from_view,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_updates(update):
+    wanted, found = X.copy(), cuda(X)
+    update(wanted)
+    update(found)
+    np.testing.assert_array_equal(np.asarray(found), wanted)
+
+
+def test_views_that_are_not_aligned_for_vector_loads():
+    x = RNG.standard_normal(100_003).astype("f4")
+    f = fusec.jit(lambda x: x * 2 + 1)
+    device = cuda(x)
+    for first in range(5):
+        np.testing.assert_array_equal(np.asarray(f(device[first:])), x[first:] * 2 + 1)
+
+
+def test_a_program_of_several_kernels_is_replayed():
+    x = RNG.standard_normal((300, 200)).astype("f4")
+    f = fusec.jit(lambda x, k: ((x * k).sum(axis=0) + 1, x.sum()))
+    device = cuda(x)
+    for k in [1.0, 1.0, 1.0, 2.0, 3.0, 3.0] * 3:
+        columns, total = f(device, k)
+        np.testing.assert_allclose(np.asarray(columns), (x * np.float32(k)).sum(0) + 1, rtol=1e-3)
+        np.testing.assert_allclose(float(total), x.sum(), rtol=1e-3, atol=1e-2)
+
+
+def test_errors_are_numpys_and_the_device_stays_usable():
+    take = fusec.jit(lambda x, i: x[i] * 2)
+    bad = take(cuda(X), cuda(np.array([1, 9])))
+    with pytest.raises(IndexError, match="index 9 is out of bounds"):
+        np.asarray(bad)
+    good = take(cuda(X), cuda(np.array([1, 2])))
+    np.testing.assert_array_equal(np.asarray(good), X[[1, 2]] * 2)
+    fusec.synchronize("cuda")
+
+
+@pytest.mark.parametrize("library", ["torch", "cupy"])
+def test_sharing_without_a_copy(library):
+    other = pytest.importorskip(library)
+    theirs = other.ones((3, 4), **({"device": "cuda"} if library == "torch" else {})) * 2
+    pointer = theirs.data_ptr() if library == "torch" else theirs.data.ptr
+    ours = fusec.from_dlpack(theirs)
+    assert ours.buffer.address == fusec.to_device(theirs, "cuda").buffer.address == pointer
+    result = fusec.jit(lambda x: x * 3)(theirs)
+    assert type(result) is fusec.Array
+    back = other.from_dlpack(result)
+    assert float(back.sum()) == 72.0
+    ours += 1
+    assert float(theirs.sum()) == 36.0
+    strided = other.from_dlpack(cuda(X)[1:, ::2])
+    assert strided.shape == (4, 3)
+
+
+def test_streams_and_pinned_memory():
+    host = fusec.pinned_empty((1 << 20,), "f4")
+    host[...] = np.arange(1 << 20)
+    out = fusec.pinned_empty((1 << 20,), "f4")
+    with fusec.stream("cuda") as s:
+        x = fusec.to_device(host, "cuda", stream=s)
+        y = x * 2
+    z = y + 1  # on the default stream, which waits
+    z.copy_to_host(out, stream=s)
+    s.synchronize()
+    np.testing.assert_array_equal(out, host * 2 + 1)
+
+
+def test_prefetch():
+    batches = [np.full((1000, 100), n, "f4") for n in range(8)]
+    total = fusec.jit(lambda x: x.sum())
+    found = [float(total(b)) for b in fusec.prefetch(iter(batches), "cuda", depth=3)]
+    assert found == [n * 100_000.0 for n in range(8)]
+
+
+def test_out_of_memory_leaves_the_process_usable():
+    (device, *_) = fusec.devices()
+    with pytest.raises(DeviceError, match="has no room for"):
+        kept = [fusec.to_device(np.zeros(8), "cuda")]
+        step = np.zeros(device.total // 16, np.uint8)
+        while True:
+            kept.append(fusec.to_device(step, "cuda"))
+    del kept
+    gc.collect()
+    assert np.asarray(cuda(X) + 1).shape == X.shape
+
+
+def test_donated_memory():
+    f = fusec.jit(lambda w, g: w - 0.5 * g, donate_argnums=0)
+    w, g = cuda(X), cuda(X)
+    address = w.buffer.address
+    new = f(w, g)
+    assert new.buffer.address == address
+    np.testing.assert_allclose(np.asarray(new), X * 0.5, rtol=1e-6)
+
+
+def test_sixteen_threads():
+    f = fusec.jit(lambda x, k: np.tanh(x) * k)
+    x = RNG.standard_normal((500, 500)).astype("f4")
+    device, failed = cuda(x), []
+
+    def work(k):
+        try:
+            with fusec.stream("cuda"):
+                for _ in range(20):
+                    found = np.asarray(f(device, float(k)))
+                    np.testing.assert_allclose(found, np.tanh(x) * k, rtol=1e-5, atol=1e-6)
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(16)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not failed
