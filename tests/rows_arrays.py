@@ -252,3 +252,12 @@ row("refused-string-argument", lambda x, mode: x * 2 if mode == "a" else x, LINE
 row("refused-none-math", lambda x: x + None, LINE)
 row("refused-string-math", lambda x: x + "a", LINE)
 row("refused-list-math", lambda x: x + [1] * 12, LINE)
+
+# --- memory order of what is joined, read-only zeros, arrays of nothing
+for name, a in {"turned": TURNED, "part": PART, "thin": PART[:, :1],
+                "back": PLANE[::2, ::-1]}.items():
+    row(f"joined-{name}", lambda x: (np.stack([x, x], 1), np.concatenate([x, x], -1), x.imag,
+        np.dstack([x, x]), np.vstack([x, x]), np.stack([x, x], -1)), a)
+row("joined-columns", lambda x: (np.column_stack([x[::-2], x[::2]]), np.c_[x, x]), LINE)
+row("repeat-nothing", lambda x: (np.repeat(x[:0], 2), np.tile(x[:0], 3), np.repeat(x, 0)), LINE)
+row("round-0d-int", lambda x: (np.round(x, 1), np.imag(x)), np.array(2))

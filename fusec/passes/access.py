@@ -164,6 +164,8 @@ def reshape_index(
     idx: tuple[Index, ...], new: tuple[int, ...], old: tuple[int, ...], extents: Extents
 ) -> tuple[Index, ...]:
     """The element of ``old`` that stands at ``idx`` of ``new``; axes of equal size stay apart."""
+    if 0 in old:
+        return (ZERO,) * len(old)  # there is nothing to read
     found: list[Index] = []
     i = j = 0
     while i < len(old):

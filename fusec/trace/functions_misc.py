@@ -95,7 +95,7 @@ def round_(session: Session, a: Any, decimals: Any = 0, out: Any = None) -> Any:
     """``np.round``: scaled by a power of ten, rounded half to even, scaled back."""
     x, places = as_tracer(session, a), integers(decimals)
     if x.dtype.kind in "iu" and places >= 0:
-        return _into(session, x if x._scalar else views.copy(x), out)
+        return _into(session, x if x._scalar else wrap(session, x.node, views.copy(x)._like), out)
     if x.dtype.kind == "c":
         parts = [round_(session, p, places) for p in (x.real, x.imag)]
         node = session.make("make_complex", *[p.node for p in parts])

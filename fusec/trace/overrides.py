@@ -236,7 +236,7 @@ def _checked(session: Session, result: Tracer, inputs: list[Any]) -> Tracer:
 
 
 def to_float(session: Session, value: Any) -> Any:
-    """``float(x)``: a NumPy float64 when ``x`` is traced."""
+    """``float(x)``: a Python number at run time when ``x`` is traced."""
     if type(value) is PyScalar:
         return py_apply(float, session, value)
     if type(value) is not Tracer:
@@ -249,7 +249,7 @@ def to_float(session: Session, value: Any) -> Any:
 
 
 def to_int(session: Session, value: Any, *base: Any) -> Any:
-    """``int(x)``: a NumPy int64 when ``x`` is traced; nan, inf and huge values raise."""
+    """``int(x)``: as ``to_float``; nan, inf and huge values raise."""
     if type(value) is PyScalar and not base:
         return py_apply(int, session, value)
     if type(value) is not Tracer:

@@ -15,7 +15,7 @@ from fusec.errors import DataDependentShapeError
 from fusec.ir.graph import Loc, Node
 from fusec.trace.scalars import PyScalar
 from fusec.trace.session import Session
-from fusec.trace.standin import result_like, stand_in
+from fusec.trace.standin import stand_in
 from fusec.trace.tracer import Tracer, as_tracer, fresh
 from fusec.trace.ufuncs import as_loop, elementwise, need_array, weak_type
 
@@ -100,12 +100,24 @@ def wrap(session: Session, node: Node, like: np.ndarray | None = None) -> Tracer
 
 
 def merged_like(node: Node, operands: list[np.ndarray]) -> np.ndarray:
-    """K order over operands that are read with the result's shape (concatenate, where)."""
-    shape = node.shape
-    if all(o.flags.c_contiguous for o in operands) or math.prod(shape) == 0:
-        return stand_in(shape, node.dtype)
-    views = [np.lib.stride_tricks.as_strided(o, shape, o.strides) for o in operands]
-    return result_like(shape, node.dtype, views)
+    """The memory order in which NumPy joins ``operands``: an axis of length 1 says nothing."""
+    if all(o.flags.c_contiguous for o in operands) or math.prod(node.shape) == 0:
+        return stand_in(node.shape, node.dtype)
+    order: list[int] = []  # from the longest strides to the shortest
+    for axis in range(len(node.shape)):
+        place = len(order)
+        for k in reversed(range(place)):
+            longer = [
+                abs(o.strides[axis]) > abs(o.strides[order[k]])
+                for o in operands
+                if o.shape[axis] != 1 and o.shape[order[k]] != 1
+            ]
+            if longer and not all(longer):
+                break
+            place = k if longer else place
+        order.insert(place, axis)
+    like = stand_in(tuple([node.shape[k] for k in order]), node.dtype)
+    return like.transpose(np.argsort(order))
 
 
 def zeros(session: Session, shape: tuple[int, ...], dtype: Any, value: Any = 0) -> Node:

@@ -122,7 +122,8 @@ def part(x: Tracer, name: str) -> Tracer:
     if name == "real":
         return x
     zero = x._session.broadcast(x._session.const(0, x.dtype), x._like.shape)
-    return fresh(x._session, zero, copy(x)._like, scalar=x._scalar)
+    made = fresh(x._session, zero, copy(x, "A")._like, scalar=x._scalar)
+    return made if x._scalar else broadcast_to(made, made._like.shape)  # read-only
 
 
 def copy(x: Tracer, order: str = "K") -> Tracer:
