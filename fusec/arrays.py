@@ -354,6 +354,8 @@ for _name in METHODS:
 _hooks: Any = Array
 _hooks.__array_ufunc__, _hooks.__array_function__ = _ufunc, _function
 _hooks.__setitem__, _hooks.reshape = _setitem, _reshape
+_hooks.__copy__ = lambda self: self.copy("K")
+_hooks.__deepcopy__ = lambda self, memo: self.copy("K")
 _hooks._select = lambda self, index: _apply(operator.getitem, (self, index), {})
 _hooks.real = property(lambda self: _apply(np.real, (self,), {}))
 _hooks.imag = property(lambda self: _apply(np.imag, (self,), {}))

@@ -93,7 +93,7 @@ class JitFunction:
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The way for everything that the native entry does not take."""
-        leaves, tree = flatten((args, kwargs))
+        leaves, tree = flatten((args, kwargs)) if kwargs else _positional(args)
         session = _session_of(leaves)
         if session is not None:
             return _inline(self.fn, session)(*args, **kwargs)
@@ -240,6 +240,21 @@ class JitFunction:
     def lower(self, *args: Any, target: str | None = None, **kwargs: Any) -> Any:
         """The optimised program, cut into kernels. Arguments may be ``ShapeDtype``."""
         return self.trace(*args, **kwargs).lower(target)
+
+
+_TREES: dict[TreeDef, TreeDef] = {}  # of the arguments -> of (arguments, no keywords)
+MAX_TREES = 1024
+
+
+def _positional(args: tuple[Any, ...]) -> tuple[list[Any], TreeDef]:
+    """``flatten((args, {}))``, where most calls have one of few structures."""
+    leaves, inner = flatten(args)
+    tree = _TREES.get(inner)
+    if tree is None:
+        if len(_TREES) >= MAX_TREES:
+            _TREES.clear()
+        tree = _TREES[inner] = flatten((args, {}))[1]
+    return leaves, tree
 
 
 def _static_names(

@@ -16,7 +16,7 @@ import numpy as np
 
 from fusec.config import log
 from fusec.errors import DeviceError
-from fusec.runtime.array import Array, empty, overwrite, shadow, upload
+from fusec.runtime.array import Array, empty, extent, overwrite, shadow, upload
 from fusec.runtime.device import Buffer, Device, Stream
 from fusec.runtime.executor import CallSpec, SlotSpec
 
@@ -84,6 +84,7 @@ class DeviceExecutor:
         self.pending: list[Check] = []
         self.sent: tuple[bytes, Buffer] | None = None  # the numbers of the last run
         self.fresh = sorted({k for k in self.results if slots[k].role == "result"})
+        self.extents = {k: extent(s.shape, s.strides, s.dtype) for k, s in enumerate(slots)}
         self.places, self.arena_bytes = self._lay_out(blocks)
         self.replayable = device.replays and len(steps) > 1 and len(kernels) == len(steps)
         self.replays: OrderedDict[Any, Any] = OrderedDict()
@@ -127,8 +128,11 @@ class DeviceExecutor:
             spec = self.slots[slot]
             made = into.get(slot)
             if made is None:
-                made = empty(self.device, spec.shape, spec.dtype, spec.strides, stream)
-            made.buffer.writing(stream)
+                low, span = self.extents[slot]
+                buffer = self.device.allocate(span, stream)
+                made = Array(buffer, -low, spec.shape, spec.dtype, spec.strides)
+            else:
+                made.buffer.writing(stream)
             values[slot] = made
         with self.lock:
             values |= self._numbers(hosts, stream)
@@ -153,12 +157,12 @@ class DeviceExecutor:
         """The numbers among the inputs on the device, sent in one copy when they changed."""
         if not hosts:
             return {}
-        packed = np.zeros(SCALAR * len(hosts), np.uint8)
-        for at, (slot, value) in enumerate(hosts.items()):
-            data = np.asarray(value, self.slots[slot].dtype)
-            packed[SCALAR * at : SCALAR * at + data.nbytes] = data.reshape(1).view(np.uint8)
-        content = packed.tobytes()
+        content = b"".join([value.tobytes() for value in hosts.values()])
         if self.sent is None or self.sent[0] != content:
+            packed = np.zeros(SCALAR * len(hosts), np.uint8)
+            for at, value in enumerate(hosts.values()):
+                end = SCALAR * at + value.nbytes
+                packed[SCALAR * at : end] = value.reshape(1).view(np.uint8)
             if self.sent is None or not self.replayable:
                 self.sent = (content, self.device.allocate(packed.nbytes, stream))
             buffer = self.sent[1]  # replayed kernels read it, so it stays where it is
