@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from fusec.codegen.inplace import elementwise
 from fusec.codegen.program import Call, Program
 from fusec.errors import DeviceError
-from fusec.ir.graph import Node, toposort
 from fusec.plan import Plan, apply_view, lower_graph
 from fusec.runtime.array import Array, dense_strides, overlap, same_device, upload
 from fusec.runtime.device import Device, Stream
@@ -260,18 +260,7 @@ def free_before(program: Program, read: int, written: int) -> bool:
     param, result = program.slots[read].node, program.slots[written].node
     step = program.steps[writes[0]]
     alone = not isinstance(step, Call) and len(step.group.outputs) == 1
-    return alone and param is not None and result is not None and _elementwise(param, result)
-
-
-def _elementwise(param: Node, result: Node) -> bool:
-    """Whether element i of ``result`` needs no element of ``param`` but i."""
-    needing = {param}
-    for node in toposort([result]):
-        if any(i in needing for i in node.inputs):
-            if node.op.family != "elementwise" or node.shape != param.shape:
-                return False
-            needing.add(node)
-    return True
+    return alone and param is not None and result is not None and elementwise(param, result)
 
 
 def device_executor(program: Program, device: Device, fastmath: bool) -> DeviceExecutor:

@@ -119,14 +119,18 @@ def explain(
             found.calls.append(_call_report(step, traffic))
             found.bytes_moved += traffic.call(step)
     found.edges = list(_edges(traffic))
-    _arguments(found, trace, names)
+    _arguments(found, program, trace, names)
     found.bytes_least = traffic.least()
     return found
 
 
-def _arguments(found: Explanation, trace: Trace, names: Sequence[str]) -> None:
+def _arguments(
+    found: Explanation, program: Program, trace: Trace, names: Sequence[str]
+) -> None:
     """Copies and guards that come from how the arguments are used."""
     for source, k in trace.writes:
+        if program.graph.outputs[k] in program.inplace:
+            continue
         nbytes = trace.graph.outputs[k].aval.nbytes
         found.copies.append(f"{source.label} is changed: {amount(nbytes)} are copied into it")
         found.bytes_moved += 2 * nbytes

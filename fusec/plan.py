@@ -49,7 +49,9 @@ def _cut(trace: Trace, graph: Graph, target: str, again: bool) -> Program:
     for refusal in parts.refusals:
         producer, consumer = refusal.producer, refusal.consumer
         log("fusion", "%r not fused into %r: %s", producer, consumer, refusal.reason)
-    return build(parts, trace.strides, trace.out_strides, target)
+    places = {id(source): k for k, source in enumerate(trace.sources)}
+    writes = [(places[id(source)], k) for source, k in trace.writes if target == "cpu"]
+    return build(parts, trace.strides, trace.out_strides, target, writes)
 
 
 def executor(program: Program, fastmath: bool = False) -> Executor:
@@ -155,7 +157,8 @@ class Plan:
         outputs = self.executor.run(self.inputs(leaves, arrays, hidden))
         for source, k in self.trace.writes:
             target = leaves[source.ref] if source.kind == "arg" else hidden[source.ref]
-            target[...] = outputs[k]
+            if outputs[k] is not target:
+                target[...] = outputs[k]
         made = [_make(r, leaves, hidden, outputs) for r in self.trace.results]
         return self.trace.tree.unflatten(made)
 

@@ -65,7 +65,7 @@ class Traffic:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.slot_of = {s.node: s for s in program.slots if s.node is not None}
+        self.slot_of = {s.node: s for s in program.slots if s.node is not None} | program.inplace
         self.owner = {m: g for g in program.partition.groups for m in g.members}
         self.step_of: dict[int, str] = {}
         for step in program.steps:
@@ -136,7 +136,9 @@ class Traffic:
                 nbytes = reads.get(buffer.node, (touched(slot),))[0]
                 read += nbytes
                 least += nbytes if slot.role == "input" else 0
-        return read, written, least
+        changed = [self.program.inplace[n] for n in step.group.outputs if n in self.program.inplace]
+        new = sum([touched(slot) for slot in changed])
+        return read, written + new, least + new
 
     def call(self, step: Call) -> int:
         """Bytes a call of NumPy reads and writes."""
@@ -162,7 +164,8 @@ class Traffic:
         slots = self.program.slots
         inputs = sum(n for k, n in need.items() if slots[k].role == "input")
         results = {k for k in self.program.results if slots[k].role != "input"}
-        return inputs + sum(touched(slots[k]) for k in results)
+        changed = self.program.inplace.values()
+        return inputs + sum(touched(s) for s in [*changed, *[slots[k] for k in results]])
 
 
 def _bound(step: Launch) -> Iterable[tuple[Pointer, tuple[int, int]]]:

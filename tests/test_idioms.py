@@ -252,3 +252,75 @@ def test_what_is_the_same_for_a_whole_span_stands_before_its_loop():
     before, loop = still.split("for ")
     assert "exp(" in before
     assert "exp(" not in loop
+
+
+def momentum(w, v, g):
+    v *= 0.9
+    v += g
+    w -= 0.1 * v
+
+
+def test_changed_arguments_are_written_where_they_lie():
+    w, v, g = (ramp("f8", 64) + k for k in range(3))
+    found = fusec.jit(momentum).lower(w, v, g).explain()
+    assert len(found.kernels) == 1
+    assert found.bytes_moved == found.bytes_least == 5 * w.nbytes
+    assert not found.copies
+
+
+def subtract_mean(x):
+    x -= x.mean()
+
+
+def shift(x, y):
+    x[:] = x[::-1] + y
+
+
+def both(x, y):
+    x += y
+    return x * 2, x.sum()
+
+
+def checked(x, i):
+    x += 1
+    return x[i]
+
+
+@pytest.mark.parametrize(
+    ("fn", "others"),
+    [(subtract_mean, ()), (shift, (ramp("f8", 40),)), (both, (ramp("f8", 40),)),
+     (checked, (np.array([1, 39]),))],
+)  # fmt: skip
+@pytest.mark.parametrize("layout", [lambda x: x, lambda x: x.repeat(2)[::2], lambda x: x[::-1]])
+def test_arguments_are_changed_as_numpy_changes_them(fn, others, layout):
+    mine, plain = layout(ramp("f8", 40)), layout(ramp("f8", 40))
+    compiled = fusec.jit(fn)
+    for _ in range(3):
+        got, want = compiled(mine, *others), fn(plain, *others)
+        np.testing.assert_allclose(mine, plain, rtol=1e-14)
+        assert type(got) is type(want)
+        for a, b in zip(*[r if isinstance(r, tuple) else () for r in (got, want)]):
+            np.testing.assert_allclose(a, b, rtol=1e-14)
+
+
+def test_an_error_leaves_the_argument_as_it_was():
+    def fails(x, i):
+        x += 1
+        return x[i]
+
+    x = np.zeros(4)
+    with pytest.raises(IndexError):
+        fusec.jit(fails)(x, np.array([9]))
+    with pytest.raises(IndexError):
+        fails(y := np.zeros(4), np.array([9]))
+    assert np.array_equal(x, y)
+
+
+def test_elements_that_share_memory_are_not_written_in_place():
+    memory = np.zeros(5)
+    x = np.lib.stride_tricks.as_strided(memory, (3, 3), (8, 8))
+    same = np.zeros(5)
+    y = np.lib.stride_tricks.as_strided(same, (3, 3), (8, 8))
+    fusec.jit(momentum)(x, np.ones((3, 3)), np.ones((3, 3)))
+    momentum(y, np.ones((3, 3)), np.ones((3, 3)))
+    assert np.array_equal(memory, same)

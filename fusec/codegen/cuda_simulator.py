@@ -71,7 +71,7 @@ def simulate(
         whole = memory[: memory.size // kind.itemsize * kind.itemsize]
         arguments.append(Pointer(whole.view(kind), offset // kind.itemsize))
     _rehearse(text, grid, block, arguments)
-    kernel = _kernel(text, _twins({}))
+    kernel = _kernel(text, _twins())
 
     def thread(*args: Any) -> None:
         with np.errstate(all="ignore"):
@@ -98,7 +98,7 @@ def _rehearse(
 
     With the simulator's threads polling beside it, compiling takes twenty times as long.
     """
-    alone = _twins({}) | {f"blockIdx_{axis}": lambda: 0 for axis in "xy"}
+    alone = _twins() | {f"blockIdx_{axis}": lambda: 0 for axis in "xy"}
     alone |= {f"threadIdx_{axis}": lambda: 0 for axis in "xy"}
     for k, axis in enumerate("xy"):
         alone[f"blockDim_{axis}"] = lambda k=k: block[k]
@@ -172,70 +172,91 @@ def _compile(primitive: Any, name: str, args: tuple[Any, ...]) -> tuple[Any, Any
 # -- threads --------------------------------------------------------------------------------------
 
 
-def _twins(memory: dict[Any, Any]) -> dict[str, Any]:
-    """What ``cuda_threads`` has, for one launch. memory: what blocks and warps share."""
-    guard = threading.Lock()
+def _here() -> Any:
+    return threading.current_thread()
 
-    def shared_by(key: Any, make: Callable[[], Any]) -> Any:
-        with guard:
-            if key not in memory:
-                memory[key] = make()
-            return memory[key]
 
-    def here() -> Any:
-        return threading.current_thread()
+def _block() -> Any:
+    return _here()._manager
 
-    def block() -> Any:
-        return here()._manager
 
-    def index(name: str, axis: str) -> Callable[[], int]:
-        if name in ("threadIdx", "blockIdx"):
-            return lambda: int(getattr(getattr(here(), name), axis))
-        number = "xy".index(axis)
-        place = {"blockDim": "_block_dim", "gridDim": "_grid_dim"}[name]
-        return lambda: int(getattr(block(), place)[number])
+class _Common:
+    """What the threads of a block or a warp share, made by the first that asks."""
 
-    def shuffle(source: Callable[[int, int], int]) -> Callable[[Any, int], Any]:
-        def move(value: Any, by: int) -> Any:
-            thread = here()
-            number, lane = divmod(thread.thread_id, WARP)
-            size = int(np.prod(block()._block_dim)) - number * WARP
-            barrier, slots = shared_by(
-                (block(), "warp", number),
-                lambda: (threading.Barrier(min(WARP, size)), [None] * WARP),
-            )
-            slots[lane] = value
-            barrier.wait()
-            found = slots[source(lane, int(by))]
-            barrier.wait()
-            return found
+    def __init__(self) -> None:
+        self.made: dict[Any, Any] = {}
+        self.guard = threading.Lock()
 
-        return move
+    def get(self, key: Any, make: Callable[[], Any]) -> Any:
+        with self.guard:
+            if key not in self.made:
+                self.made[key] = make()
+            return self.made[key]
 
-    def shared(letters: str) -> Callable[[int], Any]:
-        dtype = np.dtype("u1" if letters == "b1" else letters)
 
-        def make(count: int) -> Any:
-            counts = here().__dict__.setdefault("shared_arrays", [])
-            counts.append(letters)
-            key = (block(), "array", len(counts))
-            return Pointer(shared_by(key, lambda: Pointer(np.zeros(count, dtype))).memory)
+def _index(name: str, axis: str) -> Callable[[], int]:
+    if name in ("threadIdx", "blockIdx"):
+        return lambda: int(getattr(getattr(_here(), name), axis))
+    number = "xy".index(axis)
+    place = {"blockDim": "_block_dim", "gridDim": "_grid_dim"}[name]
+    return lambda: int(getattr(_block(), place)[number])
 
-        return make
 
-    def syncthreads() -> int:
-        here().syncthreads()
-        return 0
+def _shuffle(common: _Common, source: Callable[[int, int], int]) -> Callable[[Any, int], Any]:
+    """Every lane leaves its value, waits for the warp, and takes another one's."""
 
+    def move(value: Any, by: int) -> Any:
+        number, lane = divmod(_here().thread_id, WARP)
+        size = int(np.prod(_block()._block_dim)) - number * WARP
+        barrier, slots = common.get(
+            (_block(), "warp", number),
+            lambda: (threading.Barrier(min(WARP, size)), [None] * WARP),
+        )
+        slots[lane] = value
+        barrier.wait()
+        found = slots[source(lane, int(by))]
+        barrier.wait()
+        return found
+
+    return move
+
+
+def _shared(common: _Common, letters: str) -> Callable[[int], Any]:
+    dtype = np.dtype("u1" if letters == "b1" else letters)
+
+    def make(count: int) -> Any:
+        declared = _here().__dict__.setdefault("declared", [])  # threads declare in one order
+        declared.append(letters)
+        key = (_block(), "array", len(declared))
+        return common.get(key, lambda: Pointer(np.zeros(count, dtype)))
+
+    return make
+
+
+def _syncthreads() -> int:
+    _here().syncthreads()
+    return 0
+
+
+def _twins() -> dict[str, Any]:
+    """What ``cuda_threads`` has, for one launch."""
+    common = _Common()
     twins: dict[str, Any] = {
-        f"{name}_{axis}": index(name, axis)
+        f"{name}_{axis}": _index(name, axis)
         for name in ("threadIdx", "blockIdx", "blockDim", "gridDim")
         for axis in "xy"
     }
-    twins |= {n: shared(n.removeprefix("shared_")) for n in cuda_threads.__all__ if "shared" in n}
-    twins["grid"] = lambda: twins["blockIdx_x"]() * twins["blockDim_x"]() + twins["threadIdx_x"]()
-    twins["gridsize"] = lambda: twins["gridDim_x"]() * twins["blockDim_x"]()
-    twins["syncthreads"] = syncthreads
-    twins["shfl_xor"] = shuffle(lambda lane, by: lane ^ by)
-    twins["shfl_up"] = shuffle(lambda lane, by: lane - by if lane >= by else lane)
+    block, threads, thread = (twins[n] for n in ("blockIdx_x", "blockDim_x", "threadIdx_x"))
+    twins |= {
+        name: _shared(common, name.removeprefix("shared_"))
+        for name in cuda_threads.__all__
+        if name.startswith("shared_")
+    }
+    twins |= {
+        "grid": lambda: block() * threads() + thread(),
+        "gridsize": lambda: twins["gridDim_x"]() * threads(),
+        "syncthreads": _syncthreads,
+        "shfl_xor": _shuffle(common, lambda lane, by: lane ^ by),
+        "shfl_up": _shuffle(common, lambda lane, by: lane - by if lane >= by else lane),
+    }
     return twins

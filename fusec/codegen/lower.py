@@ -41,11 +41,15 @@ def _limits(dtype: np.dtype) -> tuple[int, int]:
 
 @dataclass
 class Layout:
-    """Strides (elements) of every value that has a buffer before the group runs."""
+    """Strides (elements) of every value that has a buffer before the group runs.
+
+    replaces: the param in whose memory an output lies, if any.
+    """
 
     strides: Callable[[Node], tuple[int, ...]]
     stored: Callable[[Node], bool]
     out_strides: Callable[[Node], tuple[int, ...]]
+    replaces: Callable[[Node], Node | None] = lambda node: None
 
 
 def lower(group: Group, layout: Layout) -> Body:
@@ -73,7 +77,11 @@ class _Lowering:
             idx = group.members[node]
             line = self.value(node, idx)
             strides = self.layout.out_strides(node)
-            buffer = Buffer(self._name("y"), node.dtype, strides, "out", node)
+            replaced = self.layout.replaces(node)
+            if replaced is not None:
+                buffer = self._buffer(replaced)
+            else:
+                buffer = Buffer(self._name("y"), node.dtype, strides, "out", node)
             stores.append(Store(buffer, _offset(idx, strides), line))
         reduced = tuple([v for v in group.extents if v in group.reduced])
         names = list(dict.fromkeys(m.op.name for m in group.members))
@@ -166,11 +174,14 @@ class _Lowering:
         line.args = tuple(line.data.values())
         return self._add(line)
 
+    def _buffer(self, node: Node) -> Buffer:
+        if node not in self.buffers:
+            strides = self.layout.strides(node)
+            self.buffers[node] = Buffer(self._name("x"), node.dtype, strides, "in", node)
+        return self.buffers[node]
+
     def _load(self, node: Node, idx: Idx) -> Line:
-        buffer = self.buffers.get(node)
-        if buffer is None:
-            buffer = Buffer(self._name("x"), node.dtype, self.layout.strides(node), "in", node)
-            self.buffers[node] = buffer
+        buffer = self._buffer(node)
         index = _offset(idx, buffer.strides)
         found = self.loads.get((node, index)) if len(self.memo) == 1 else None
         if found is not None:

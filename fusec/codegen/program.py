@@ -13,6 +13,7 @@ import numpy as np
 from fusec.codegen.backends import BACKENDS
 from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_cpu import chunk_rows
+from fusec.codegen.inplace import in_place
 from fusec.codegen.loops import Buffer
 from fusec.codegen.lower import Layout, lower
 from fusec.codegen.schedule import all_lines
@@ -81,7 +82,10 @@ Step = Launch | Call
 
 @dataclass
 class Program:
-    """Steps over slots. ``inputs`` follow the graph's params, ``results`` its outputs."""
+    """Steps over slots. ``inputs`` follow the graph's params, ``results`` its outputs.
+
+    inplace: new values of arguments that are written where the arguments lie.
+    """
 
     graph: Graph
     partition: Partition
@@ -91,6 +95,7 @@ class Program:
     results: list[int] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
     result_strides: list[Strides] = field(default_factory=list)
+    inplace: dict[Node, Slot] = field(default_factory=dict)
 
     @property
     def kernels(self) -> list[KernelSource]:
@@ -102,13 +107,14 @@ def build(
     input_strides: Sequence[Strides],
     result_strides: Sequence[Strides],
     target: str = "cpu",
+    writes: Sequence[tuple[int, int]] = (),
 ) -> Program:
     """Lower every group and number the buffers.
 
     input_strides, result_strides: in bytes, one for each param and each output of the graph.
-    target: one of ``BACKENDS``.
+    target: one of ``BACKENDS``. writes: changed params and the outputs that are their new values.
     """
-    return _Builder(partition, input_strides, result_strides, target).run()
+    return _Builder(partition, input_strides, result_strides, target, writes).run()
 
 
 class _Builder:
@@ -118,8 +124,10 @@ class _Builder:
         input_strides: Sequence[Strides],
         result_strides: Sequence[Strides],
         target: str,
+        writes: Sequence[tuple[int, int]],
     ) -> None:
         graph = partition.graph
+        inplace = in_place(partition, writes, input_strides)
         self.partition, self.backend = partition, BACKENDS[target]
         self.program = Program(graph, partition)
         self.slot_of: dict[Node, Slot] = {}
@@ -133,6 +141,10 @@ class _Builder:
             self.program.inputs.append(slot.number)
         for group in partition.groups:
             for node in group.outputs:
+                if node in inplace:
+                    slot = self.slot_of[inplace[node]]
+                    self.out_of[node] = self.slot_of[node] = self.program.inplace[node] = slot
+                    continue
                 role = "result" if node in graph.outputs else "temp"
                 copied = node.op.name in ("param", "const")  # what others read stays where it is
                 self.out_of[node] = self._slot(
@@ -177,6 +189,10 @@ class _Builder:
     def _stored(self, node: Node) -> bool:
         return node in self.slot_of
 
+    def _replaced(self, node: Node) -> Node | None:
+        slot = self.program.inplace.get(node)
+        return slot.node if slot is not None else None
+
     def source(self, node: Node) -> Slot:
         """The slot of a value, made now for constants."""
         if node not in self.slot_of and node.op.name == "const":
@@ -186,7 +202,8 @@ class _Builder:
     def _launch(self, group: Group) -> None:
         if not group.outputs or all(o.aval.size == 0 for o in group.outputs):
             return
-        body = lower(group, Layout(self._element_strides, self._stored, self._out_strides))
+        layout = Layout(self._element_strides, self._stored, self._out_strides, self._replaced)
+        body = lower(group, layout)
         if self.partition.again and sum(1 for _ in all_lines(body)) > MAX_LINES:
             raise Oversize(f"a kernel of more than {MAX_LINES} lines")
         partials: dict[Buffer, Slot] = {}

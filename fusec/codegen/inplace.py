@@ -1,0 +1,84 @@
+"""Changed arguments that a kernel may write directly, instead of into memory that is then copied.
+
+That holds where the last step that reads the argument is the kernel that writes its new value, and
+element i of everything that kernel stores needs no element of the argument but i.
+"""
+
+from collections.abc import Sequence
+
+from fusec.ir.graph import Node, toposort
+from fusec.passes.groups import Group, Partition
+
+
+def in_place(
+    partition: Partition,
+    writes: Sequence[tuple[int, int]],
+    strides: Sequence[tuple[int, ...]],
+) -> dict[Node, Node]:
+    """New values that lie in the memory of their arguments: result -> param.
+
+    writes: numbers of changed params and of the graph's outputs with their new values; strides: of
+    the params, in bytes. Programs whose kernels can report an error change nothing before all of
+    them are done.
+    """
+    graph = partition.graph
+    if not writes or any(n.op.checked for n in graph.nodes()):
+        return {}
+    found: dict[Node, Node] = {}
+    for number, k in writes:
+        param, result = graph.params[number], graph.outputs[k]
+        same = param.dtype == result.dtype and param.shape == result.shape
+        once = graph.outputs.count(result) == 1 and param not in graph.outputs
+        alone = result is not param and _apart(param, strides[number])
+        if same and once and alone and _last_reader(partition, param, result):
+            found[result] = param
+    return found
+
+
+def _apart(param: Node, strides: tuple[int, ...]) -> bool:
+    """Whether no two elements share memory."""
+    reach = param.dtype.itemsize
+    for step, n in sorted((abs(s), n) for s, n in zip(strides, param.shape) if n > 1):
+        if step < reach:
+            return False
+        reach = step * (n - 1) + reach
+    return True
+
+
+def _last_reader(partition: Partition, param: Node, result: Node) -> bool:
+    groups = partition.groups
+    at = next((k for k, g in enumerate(groups) if result in g.outputs), None)
+    if at is None:
+        return False
+    group, later = groups[at], groups[at + 1 :]
+    if group.kind == "call" or group.split or any(g.kind == "call" for g in later):
+        return False
+    stored = {n for g in groups for n in g.outputs}
+    if any(_reads(g, param, stored) for g in later):
+        return False
+    return all(elementwise(param, out) for out in group.outputs)
+
+
+def _reads(group: Group, param: Node, stored: set[Node]) -> bool:
+    stack = [i for m in group.members for i in m.inputs] + list(group.outputs)
+    seen: set[Node] = set()
+    while stack:
+        node = stack.pop()
+        if node is param:
+            return True
+        if node in seen or (node in stored and node not in group.members):
+            continue
+        seen.add(node)
+        stack += node.inputs
+    return False
+
+
+def elementwise(param: Node, result: Node) -> bool:
+    """Whether element i of ``result`` needs no element of ``param`` but i."""
+    needing: set[Node] = {param}
+    for node in toposort([result]):
+        if any(i in needing for i in node.inputs):
+            if node.op.family != "elementwise" or node.shape != param.shape:
+                return False
+            needing.add(node)
+    return True
