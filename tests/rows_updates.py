@@ -283,6 +283,8 @@ for name, fn in {
     "apart": lambda x, m, k: (x.__setitem__((m, slice(None), 2), 1), x[m, :, 2].sum()),
     "too-far": lambda x, m, k: x.__setitem__((m, 9), 1),
     "wrong-length": lambda x, m, k: x.__setitem__((k, 0), 1),
+    "sum": lambda x, m, k: (x[:, k].sum(), x[:, k].sum(axis=1), x[:, k].max(axis=(1, 2))),
+    "times": lambda x, m, k: x.__setitem__((slice(None), k), x[:, k] * 2 + 1),
     "two-axes": lambda x, m, k: x.__setitem__((x[..., 0] > 0, 1), 3),
 }.items():
     row(f"mask-among-{name}", fn, ramp("f8", 3, 5, 4), MASK, MASK5)

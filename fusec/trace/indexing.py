@@ -38,10 +38,10 @@ def getitem(x: Tracer, index: Any) -> Any:
 
         return Selection(x, as_tracer(x._session, items[0]))
     masked = _mask_and_view(x, items)
-    if masked is not None and masked[2] == 0:
+    if masked is not None:
         from fusec.trace.selection import Selection
 
-        return Selection(*masked[:2])
+        return Selection(*masked)
     base, parts, shape = advanced(x, items)
     node = x._session.make("gather", base.node, *parts, shape=shape)
     return fresh(x._session, node, _gathered_like(x, items, node), scalar=node.aval.ndim == 0)
@@ -96,8 +96,12 @@ def setitem(x: Tracer, index: Any, value: Any) -> None:
     if len(items) == 1 and is_mask(items[0]):
         return set_mask(x, as_tracer(session, items[0]), value)
     masked = _mask_and_view(x, items)
-    if masked is not None and (masked[2] == 0 or weak_type(value) or np.ndim(value) == 0):
-        return set_mask(*masked[:2], value)
+    if masked is not None:
+        from fusec.trace.selection import Selection
+
+        same = type(value) is Selection and value.lead == masked[2]
+        if masked[2] == 0 or same or weak_type(value) or np.ndim(value) == 0:
+            return set_mask(*masked[:2], value)
     base, where = _positions(x, items)
     node = session.make("scatter_flat", base.node, where, assigned(x, value, where.shape))
     base.write(node)

@@ -19,16 +19,22 @@ from fusec.trace.ufuncs import weak_type
 
 
 class Selection(np.lib.mixins.NDArrayOperatorsMixin):
-    """The elements of ``source`` where ``mask``, which has its leading axes, is true."""
+    """The elements of ``source`` where ``mask``, which has its leading axes, is true.
 
-    __slots__ = ("_mask_node", "mask", "source")
+    lead: axes of the selection in front of the selected one, 1 for ``x[:, mask]``; in ``source``
+    they stand behind those of the mask.
+    """
+
+    __slots__ = ("_mask_node", "lead", "mask", "source")
     __array_priority__ = 1000
 
-    def __init__(self, source: Tracer, mask: Tracer, mask_node: Node | None = None) -> None:
+    def __init__(
+        self, source: Tracer, mask: Tracer, lead: int = 0, mask_node: Node | None = None
+    ) -> None:
         shape, wanted = source._like.shape, mask._like.shape
         if shape[: len(wanted)] != wanted:
             np.empty(shape, bool)[np.empty(wanted, bool)]
-        self.mask = mask
+        self.mask, self.lead = mask, lead
         self._mask_node = mask.node if mask_node is None else mask_node
         self.source = fresh(source._session, source.node, source._like)
 
@@ -88,7 +94,7 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
     def _reduce(self, name: str, axis: Any = None, **kwargs: Any) -> Any:
         method = getattr(self.source, name)
         axes = self._axes(axis)
-        if axes is None:
+        if axes is None or (self.lead and kwargs.get("keepdims")):
             raise self._refuse(f"{name}(axis={axis})")
         if name not in ("max", "min"):
             return method(axis=axes, where=self._spread(), **kwargs)
@@ -104,13 +110,14 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
 
     def _axes(self, axis: Any) -> tuple[int, ...] | None:
         """The source's axes for the selection's, None if the selected one is not reduced."""
-        lead = tuple(range(self.mask._like.ndim))
+        selected = tuple(range(self.mask._like.ndim))
         if axis is None:
             return tuple(range(self.source._like.ndim))
         axes = np.lib.array_utils.normalize_axis_tuple(axis, self.ndim)
-        if 0 not in axes:
+        if self.lead not in axes:
             return None
-        return lead + tuple([a - 1 + len(lead) for a in axes if a])
+        others = [a - (a > self.lead) for a in axes if a != self.lead]
+        return selected + tuple([a + len(selected) for a in others])
 
     def __getattr__(self, name: str) -> Any:
         if name in _REDUCTIONS:
@@ -126,7 +133,7 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
         raise self._refuse(name)
 
     def _with(self, source: Tracer) -> "Selection":
-        return Selection(source, self.mask, self._mask_node)
+        return Selection(source, self.mask, self.lead, self._mask_node)
 
     # -- elementwise ------------------------------------------------------------------------------
 
@@ -150,7 +157,7 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
             same = value.source._like.shape == self.source._like.shape
             if same and value.same_mask(self._mask()):
                 return value.source
-        elif weak_type(value) is not None or np.ndim(value) < self.ndim:
+        elif weak_type(value) is not None or np.ndim(value) < (self.ndim if not self.lead else 1):
             return value
         raise self._refuse(f"np.{ufunc.__name__} with another array")
 
