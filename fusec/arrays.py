@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from fusec.config import config
 from fusec.device_plan import adopt, device_executor, on_host
 from fusec.dispatch import JitFunction, _raises
-from fusec.errors import DeviceError
+from fusec.errors import DataDependentShapeError, DeviceError
 from fusec.plan import lower_graph
 from fusec.runtime.array import Array, is_basic, overwrite, same_device, shadow, upload
 from fusec.runtime.device import Device, Memory, Stream, get_device, known_devices
@@ -221,16 +221,23 @@ def _method(name: str) -> Callable[..., Any]:
 
 
 def _apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """One op on the device, or by NumPy where compiling is switched off."""
+    """One op on the device; by NumPy on copies where the shape of its result depends on data.
+
+    So it is, too, where compiling is switched off and where ``np.errstate`` asks for exceptions.
+    """
     leaves, tree = flatten((args, kwargs))
     if any(type(x) in (Tracer, PyScalar) for x in leaves):
         return NotImplemented
-    if config.disable or _raises():
-        leaves = [adopt(x) for x in leaves]
-        device = same_device([x for x in leaves if type(x) is Array])
-        assert device is not None
-        return on_host(function, device, leaves, tree, "compiling is off, NumPy runs everything")
-    return _jitted(function)(*args, **kwargs)
+    if not (config.disable or _raises()):
+        try:
+            return _jitted(function)(*args, **kwargs)
+        except DataDependentShapeError:
+            pass
+    leaves = [adopt(x) for x in leaves]
+    device = same_device([x for x in leaves if type(x) is Array])
+    assert device is not None
+    name = getattr(function, "__name__", "this function")
+    return on_host(function, device, leaves, tree, f"NumPy runs {name} on the host")
 
 
 def _ufunc(self: Array, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -242,6 +249,8 @@ def _ufunc(self: Array, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: An
     results = result if isinstance(result, tuple) else (result,)
     for target, value in zip(out, results):
         if target is not None:
+            if kwargs.get("where", True) is not True:
+                value = _apply(np.where, (kwargs["where"], value, target), {})
             _into(target, value, kwargs.get("casting", "same_kind"), ufunc.__name__)
     made = tuple([r if t is None else t for t, r in zip(out, results)])
     return made if isinstance(result, tuple) else made[0]
@@ -354,6 +363,10 @@ for _name in METHODS:
 _hooks: Any = Array
 _hooks.__array_ufunc__, _hooks.__array_function__ = _ufunc, _function
 _hooks.__setitem__, _hooks.reshape = _setitem, _reshape
+_hooks.fill = lambda self, value: self.__setitem__(..., value)
+_hooks.tobytes = lambda self, order="C": np.asarray(self).tobytes(order)
+_hooks.__contains__ = lambda self, value: bool((self == value).any())
+_hooks.__reduce__ = lambda self: (to_device, (np.asarray(self), self.device))
 _hooks.__copy__ = lambda self: self.copy("K")
 _hooks.__deepcopy__ = lambda self, memo: self.copy("K")
 _hooks._select = lambda self, index: _apply(operator.getitem, (self, index), {})

@@ -1,6 +1,8 @@
 """``fusec.Array`` against NumPy: layout on the null device, values in the simulator."""
 
+import copy
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -119,6 +121,9 @@ VALUES = {
     "real": lambda x: x.real,
     "0-d": lambda x: x[1, 2] + 1,
     "empty": lambda x: x[:0] + 1,
+    "mask": lambda x: x[x > 0],
+    "unique": lambda x: np.unique(x),
+    "copies": lambda x: copy.deepcopy(pickle.loads(pickle.dumps(x))) + 1,
     "host": lambda x: np.linalg.norm(x, ord=2),
 }
 
@@ -157,13 +162,18 @@ def _out(x):
     np.negative(x[::-1], out=x[::-1])
 
 
+def _where(x):
+    np.add(x, 1, out=x, where=x > 0)
+    x[1:].fill(2)
+
+
 def _from_view(x):
     x[:2] = x[3:]
 
 
 @simulated
 @pytest.mark.parametrize(
-    "update", [_set_block, _set_column, _set_masked_rows, _in_place, _out, _from_view]
+    "update", [_set_block, _set_column, _set_masked_rows, _in_place, _out, _where, _from_view]
 )
 def test_updates(update):
     wanted, found = X.copy(), on(X)
@@ -287,6 +297,7 @@ def test_to_and_from_python():
     np.testing.assert_array_equal(out, X)
     assert on(np.arange(3))[on(np.array(1))].item() == 1
     assert list(range(on(np.array(3)))) == [0, 1, 2]
+    assert X[0, 0] in x and 99.0 not in x and x.tobytes() == X.tobytes()
 
 
 @simulated

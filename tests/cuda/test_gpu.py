@@ -44,7 +44,7 @@ def test_values(name):
 
 UPDATES = [
     tables._set_block, tables._set_column, tables._set_masked_rows, tables._in_place, tables._out,
-    tables._from_view,
+    tables._where, tables._from_view,
 ]  # fmt: skip
 
 
