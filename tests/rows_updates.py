@@ -287,7 +287,7 @@ for name, fn in {
     "times": lambda x, m, k: x.__setitem__((slice(None), k), x[:, k] * 2 + 1),
     "two-axes": lambda x, m, k: x.__setitem__((x[..., 0] > 0, 1), 3),
 }.items():
-    row(f"mask-among-{name}", fn, ramp("f8", 3, 5, 4), MASK, MASK5)
+    row(f"mask-among-{name}", fn, ramp("f8", 3, 5, 4), MASK, MASK5, rel=1e-14)
 
 # --- unbuffered updates at a tuple of indices, an index that is a range
 ROWS3, COLUMNS3 = np.array([0, 1, 1]), np.array([3, 2, 2])
