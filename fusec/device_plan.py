@@ -54,7 +54,7 @@ def on_host(
 
     name = getattr(fn, "__qualname__", "the function")
     hidden = why or f"NumPy runs {name}; {name}.lower(...).explain() says why"
-    hosts = [x._to_host(f"argument of {name}", hidden) if type(x) is Array else x for x in leaves]
+    hosts = _host_copies(leaves, f"argument of {name}", hidden)
     before = [x.copy() if type(leaf) is Array else None for x, leaf in zip(hosts, leaves)]
     args, kwargs = tree.unflatten(hosts)
     result = fn(*args, **kwargs)
@@ -70,6 +70,27 @@ def on_host(
         for x in made
     ]
     return structure.unflatten(moved)
+
+
+def _host_copies(leaves: Sequence[Any], name: str, hidden: str) -> list[Any]:
+    """Copies on the host of the arrays among ``leaves``, sharing memory where those do."""
+    groups: dict[int, list[Array]] = {}
+    for x in leaves:
+        if type(x) is Array:
+            groups.setdefault(id(x.buffer), []).append(x)
+    copies: dict[int, np.ndarray] = {}
+    for group in groups.values():
+        if len(group) == 1:
+            copies[id(group[0])] = group[0]._to_host(name, hidden)
+            continue
+        reach = [(x.offset + low, n) for x in group for low, n in [x.extent]]
+        first = min([start for start, _ in reach])
+        span = max([start + n for start, n in reach]) - first
+        whole = Array(group[0].buffer, first, (span,), np.dtype("u1"), (1,))
+        memory = whole._to_host(name, hidden)
+        for x in group:
+            copies[id(x)] = np.ndarray(x.shape, x.dtype, memory, x.offset - first, x.strides)
+    return [copies[id(x)] if type(x) is Array else x for x in leaves]
 
 
 class Elsewhere(Plan):
@@ -233,7 +254,7 @@ def _overlap(a: Any, b: Any) -> bool:
 def _retry(fn: Callable[..., Any], leaves: list[Any], tree: TreeDef) -> None:
     """Let NumPy raise what a kernel reported, on copies."""
     hidden = "a kernel reported an error, which NumPy names"
-    hosts = [x._to_host("argument", hidden) if type(x) is Array else x for x in leaves]
+    hosts = _host_copies(leaves, "argument", hidden)
     args, kwargs = tree.unflatten(hosts)
     fn(*args, **kwargs)
 

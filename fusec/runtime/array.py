@@ -67,6 +67,11 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         return self.buffer, self.offset
 
     @property
+    def extent(self) -> tuple[int, int]:
+        """Its lowest byte relative to its first element, and the bytes from there to its last."""
+        return extent(self.shape, self.strides, self.dtype)
+
+    @property
     def flags(self) -> Flags:
         flags = self.like.flags
         return Flags(flags.c_contiguous, flags.f_contiguous)
@@ -141,7 +146,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         if out is not None and (out.shape != self.shape or out.dtype != self.dtype):
             raise ValueError(f"out is {out.dtype.name}{out.shape}, not {self!r}")
         self.resolve()
-        low, span = extent(self.shape, self.strides, self.dtype)
+        low, span = self.extent
         if span > _SPAN * self.nbytes and span > _SMALL:
             return self.copy("K")._to_host(name, hidden, out, stream)  # type: ignore[no-any-return, attr-defined]
         transferred("to host", name, span, hidden)
@@ -352,7 +357,7 @@ def dense_strides(x: np.ndarray) -> tuple[list[int], tuple[int, ...]]:
 
 def overwrite(target: Array, source: Array, stream: Stream) -> bool:
     """Copy bytes between arrays of one layout; False where a kernel has to do it."""
-    low, span = extent(target.shape, target.strides, target.dtype)
+    low, span = target.extent
     if source.dtype != target.dtype or source.shape != target.shape:
         return False
     if span != target.nbytes or (source.strides != target.strides and target.size > 1):
@@ -371,7 +376,7 @@ def overlap(a: Array, b: Array) -> bool:
     """Whether two arrays may share memory."""
     if a.buffer is not b.buffer:
         return False
-    (low, n), (low2, n2) = [extent(x.shape, x.strides, x.dtype) for x in (a, b)]
+    (low, n), (low2, n2) = [x.extent for x in (a, b)]
     first, second = a.offset + low, b.offset + low2
     return first < second + n2 and second < first + n
 

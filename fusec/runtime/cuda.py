@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fusec.errors import DeviceError
-from fusec.runtime.array import Array, extent
+from fusec.runtime.array import Array
 from fusec.runtime.device import Buffer, Device, Launcher, OutOfMemory, Place, Stream
 
 VECTOR = 16  # bytes that addresses of vector loads are multiples of
@@ -225,7 +225,7 @@ class CudaDevice(Device):
             other = self._core.Stream.from_handle(consumer or 1)
             if consumer not in (None, 1) or stream is not self.default_stream:
                 other.wait(stream.native)
-        low, span = extent(array.shape, array.strides, array.dtype)
+        low, span = array.extent
         start = array.buffer.address + array.offset
         memory = self._core.Buffer.from_handle(start, span + low, owner=array)
         strides = tuple([s // array.itemsize for s in array.strides])
