@@ -136,6 +136,7 @@ class DevicePlan(Plan):
                 for k, s in enumerate(self.trace.sources)
                 if s.kind == "constant" and s.ref.ndim
             }
+            self._in_place = self._written_in_place(self._runner)
 
     def shares(self, leaves: Sequence[Any], hidden: Sequence[Any]) -> bool:
         """Whether a changed array shares memory with another input."""
@@ -163,6 +164,8 @@ class DevicePlan(Plan):
         moved = [self._moved(k, x) for k, x in enumerate(hidden)]
         inputs = self._inputs(leaves, moved)
         into = self._taken(inputs, donated)
+        for number, slot in self._in_place:
+            into[slot] = inputs[number]
         if into:
             self.device.learn()
         outputs = runner.run(inputs, stream, into)
@@ -171,11 +174,25 @@ class DevicePlan(Plan):
             outputs[k].resolve()  # before anything of the caller's is written
             target = leaves[source.ref] if source.kind == "arg" else hidden[source.ref]
             if type(target) is Array:
-                self._assign(target, outputs[k])
+                if self.program.results[k] not in into:
+                    self._assign(target, outputs[k])
             else:
                 target[...] = outputs[k]._to_host(source.label, "the function changes it")
         made = [_make(r, leaves, hidden, outputs) for r in self.trace.results]
         return self.trace.tree.unflatten(made)
+
+    def _written_in_place(self, runner: DeviceExecutor) -> list[tuple[int, int]]:
+        """Changed inputs whose new value a kernel may write over the old one: (input, slot)."""
+        program, found = self.program, []
+        for source, k in self.trace.writes:
+            number = next(n for n, s in enumerate(self.trace.sources) if s is source)
+            old, new = program.slots[program.inputs[number]], program.slots[program.results[k]]
+            same = (old.shape, old.dtype, old.strides) == (new.shape, new.dtype, new.strides)
+            once = program.results.count(new.number) == 1 and new.number in runner.fresh
+            safe = source.kind == "arg" and not runner.raises
+            if same and once and safe and free_before(program, old.number, new.number):
+                found.append((number, new.number))
+        return found
 
     def _moved(self, k: int, x: Any) -> Array:
         x = adopt(x)

@@ -139,6 +139,20 @@ def test_donated_memory_is_reused_where_it_can_be(null, name, update, reused):
         w + 1
 
 
+def test_changed_arguments_are_written_where_they_lie(null):
+    def update(w, g):
+        w -= 0.1 * g
+
+    w, g = (fusec.to_device(np.ones((64, 64), "f4"), null) for _ in range(2))
+    f = fusec.jit(update)
+    f(w, g)
+    null.log.clear()
+    f(w, g)
+    assert [what for what, _ in null.log] == ["launch"]
+    f(w[:, ::2], g[:, ::2])  # with gaps: into other memory, then a kernel that copies
+    assert null.count("launch") == 3
+
+
 # -- memory ---------------------------------------------------------------------------------------
 
 
