@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fusec.codegen.cuda_matmul import matmul_kernel
 from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_cpu import emit
 from fusec.codegen.emit_cuda import CudaLimits, emit_cuda
@@ -12,15 +13,22 @@ from fusec.passes.groups import FEW_ROWS
 
 @dataclass(frozen=True)
 class Backend:
-    """few_rows: fewer long rows are split over threads; emit: a group's body to its kernels."""
+    """few_rows: fewer long rows are split over threads; emit: a group's body to its kernels.
+
+    matmul: the kernel of a matrix product, for targets that NumPy's BLAS can't reach.
+    """
 
     name: str
     few_rows: int
     emit: Callable[[Body, bool], list[KernelSource]]
+    matmul: Callable[..., KernelSource] | None = None
 
 
 def _cuda(name: str, limits: CudaLimits, few_rows: int) -> Backend:
-    return Backend(name, few_rows, lambda body, split: emit_cuda(body, split, limits))
+    def write(body: Body, split: bool) -> list[KernelSource]:
+        return emit_cuda(body, split, limits)
+
+    return Backend(name, few_rows, write, matmul_kernel)
 
 
 BACKENDS = {

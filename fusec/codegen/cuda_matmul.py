@@ -10,6 +10,8 @@ transposed and batched operands, broadcast ones too, are read where they lie::
         c00 = fma(a0, b0, c00)
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fusec.codegen.emit import CUDA_HEADER, KernelSource, Pointer
@@ -24,6 +26,11 @@ MAX_Y = 65_535  # blocks along y of a grid
 KINDS = "iufc"
 
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def fits(shapes: Sequence[tuple[int, ...]], dtype: np.dtype) -> bool:
+    """Whether there is a kernel for operands of these shapes."""
+    return dtype.kind in KINDS and dtype != np.float16 and all(map(all, shapes))
 
 
 def matmul_kernel(a: Layout, b: Layout, out: Layout, dtype: np.dtype) -> KernelSource:

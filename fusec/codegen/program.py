@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fusec.codegen.backends import BACKENDS
+from fusec.codegen.cuda_matmul import fits
 from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_cpu import chunk_rows
 from fusec.codegen.inplace import in_place
@@ -20,6 +21,7 @@ from fusec.codegen.schedule import all_lines
 from fusec.config import log
 from fusec.ir.graph import Graph, Node
 from fusec.passes.groups import Group, Partition
+from fusec.trace.standin import stand_in
 
 Strides = tuple[int, ...]
 
@@ -154,7 +156,9 @@ class _Builder:
     def run(self) -> Program:
         for group in self.partition.groups:
             if group.kind == "call":
-                self._call(next(iter(group.members)))
+                node = next(iter(group.members))
+                if not self._product(group, node):
+                    self._call(node)
             else:
                 self._launch(group)
         for node in self.partition.graph.outputs:
@@ -257,6 +261,45 @@ class _Builder:
         self.program.steps.append(
             Call(name, _bound(node), inputs, [slot.number], why=why, node=node)
         )
+
+    # -- matrix products of our own ---------------------------------------------------------------
+
+    def _product(self, group: Group, node: Node) -> bool:
+        """Launch a matrix product where the target has a kernel for it."""
+        shapes = [i.shape for i in node.inputs]
+        if node.op.name != "matmul" or not self.backend.matmul or not fits(shapes, node.dtype):
+            return False
+        a, b = (self._placed(i) for i in node.inputs)
+        if a is None or b is None:
+            return False
+        role = "result" if node in self.partition.graph.outputs else "temp"
+        out = self._slot(role, node.dtype, node.shape, self.wanted.get(node), node)
+        layouts, size = [], node.dtype.itemsize
+        for x in (a[2], b[2], stand_in(out.shape, out.dtype, out.strides)):
+            lead = node.aval.ndim - x.ndim
+            strides = tuple([s // size for s in x.strides])
+            layouts.append(((1,) * lead + x.shape, (0,) * lead + strides))
+        kernel = self.backend.matmul(*layouts, node.dtype)
+        for pointer, source in zip(kernel.pointers, (a[0].node, b[0].node, node)):
+            pointer.buffer.node = source
+        kernel.name, kernel.notes = f"k{len(self.program.steps)}", [("matmul", node.loc)]
+        arguments = [(a[0].number, a[1]), (b[0].number, b[1]), (out.number, 0)]
+        self.program.steps.append(Launch(kernel, arguments, 1, group))
+        return True
+
+    def _placed(self, node: Node) -> tuple[Slot, int, np.ndarray] | None:
+        """The buffer that a value is a view of, its first byte there, a stand-in of the view."""
+        if self._stored(node) or node.op.name == "const":
+            slot = self.source(node)
+            return slot, 0, stand_in(slot.shape, slot.dtype, slot.strides)
+        inner = self._placed(node.inputs[0]) if node.op.family == "movement" else None
+        if inner is None:
+            return None
+        slot, offset, base = inner
+        view = _bound(node)(base)
+        if not np.may_share_memory(view, base):
+            return None
+        return slot, offset + view.ctypes.data - base.ctypes.data, view
 
     # -- memory ---------------------------------------------------------------------------------
 

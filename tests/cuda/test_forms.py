@@ -71,6 +71,8 @@ FORMS = {
     "scan rows": (lambda x: np.cumsum(x, axis=1), [(3, 40), (2, 600)], "f8"),
     "scan columns": (lambda x: np.cumsum(x, axis=0), [(40, 35)], "f8"),
     "scan product": (lambda x: np.cumprod(x, axis=-1), [(2, 45)], "f8"),
+    "matrix product of views": (lambda x: x[1:].T @ x[:-1, ::2] * 2, [(9, 6)], "f8"),
+    "matrix product int": (lambda x: x @ x, [(5, 5)], "i4"),
     "matrix product": (lambda x: np.maximum(x @ x.T + 1, 0), [(5, 7)], "f4"),
 }
 CASES = [(name, shape) for name, (_, shapes, _) in FORMS.items() for shape in shapes]

@@ -43,7 +43,8 @@ def test_the_suite_assembles_without_spills(kernel, size, dtype, arch):
         assert len(made.cubin) > 500
         if kernel.name not in SPILLING:
             assert (found.stack, found.spill_stores, found.spill_loads) == (0, 0, 0)
-        assert found.occupancy >= 0.25, made.name
+        # the matrix product keeps its sums in registers: few warps that each have much to do
+        assert found.occupancy >= (0.125 if made.title == "matmul" else 0.25)
 
 
 @pytest.mark.parametrize("kernel", kernels.suite(), ids=lambda k: k.name)
@@ -119,6 +120,13 @@ def test_softmax_reads_its_row_once():
     assert len(loads) == 2  # of the vector loop and of its tail
     assert len(re.findall(r"w_\w+ = shared_f4", kernel.source)) == 1
     assert "shfl.sync.bfly" in kernel.ptx
+
+
+def test_matrix_products_are_kernels_that_read_operands_where_they_lie():
+    w = fusec.ShapeDtype((64, 4096), "f4")
+    low = fusec.jit(lambda x, w: np.maximum(x @ w.T + 1, 0)).lower(ROWS, w, target="cuda")
+    assert len(low.kernels) == len(low.program.steps) == 2
+    assert [k.block for k in low.kernels] == [(256, 1), (256, 1)]
 
 
 def test_full_reductions_are_two_kernels_without_atomics():
