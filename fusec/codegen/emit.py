@@ -148,10 +148,14 @@ class Emitter:
                     stem = (
                         f"{buffer.name}_s{text.removeprefix('i')}" if isinstance(atom, str) else "s"
                     )
-                    self.strides[key] = self.int_arg(stem, c)
+                    self.strides[key] = self.stride(stem, c)
                 text = f"{text} * {self.strides[key]}"
             parts.append(text)
         return pointer.name, " + ".join(parts) or "0"
+
+    def stride(self, stem: str, value: int) -> str:
+        """A stride as source."""
+        return self.int_arg(stem, value)
 
     def atom(self, atom: object) -> str:
         if isinstance(atom, str):

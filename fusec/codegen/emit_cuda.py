@@ -81,6 +81,7 @@ class CudaEmitter(LoopEmitter):
         super().__init__(plan)
         self.limits = limits
         self.aligned = False
+        self.vector = 1  # neighbours that are loaded at once
 
     @contextmanager
     def strided(self, name: str, first: str, last: str, step: str) -> Iterator[None]:
@@ -103,16 +104,22 @@ class CudaEmitter(LoopEmitter):
         memory += [(s.index, s.buffer) for s in self.body.stores]
         if any(x.kind in ("branch", "scan") or x.data for x in lines):
             return 1
-        sizes = [b.dtype.itemsize for _, b in memory if b is not None]
-        if not sizes or any(b.dtype.kind == "c" for _, b in memory if b is not None):
+        moving = [(i, b.dtype) for i, b in memory if i is not None and b is not None]
+        kinds = [d for i, d in moving if name in i.variables()]
+        if not kinds or any(d.kind == "c" for d in kinds):
             return 1
-        width = min(4, VECTOR_BYTES // max(sizes))
+        width = min(4, VECTOR_BYTES // max([d.itemsize for d in kinds]))
         while width > 1 and width * len(lines) > MAX_COPIES:
             width //= 2
-        moving = [(i, b.dtype.itemsize) for i, b in memory if i is not None and b is not None]
-        if width < 2 or not all(_wide(i, name, size) for i, size in moving):
-            return 1
-        return width if any(name in i.variables() for i, _ in moving) else 1
+        if width > 1 and all(_wide(i, name, d.itemsize) for i, d in moving):
+            self.vector = width
+        return self.vector
+
+    def stride(self, stem: str, value: int) -> str:
+        """Strides of wide loads are multiples of their width, which LLVM has to see."""
+        if self.vector == 1 or value % self.vector:
+            return super().stride(stem, value)
+        return f"{self.int_arg(stem, value // self.vector)} * {self.vector}"
 
     @contextmanager
     def share(self, name: str, count: str, width: int, first: str, step: str) -> Iterator[None]:
