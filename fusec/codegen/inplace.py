@@ -1,7 +1,8 @@
 """Changed arguments that a kernel may write directly, instead of into memory that is then copied.
 
 That holds where the last step that reads the argument is the kernel that writes its new value, and
-element i of everything that kernel stores needs no element of the argument but i.
+element i of everything that kernel stores needs no element of the argument but i, and no later loop
+of that kernel reads the argument again.
 """
 
 from collections.abc import Sequence
@@ -56,7 +57,20 @@ def _last_reader(partition: Partition, param: Node, result: Node) -> bool:
     stored = {n for g in groups for n in g.outputs}
     if any(_reads(g, param, stored) for g in later):
         return False
+    stages = _stages(group)
+    late = [out for out in group.outputs if stages[out] > stages[result]]
+    if any(param in toposort([out]) for out in late):
+        return False
     return all(elementwise(param, out) for out in group.outputs)
+
+
+def _stages(group: Group) -> dict[Node, int]:
+    """How many reductions of the group stand before a value: the loop that computes it."""
+    stages: dict[Node, int] = {}
+    for node in toposort(group.outputs):
+        stages[node] = max([stages[i] for i in node.inputs], default=0)
+        stages[node] += node.op.family == "reduce" and node in group.members
+    return stages
 
 
 def _reads(group: Group, param: Node, stored: set[Node]) -> bool:

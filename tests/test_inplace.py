@@ -1,0 +1,70 @@
+"""Changed arguments that a kernel with several loops writes where they lie."""
+
+import numpy as np
+import pytest
+
+import fusec
+
+
+def old_times_sum(x, y):
+    r = x * y.sum(axis=1, keepdims=True)
+    x += 1
+    return r
+
+
+def old_times_sum_of_columns(x, y):
+    r = x * y.sum(axis=0)
+    x += y
+    return r
+
+
+def old_over_variance(x, y):
+    old = x.copy()
+    x *= y
+    return old / y.var(axis=1, keepdims=True)
+
+
+def old_and_running_sum(x, y):
+    c = np.cumsum(y, axis=1)
+    r = x - c
+    x *= 2
+    return r, c.sum(axis=1, keepdims=True) + x
+
+
+def scaled(x, y):
+    x *= y.sum(axis=1, keepdims=True)
+    y += 1
+
+
+def clipped_momentum(x, y):
+    scale = 1 / np.sqrt((y * y).sum(axis=1, keepdims=True))
+    x *= 0.9
+    x += scale * y
+    y -= 0.1 * x
+
+
+FUNCTIONS = [
+    old_times_sum, old_times_sum_of_columns, old_over_variance, old_and_running_sum, scaled,
+    clipped_momentum,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (7, 300), (40, 33)])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_old_values_are_read_before_new_ones_are_written(function, shape):
+    rng = np.random.default_rng(0)
+    mine = [rng.normal(size=shape) for _ in range(2)]
+    plain = [a.copy() for a in mine]
+    got, want = fusec.jit(function)(*mine), function(*plain)
+    for a, b in zip(mine, plain):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+    for a, b in zip(*[r if isinstance(r, tuple) else (r,) for r in (got, want)]):
+        if b is not None:
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_values_that_the_last_loop_alone_reads_are_written_in_place():
+    x, y = np.ones((8, 100)), np.ones((8, 100))
+    shown = str(fusec.jit(clipped_momentum).lower(x, y))
+    assert "out   x: f8[8,100]" in shown
+    assert "out   y" not in shown
