@@ -178,7 +178,10 @@ class DevicePlan(Plan):
                     self._assign(target, outputs[k])
             else:
                 target[...] = outputs[k]._to_host(source.label, "the function changes it")
-        made = [_make(r, leaves, hidden, outputs) for r in self.trace.results]
+        made: list[Any] = []
+        for r in self.trace.results:
+            same = r.kind == "same"
+            made.append(made[r.ref] if same else _make(r, leaves, hidden, outputs))
         return self.trace.tree.unflatten(made)
 
     def _written_in_place(self, runner: DeviceExecutor) -> list[tuple[int, int]]:

@@ -159,7 +159,10 @@ class Plan:
             target = leaves[source.ref] if source.kind == "arg" else hidden[source.ref]
             if outputs[k] is not target:
                 target[...] = outputs[k]
-        made = [_make(r, leaves, hidden, outputs) for r in self.trace.results]
+        made: list[Any] = []
+        for r in self.trace.results:
+            same = r.kind == "same"
+            made.append(made[r.ref] if same else _make(r, leaves, hidden, outputs))
         return self.trace.tree.unflatten(made)
 
     def entry(self, leaves: Sequence[Any], arrays: Sequence[Any]) -> Callable[..., Any] | None:

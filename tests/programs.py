@@ -254,7 +254,7 @@ def _propose(rng: np.random.Generator, machine: Machine) -> bool:
 def _complex_product(text: str, values: list[Any]) -> bool:
     """Whether a statement multiplies, divides or measures complex numbers: not bitwise NumPy's."""
     complexes = any(np.asarray(v).dtype.kind == "c" for v in values)
-    return complexes and any(sign in text for sign in ("*", "/", "abs"))
+    return complexes and any(sign in text for sign in ("*", "/", "abs", "sign"))
 
 
 def _fill(

@@ -261,3 +261,6 @@ for name, a in {"turned": TURNED, "part": PART, "thin": PART[:, :1],
 row("joined-columns", lambda x: (np.column_stack([x[::-2], x[::2]]), np.c_[x, x]), LINE)
 row("repeat-nothing", lambda x: (np.repeat(x[:0], 2), np.tile(x[:0], 3), np.repeat(x, 0)), LINE)
 row("round-0d-int", lambda x: (np.round(x, 1), np.imag(x)), np.array(2))
+
+# --- one object that is several results
+row("one-object-twice", lambda x: ((y := (x + 1).T), y.real, [y], x, x), PLANE)

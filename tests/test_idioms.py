@@ -303,6 +303,17 @@ def test_arguments_are_changed_as_numpy_changes_them(fn, others, layout):
             np.testing.assert_allclose(a, b, rtol=1e-14)
 
 
+def test_a_view_that_is_stored_later_is_read_from_what_it_views():
+    def repeated(x, other):
+        y = np.repeat(np.minimum(x, other), 2, axis=0)
+        peak = y.max(axis=0, keepdims=True)  # complex: a call of NumPy between two kernels
+        return y, peak, y - peak
+
+    x = ramp("c16", 2, 3)
+    for got, want in zip(fusec.jit(repeated)(x, x > 0), repeated(x, x > 0)):
+        np.testing.assert_array_equal(got, want)
+
+
 def test_an_error_leaves_the_argument_as_it_was():
     def fails(x, i):
         x += 1

@@ -135,6 +135,7 @@ class _Builder:
         self.slot_of: dict[Node, Slot] = {}
         self.out_of: dict[Node, Slot] = {}
         self.views: dict[Node, int] = {}
+        self.ready: set[Node] = set(graph.params)  # computed by the steps so far
         first = zip(reversed(graph.outputs), reversed(result_strides))
         self.wanted = dict(first)
         self.program.result_strides = list(result_strides)
@@ -159,8 +160,10 @@ class _Builder:
                 node = next(iter(group.members))
                 if not self._product(group, node):
                     self._call(node)
+                self.ready.add(node)
             else:
                 self._launch(group)
+                self.ready.update(group.outputs)
         for node in self.partition.graph.outputs:
             self.program.results.append((self.out_of.get(node) or self.slot_of[node]).number)
         self._share()
@@ -191,7 +194,8 @@ class _Builder:
         return tuple([s // node.dtype.itemsize for s in self.out_of[node].strides or ()])
 
     def _stored(self, node: Node) -> bool:
-        return node in self.slot_of
+        """Whether a value stands in memory by now; views of others may be stored later."""
+        return node in self.slot_of and node in self.ready
 
     def _replaced(self, node: Node) -> Node | None:
         slot = self.program.inplace.get(node)

@@ -26,8 +26,8 @@ class Result:
     """How one leaf of the user's result is made.
 
     kind: "output" (graph output ``ref``), "arg" (argument leaf ``ref``), "captured" (hidden array
-    ``ref``), "python" (recipe ``ref``) or "value" (``ref`` itself). path: views on top of it;
-    scalar: hand over a NumPy scalar.
+    ``ref``), "python" (recipe ``ref``), "value" (``ref`` itself) or "same" (the object that leaf
+    ``ref`` of the result is). path: views on top of it; scalar: hand over a NumPy scalar.
     """
 
     kind: str
@@ -121,7 +121,14 @@ def _close(session: Session, value: Any) -> Trace:
     leaves, tree = flatten(value)
     outputs: list[Node] = []
     storages: list[Storage] = []
-    results = [_result(session, leaf, storages, outputs) for leaf in leaves]
+    results: list[Result] = []
+    first: dict[int, int] = {}
+    for k, leaf in enumerate(leaves):
+        before = first.setdefault(id(leaf), k)
+        again = before < k and type(leaf) is Tracer and not leaf._scalar
+        results.append(
+            Result("same", before) if again else _result(session, leaf, storages, outputs)
+        )
     writes = []
     for storage in session.storages:
         if storage.mutated:
