@@ -244,3 +244,13 @@ def test_sixteen_threads(null):
     del x, work, threads, t
     gc.collect()
     assert fusec.memory(null).live <= 128  # status words and the last number
+
+
+def test_the_benchmark_of_devices_runs(monkeypatch):
+    from benchmarks import device
+
+    monkeypatch.setattr(device, "SECONDS", 0.01)
+    monkeypatch.setattr(device, "ROUNDS", 1)
+    found = list(device.measure("null", scale=4096))
+    assert len(found) == len(device.TABLE) + 3
+    assert all(bar.figure > 0 for bar in found)
