@@ -168,17 +168,20 @@ class Plan:
     def entry(self, leaves: Sequence[Any], arrays: Sequence[Any]) -> Callable[..., Any] | None:
         """A builtin that checks the arguments and runs the plan natively, where it can.
 
-        None for programs with calls, writes, views as results, or arguments that are no arrays.
+        None for programs with calls, views as results, or arguments that are no arrays, and where
+        changed arguments are copied back.
         """
         trace, program = self.trace, self.program
         plain = all(r.kind == "output" and not (r.path or r.view or r.item) for r in trace.results)
         order = [r.ref for r in trace.results]
-        if trace.writes or trace.scalar_guards or not plain or len(set(order)) != len(order):
+        written = [program.graph.outputs[k] in program.inplace for _, k in trace.writes]
+        if not all(written) or trace.scalar_guards or not plain or len(set(order)) != len(order):
             return None
         if not all(isinstance(s, Launch) for s in program.steps) or not program.steps:
             return None
         shape = repr(trace.tree)
-        if shape not in ("*", "(" + ", ".join("*" * len(order)) + ("," * (len(order) == 1)) + ")"):
+        several = "(" + ", ".join("*" * len(order)) + ("," * (len(order) == 1)) + ")"
+        if shape not in (("*", several) if order else ("None",)):
             return None
         results = [program.results[k] for k in order]
         inputs = _native_inputs(trace, leaves, arrays)
@@ -235,9 +238,11 @@ def _native_inputs(
     pairs = zip(trace.sources, trace.graph.params)
     dtypes = {s.ref[1]: p.dtype for s, p in pairs if s.kind == "scalar"}
     specs: list[ArraySpec | FloatSpec] = []
+    changed = {source.ref for source, _ in trace.writes}
     for k, leaf in enumerate(leaves):
         if type(leaf) is np.ndarray and leaf is arrays[k]:
-            specs.append(ArraySpec(leaf.dtype, leaf.shape, leaf.strides, leaf.flags.writeable))
+            facts = leaf.dtype, leaf.shape, leaf.strides, leaf.flags.writeable
+            specs.append(ArraySpec(*facts, changed=k in changed))
         elif type(leaf) is float and dtypes.get(k, np.dtype("f8")) == np.dtype("f8"):
             specs.append(FloatSpec())
         else:

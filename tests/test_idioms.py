@@ -335,3 +335,19 @@ def test_elements_that_share_memory_are_not_written_in_place():
     fusec.jit(momentum)(x, np.ones((3, 3)), np.ones((3, 3)))
     momentum(y, np.ones((3, 3)), np.ones((3, 3)))
     assert np.array_equal(memory, same)
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [((0, 8), (8, 16), (16, 24)), ((0, 8), (4, 12), (12, 20)), ((0, 8), (8, 16), (8, 16)),
+     ((0, 8), (0, 8), (9, 17))],
+)  # fmt: skip
+def test_native_calls_that_change_arguments_see_shared_memory(cut):
+    compiled = fusec.jit(momentum)
+    for _ in range(3):  # the first call makes the native entry
+        assert compiled(np.ones(8), np.ones(8), np.ones(8)) is None
+    assert compiled._fast
+    mine, plain = (np.arange(24.0) % 7 for _ in range(2))
+    assert compiled(*[mine[a:b] for a, b in cut]) is None
+    momentum(*[plain[a:b] for a, b in cut])
+    assert np.array_equal(mine, plain)

@@ -38,12 +38,16 @@ _ALIGNED, _WRITEABLE = 0x100, 0x400  # NPY_ARRAY_ALIGNED, NPY_ARRAY_WRITEABLE
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """An argument that is exactly an ndarray, aligned, of this dtype object, shape and strides."""
+    """An argument that is exactly an ndarray, aligned, of this dtype object, shape and strides.
+
+    changed: the program writes it; arguments that share its memory are a MISS.
+    """
 
     dtype: Any
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     writeable: bool = False
+    changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class NativePlan:
     inputs: Sequence[ArraySpec | FloatSpec]
     outputs: Sequence[OutSpec]
     steps: Sequence[StepSpec]
-    result: Literal["single", "tuple"] = "single"
+    result: Literal["single", "tuple"] = "single"  # without outputs: None
     temporaries: Sequence[int] = ()
     constants: Sequence[np.ndarray[Any, Any] | int] = ()
     release_gil: bool = False
@@ -233,6 +237,9 @@ def _array(dtype: Any, shape: Sequence[int], strides: Sequence[int] | None) -> l
     made = layout.Spec(descr=id(dtype), nd=len(shape), dims=_words(shape))
     if strides is not None:
         made.strides = _words(strides)
+        reach = [(n - 1) * step for n, step in zip(shape, strides)]
+        made.low = sum([r for r in reach if r < 0])
+        made.high = sum([r for r in reach if r > 0]) + dtype.itemsize
     made.kept = dtype
     return made
 
@@ -242,6 +249,7 @@ def _input(spec: ArraySpec | FloatSpec) -> layout.Spec:
         return layout.Spec()
     made = _array(np.dtype(spec.dtype), spec.shape, spec.strides)
     made.flags = _ALIGNED | (_WRITEABLE if spec.writeable else 0)
+    made.changed = spec.changed
     return made
 
 

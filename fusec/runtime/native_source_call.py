@@ -116,6 +116,24 @@ def fits(api: ApiPtr, plan: PlanPtr, args: Objects) -> i64:
                 return 0
         elif not same_array(api, spec, array):
             return 0
+    for i in range(plan.nargs):
+        if plan.inputs[i].changed and not apart(plan, args, i):
+            return 0
+    return 1
+
+
+def apart(plan: PlanPtr, args: Objects, number: i64) -> i64:
+    """Does no other argument lie in the memory of this one, which is changed?"""
+    low = args[number].data + plan.inputs[number].low
+    high = args[number].data + plan.inputs[number].high
+    for i in range(plan.ninputs):
+        spec = plan.inputs[i]
+        if i != number and spec.descr:
+            start = spec.data
+            if not spec.object:
+                start = args[i].data
+            if start + spec.low < high and start + spec.high > low:
+                return 0
     return 1
 
 
@@ -172,13 +190,15 @@ def release(api: ApiPtr, results: Objects, count: i64, answer: ptr) -> ptr:
 
 
 def hand_over(api: ApiPtr, plan: PlanPtr, results: Objects, scalars: f64s) -> ptr:
-    """The single result, or a tuple of them; 0-d results become NumPy scalars."""
+    """The single result, or a tuple of them, or None; 0-d results become NumPy scalars."""
     for i in range(plan.noutputs):
         if plan.outputs[i].scalar:
             slot = address(scalars[i * (SCALAR // 8)])
             results[i] = api.PyArray_Scalar(slot, plan.outputs[i].descr, 0)
             if not results[i]:
                 return release(api, results, plan.noutputs, 0)
+    if not plan.noutputs:
+        return refuse(api, api.none)
     if not plan.as_tuple:
         return results[0]
     answer = api.PyTuple_New(plan.noutputs)
