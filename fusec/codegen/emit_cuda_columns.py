@@ -82,10 +82,7 @@ class CudaColumnEmitter(CudaReducer):
         targets = stage_targets(self.plan, stage)
         if not targets and not folds:
             return
-        for line in self.body.lines:
-            if line.kind == "scan" and line.stage == stage:
-                assert line.buffer is not None
-                self.w(f"carry_{line.name} = {line.buffer.name}")
+        self.carries(closure(targets, set(self.known)))
         for fold in folds:
             self.w(f"a_{fold.result.name} = {identity(fold)}")
         share = self.down * CHAIN

@@ -50,8 +50,17 @@ class CudaReducer(CudaEmitter):
         """An array in shared memory, declared on top of the kernel."""
         dtype = line.dtype if isinstance(line, Line) else line.value.dtype
         letters = "u1" if dtype.kind == "b" else short(dtype)
-        self.scratches.append((name, f"shared_{letters}({count})"))
+        declared = (name, f"shared_{letters}({count})")
+        if declared not in self.scratches:
+            self.scratches.append(declared)
         return name
+
+    def carries(self, need: set[Line]) -> None:
+        """Where the running sums among ``need`` start."""
+        for line in self.body.lines:
+            if line.kind == "scan" and line in need:
+                assert line.buffer is not None
+                self.w(f"carry_{line.name} = {line.buffer.name}")
 
     def tree(self, fold: Fold) -> None:
         """All threads get the combination of ``a_<result>``."""
@@ -130,8 +139,9 @@ class CudaRowEmitter(CudaReducer):
         targets = stage_targets(self.plan, stage)
         if not targets and not folds:
             return
-        if any(x.kind == "scan" and x.stage == stage for x in self.body.lines):
-            self._scanned(stage, folds)
+        need = closure(targets, set(self.known))
+        if any(x.kind == "scan" for x in need):
+            self._scanned(stage, folds, need)
             return
         keep = self._keep(stage)
         self._accumulate(stage, folds, keep)
@@ -232,12 +242,12 @@ class CudaRowEmitter(CudaReducer):
 
     # -- scans --------------------------------------------------------------------------------
 
-    def _scanned(self, stage: int, folds: list[Fold]) -> None:
-        """A stage with running sums: the threads take neighbours and scan them together."""
-        scans = [x for x in self.body.lines if x.kind == "scan" and x.stage == stage]
-        for line in scans:
-            assert line.buffer is not None
-            self.w(f"carry_{line.name} = {line.buffer.name}")
+    def _scanned(self, stage: int, folds: list[Fold], need: set[Line]) -> None:
+        """A stage with running sums: the threads take neighbours and scan them together.
+
+        need: the lines of the stage. Sums of an earlier stage that it reads are formed again.
+        """
+        self.carries(need)
         for fold in folds:
             self.w(f"a_{fold.result.name} = {identity(fold)}")
         name = self.plan.reduced[0] if len(self.plan.reduced) == 1 else "p"
@@ -246,9 +256,8 @@ class CudaRowEmitter(CudaReducer):
             self.w(f"inside = base + {self.lane} < {self.n}")
             if len(self.plan.reduced) > 1:
                 self.rows(self.plan.reduced, "p")
-            need = closure(stage_targets(self.plan, stage), set(self.known))
             for line in self.body.lines:
-                if not is_inner(line, self.plan) or not (line in need or line.effect):
+                if not is_inner(line, self.plan) or line not in need:
                     continue
                 if line.kind == "scan":
                     self._scan(line)

@@ -23,6 +23,17 @@ def layer_norm(x):
     return (x - m) / np.sqrt(((x - m) ** 2).mean(axis=-1, keepdims=True) + 1e-5)
 
 
+def over_largest_sum(x, axis):
+    c = np.cumsum(x, axis=axis)
+    return c / np.abs(c).max(axis=axis, keepdims=True)
+
+
+def sums_of_sums(x):
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    c = np.cumsum(e, axis=1)
+    return np.cumsum(c, axis=1) / c.sum(axis=1, keepdims=True) + e
+
+
 def shifted(x):
     y = x.copy()
     y[1:-1] = x[:-2] + x[2:]
@@ -71,6 +82,9 @@ FORMS = {
     "scan rows": (lambda x: np.cumsum(x, axis=1), [(3, 40), (2, 600)], "f8"),
     "scan columns": (lambda x: np.cumsum(x, axis=0), [(40, 35)], "f8"),
     "scan product": (lambda x: np.cumprod(x, axis=-1), [(2, 45)], "f8"),
+    "scan read again": (lambda x: over_largest_sum(x, 1), [(3, 40), (2, 600)], "f8"),
+    "scan columns read again": (lambda x: over_largest_sum(x, 0), [(40, 35)], "f8"),
+    "scans after a row": (sums_of_sums, [(3, 40), (2, 600)], "f8"),
     "matrix product of views": (lambda x: x[1:].T @ x[:-1, ::2] * 2, [(9, 6)], "f8"),
     "matrix product int": (lambda x: x @ x, [(5, 5)], "i4"),
     "matrix product": (lambda x: np.maximum(x @ x.T + 1, 0), [(5, 7)], "f4"),
