@@ -4,8 +4,8 @@ A row of the grid is a strip of columns. Values without the reduced axes are sma
 strip; every loop over the reduced axis has an inner, vectorised loop over the strip::
 
     for row in range(start, stop):
-        begin = row * 128
-        width = min(n_i1 - begin, 128)
+        begin = row * strip
+        width = min(n_i1 - begin, strip)
         for b in range(0, n_i0, 256):              # sums: 32 lanes a block, as fold_sum has
             ...
             for i0 in range(b, b + m):
@@ -16,6 +16,8 @@ strip; every loop over the reduced axis has an inner, vectorised loop over the s
 
 The order of every sum is that of a row program, so the bits do not depend on the layout.
 """
+
+import os
 
 import numpy as np
 
@@ -30,7 +32,10 @@ from fusec.ops import OPS
 from fusec.ops.elementwise import expression
 from fusec.ops.registry import MEDIUM
 
-STRIP = 128  # columns of one grid row: 32 lanes of float32 over them fit the first-level cache
+# Columns of one grid row: half a page of float32 streams well, less leaves work for more threads
+# and for a cache that keeps values of the whole strip between stages.
+STRIPS = (512, 256, 128)
+CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 LANES = 32
 CHEAP_LANE = 8  # additions an element may cost for a block to be written out eight times
 PAIRS = {
@@ -63,15 +68,18 @@ class ColumnEmitter(LoopEmitter):
         self.blocks = -(-self.length // BLOCK)
         self.partials: dict[Fold, Buffer] = {}
         self.col = plan.column
+        rows = self.count(plan.outer)
+        enough = [n for n in STRIPS if rows * (self.body.extents[self.col] // n) >= CPUS]
+        self.strip = enough[0] if enough and not plan.saved else STRIPS[-1]
         self.at = f"{self.col} - begin"
 
     def emit(self) -> KernelSource:
         plan, w = self.plan, self.w
         self.invariants()
         total = self.body.extents[self.col]
-        strips = -(-total // STRIP)
+        strips = -(-total // self.strip)
         rows = self.count(plan.outer) * strips
-        work = self.work() * self.length * min(total, STRIP)
+        work = self.work() * self.length * min(total, self.strip)
         self.n = self.int_arg("n", self.length)
         with w.block("for row in range(start, stop):"):
             rest = "row"
@@ -82,8 +90,9 @@ class ColumnEmitter(LoopEmitter):
                 rows, rest = rows * self.ints["groups"], "rest"
                 work /= self.ints["groups"]
             name = self.int_arg("strips", strips)
-            w(f"begin = remainder({rest}, {name}) * {STRIP}")
-            w(f"width = min({self.size(self.col)} - begin, {STRIP})")
+            strip = self.int_arg("strip", self.strip)
+            w(f"begin = remainder({rest}, {name}) * {strip}")
+            w(f"width = min({self.size(self.col)} - begin, {strip})")
             w(f"kept = quotient({rest}, {name})")
             self.rows(plan.outer, "kept")
             for stage in range(1 if self.split else plan.stages):
@@ -108,7 +117,7 @@ class ColumnEmitter(LoopEmitter):
             if not mine or line.variables & along or line not in need or line.kind == "fold":
                 continue
             if line.kind == "op" and not line.effect and line.cost >= MEDIUM:
-                self.scratch(f"z_{line.name}", line.dtype, STRIP)
+                self.scratch(f"z_{line.name}", line.dtype, self.strip)
                 with self.w.block(f"for {self.col} in range(begin, begin + width):"):
                     self.columns([line])
                     self.w(f"z_{line.name}[{self.at}] = {stored(line.dtype, line.name)}")
@@ -146,7 +155,7 @@ class ColumnEmitter(LoopEmitter):
             return
         keep = [x for x in self.plan.saved if x.stage == stage]
         for line in keep:
-            self.scratch(f"w_{line.name}", line.dtype, self.length * STRIP)
+            self.scratch(f"w_{line.name}", line.dtype, self.length * self.strip)
         for line in self.body.lines:
             if line.kind == "scan" and line.stage == stage:
                 self.carry(line)
@@ -154,12 +163,12 @@ class ColumnEmitter(LoopEmitter):
             self.scratch(
                 f"a_{fold.result.name}",
                 fold.value.dtype,
-                STRIP * (LANES if self.laned(folds) else 1),
+                self.strip * (LANES if self.laned(folds) else 1),
             )
             self.scratch(
                 f"p_{fold.result.name}",
                 fold.value.dtype,
-                STRIP * (1 if self.split else self.blocks),
+                self.strip * (1 if self.split else self.blocks),
             )
         begin, end = "0", self.n
         if self.split:
@@ -310,7 +319,7 @@ class ColumnEmitter(LoopEmitter):
     def carry(self, line: Line) -> None:
         """A scan down the columns: one running value for each of them."""
         assert line.buffer is not None
-        name = self.scratch(f"s_{line.name}", line.dtype, STRIP)
+        name = self.scratch(f"s_{line.name}", line.dtype, self.strip)
         with self.w.block("for k in range(width):"):
             self.w(f"{name}[k] = {line.buffer.name}")
 
