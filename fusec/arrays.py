@@ -19,7 +19,7 @@ from fusec.device_plan import adopt, device_executor, on_host
 from fusec.dispatch import JitFunction, _raises
 from fusec.errors import DataDependentShapeError, DeviceError
 from fusec.plan import lower_graph
-from fusec.runtime.array import Array, is_basic, overwrite, same_device, shadow, upload
+from fusec.runtime.array import Array, is_basic, overlap, overwrite, same_device, shadow, upload
 from fusec.runtime.device import Device, Memory, Stream, get_device, known_devices
 from fusec.runtime.device_executor import DeviceExecutor
 from fusec.trace.scalars import PyScalar
@@ -305,6 +305,8 @@ def _setitem(self: Array, index: Any, value: Any) -> None:
 def assign(target: Array, source: Array) -> None:
     """``target[...] = source`` for arrays of one shape and dtype on one device."""
     device = target.buffer.device
+    if overlap(target, source):
+        source = source.copy("K")  # type: ignore[attr-defined]
     device.learn()
     stream = device.current()
     if target.size and not overwrite(target, source, stream):

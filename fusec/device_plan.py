@@ -248,8 +248,11 @@ class DevicePlan(Plan):
             return {}
         into: dict[int, Array] = {}
         taken: set[int] = set()
+        kept = {s.ref for s, _ in self.trace.writes if s.kind == "arg"}
+        kept |= {r.ref for r in self.trace.results if r.kind == "arg"}
         for source, slot, array in zip(self.trace.sources, self.program.inputs, inputs):
-            if source.kind != "arg" or source.ref not in donated or type(array) is not Array:
+            given = source.kind == "arg" and source.ref in donated and source.ref not in kept
+            if not given or type(array) is not Array:
                 continue
             if sum(x.buffer is array.buffer for x in inputs if type(x) is Array) > 1:
                 continue
@@ -283,12 +286,13 @@ def free_before(program: Program, read: int, written: int) -> bool:
     """Whether slot ``written`` may lie in the memory of slot ``read``.
 
     So it is when all reading steps come before the writing one, or when that is one elementwise
-    kernel with a single result, which reads element i before it writes element i.
+    kernel with a single result, which reads element i before it writes element i. No call of NumPy
+    may follow: where it raises, nothing has been written.
     """
     reads, writes = [], []
     for k, step in enumerate(program.steps):
         if isinstance(step, Call):
-            if read in step.inputs or written in step.outputs:
+            if read in step.inputs or written in step.outputs or (writes and not step.view):
                 return False
             continue
         used = {slot for slot, _ in step.arguments}

@@ -171,9 +171,16 @@ def _from_view(x):
     x[:2] = x[3:]
 
 
+def _from_itself(x):
+    x[:] = x[::-1]
+    x[:, 1:] = x[:, :-1]
+    x[1:] = x[:-1]
+
+
 @simulated
 @pytest.mark.parametrize(
-    "update", [_set_block, _set_column, _set_masked_rows, _in_place, _out, _where, _from_view]
+    "update",
+    [_set_block, _set_column, _set_masked_rows, _in_place, _out, _where, _from_view, _from_itself],
 )
 def test_updates(update):
     wanted, found = X.copy(), on(X)
@@ -278,6 +285,27 @@ def test_an_error_leaves_arguments_as_they_were():
     with pytest.raises(IndexError):
         fusec.jit(update)(x, on(np.array([9])))
     np.testing.assert_array_equal(np.asarray(x), X)
+
+
+def _reversed_and_sums(x, y):
+    x[...] = x[::-1] * 2
+    return x.sum(axis=0), np.cumsum(y, axis=1)
+
+
+def _view_and_sums(x, y):
+    return x[1:], np.cumsum(y, axis=1)
+
+
+def _doubled_and_root(x, y):
+    return x * 2, np.emath.sqrt(y)  # complex when there are negative numbers: NumPy starts again
+
+
+@simulated
+@pytest.mark.parametrize("function", [_reversed_and_sums, _view_and_sums, _doubled_and_root])
+def test_donated_memory_is_taken_when_nothing_needs_it(function):
+    found = fusec.jit(function, donate_argnums=0)(on(X), on(X - 1))
+    for one, wanted in zip(found, function(X.copy(), X - 1)):
+        np.testing.assert_allclose(np.asarray(one), wanted, rtol=1e-4, atol=1e-6)
 
 
 @simulated
