@@ -74,22 +74,32 @@ def on_host(
 
 def _host_copies(leaves: Sequence[Any], name: str, hidden: str) -> list[Any]:
     """Copies on the host of the arrays among ``leaves``, sharing memory where those do."""
-    groups: dict[int, list[Array]] = {}
+    groups: list[list[Array]] = []
     for x in leaves:
         if type(x) is Array:
-            groups.setdefault(id(x.buffer), []).append(x)
+            apart, joined = [], [x]
+            for group in groups:
+                if any(x.buffer is y.buffer or overlap(x, y) for y in group):
+                    joined += group
+                else:
+                    apart.append(group)
+            groups = [*apart, joined]
     copies: dict[int, np.ndarray] = {}
-    for group in groups.values():
+    for group in groups:
         if len(group) == 1:
             copies[id(group[0])] = group[0]._to_host(name, hidden)
             continue
-        reach = [(x.offset + low, n) for x in group for low, n in [x.extent]]
+        for x in group:
+            x.resolve()
+        begin = group[0].buffer.address
+        places = [x.buffer.address + x.offset - begin for x in group]
+        reach = [(at + low, n) for x, at in zip(group, places) for low, n in [x.extent]]
         first = min([start for start, _ in reach])
         span = max([start + n for start, n in reach]) - first
         whole = Array(group[0].buffer, first, (span,), np.dtype("u1"), (1,))
         memory = whole._to_host(name, hidden)
-        for x in group:
-            copies[id(x)] = np.ndarray(x.shape, x.dtype, memory, x.offset - first, x.strides)
+        for x, at in zip(group, places):
+            copies[id(x)] = np.ndarray(x.shape, x.dtype, memory, at - first, x.strides)
     return [copies[id(x)] if type(x) is Array else x for x in leaves]
 
 
@@ -250,11 +260,14 @@ class DevicePlan(Plan):
         taken: set[int] = set()
         kept = {s.ref for s, _ in self.trace.writes if s.kind == "arg"}
         kept |= {r.ref for r in self.trace.results if r.kind == "arg"}
-        for source, slot, array in zip(self.trace.sources, self.program.inputs, inputs):
+        for k, (source, slot, array) in enumerate(
+            zip(self.trace.sources, self.program.inputs, inputs)
+        ):
             given = source.kind == "arg" and source.ref in donated and source.ref not in kept
             if not given or type(array) is not Array:
                 continue
-            if sum(x.buffer is array.buffer for x in inputs if type(x) is Array) > 1:
+            others = [x for n, x in enumerate(inputs) if n != k and type(x) is Array]
+            if any(x.buffer is array.buffer or overlap(x, array) for x in others):
                 continue
             for result in self._runner.fresh:
                 spec = self.program.slots[result]

@@ -373,11 +373,13 @@ def overwrite(target: Array, source: Array, stream: Stream) -> bool:
 
 
 def overlap(a: Array, b: Array) -> bool:
-    """Whether two arrays may share memory."""
-    if a.buffer is not b.buffer:
+    """Whether two arrays may share memory; somebody else's may lie in any buffer."""
+    if a.buffer is not b.buffer and a.buffer.number and b.buffer.number:
         return False
-    (low, n), (low2, n2) = [x.extent for x in (a, b)]
-    first, second = a.offset + low, b.offset + low2
+    if a.buffer.device is not b.buffer.device:
+        return False
+    n, n2 = [x.extent[1] for x in (a, b)]
+    first, second = [x.buffer.address + x.offset + x.extent[0] for x in (a, b)]
     return first < second + n2 and second < first + n
 
 

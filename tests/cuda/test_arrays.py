@@ -9,6 +9,8 @@ import pytest
 
 import fusec
 from fusec.errors import DeviceError, UnsupportedError
+from fusec.runtime.array import overlap
+from fusec.runtime.device import Buffer
 
 simulated = pytest.mark.skipif(
     not os.environ.get("NUMBA_ENABLE_CUDASIM"), reason="needs NUMBA_ENABLE_CUDASIM=1"
@@ -213,6 +215,21 @@ def test_overlapping_arguments_that_are_changed():
         total = fusec.jit(shift)(*views(found))
         np.testing.assert_array_equal(np.asarray(total), shift(*views(wanted)))
         np.testing.assert_array_equal(np.asarray(found), wanted)
+
+
+@simulated
+def test_somebody_elses_arrays_that_overlap():
+    def shift(a, b):
+        a += 1
+        return b * 2
+
+    x = on(X)
+    memory = x.buffer  # as ``adopt`` sees memory of CuPy: another buffer each time
+    own = Buffer(memory.device, memory.address, memory.nbytes, memory.owner, memory.writer)
+    twin = fusec.Array(own, 0, x.shape, x.dtype, x.strides)
+    assert overlap(x, twin) and not overlap(x, on(X))
+    np.testing.assert_array_equal(np.asarray(fusec.jit(shift)(x, twin)), (X + 1) * 2)
+    np.testing.assert_array_equal(np.asarray(x), X + 1)
 
 
 @simulated
