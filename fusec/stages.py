@@ -231,8 +231,8 @@ class CudaKernel(Kernel):
             kernel.int_names,
             kernel.ptr_types,
             self.arch,
-            self._fastmath,
-            kernel.aligned,
+            fastmath=self._fastmath,
+            aligned=kernel.aligned,
         )[1]
 
     @cached_property
@@ -331,7 +331,7 @@ class Compiled(Lowered):
             if target == "cpu":
                 cache.kernel(*facts, fastmath)
             else:
-                cache.ptx(*facts, arch, fastmath, kernel.aligned)
+                cache.ptx(*facts, arch, fastmath=fastmath, aligned=kernel.aligned)
 
     @cached_property
     def kernels(self) -> list[Any]:

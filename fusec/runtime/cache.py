@@ -123,6 +123,7 @@ class KernelCache:
         ints: tuple[str, ...],
         ptrs: target.Pointers,
         arch: str,
+        *,
         fastmath: bool = False,
         aligned: bool = False,
     ) -> tuple[str, str]:

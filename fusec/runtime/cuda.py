@@ -179,7 +179,12 @@ class CudaDevice(Device):
 
         device = self._use()
         symbol, ptx = cache.ptx(
-            kernel.text, kernel.int_names, kernel.ptr_types, self.arch, aligned, fastmath
+            kernel.text,
+            kernel.int_names,
+            kernel.ptr_types,
+            self.arch,
+            fastmath=fastmath,
+            aligned=aligned,
         )
         with self.lock:
             if ptx not in self._kernels:

@@ -1,6 +1,8 @@
 """CUDA kernels without a GPU: PTX of the whole suite, assembled, and what must stand in it."""
 
 import re
+from threading import RLock
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import fusec
 import kernels
 from fusec.codegen.ptxas import occupancy, tool
 from fusec.errors import UnsupportedError
+from fusec.runtime.cuda import CudaDevice
 
 ARCHITECTURES = ("sm_80", "sm_90")
 SPILLING: set[str] = set()  #: kernels of the suite that may spill registers
@@ -164,3 +167,26 @@ def test_ptx_is_found_in_the_cache(tmp_path):
     assert again.ptx(text, (), (("y", "<i8"),), "sm_80") == one
     assert again.stats()["disk_hits"] == 1
     assert first.ptx(text, (), (("y", "<i8"),), "sm_90")[1] != one[1]
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("fastmath", [False, True])
+def test_the_driver_gets_the_code_that_was_asked_for(aligned, fastmath):
+    given = []
+
+    class Code:
+        @staticmethod
+        def from_ptx(ptx, name):
+            given.append(ptx.decode())
+            limits = SimpleNamespace(max_threads_per_block=1024)
+            loaded = SimpleNamespace(attributes={None: limits}, handle=1)
+            return SimpleNamespace(get_kernel=lambda symbol: loaded)
+
+    device = object.__new__(CudaDevice)  # as far as it works without a driver
+    device.name, device.arch, device.lock, device._kernels = "cuda:0", "sm_90", RLock(), {}
+    device._use, device._core = lambda: None, SimpleNamespace(ObjectCode=Code)
+    device._driver = SimpleNamespace(CUfunction=int)
+    made = program(lambda x: x * x + x, np.ones(1000, "f4"), target="cuda")
+    device.function(made.kernels[0], aligned, fastmath)
+    assert ("fma.rn.f32" in given[0]) is fastmath
+    assert ("ld.global.v4" in given[0]) is aligned
