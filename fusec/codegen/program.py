@@ -6,6 +6,7 @@ in front of a call are views that NumPy makes at run time. Intermediates share s
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -348,8 +349,8 @@ class _Builder:
 
 
 def _bound(node: Node) -> Callable[..., Any]:
-    op, attrs = node.op, dict(node.attrs)
-    return lambda *arrays: op.impl(*arrays, **attrs)
+    impl: Callable[..., Any] = node.op.impl
+    return partial(impl, **dict(node.attrs)) if node.attrs else impl
 
 
 def _named(node: Node) -> tuple[str, str]:

@@ -103,6 +103,7 @@ class Executor:
         self.constants = [(k, s.value) for k, s in enumerate(slots) if s.value is not None]
         self.fresh = sorted({k for k in results if slots[k].role == "result"})
         self.temps = [(k, s.block) for k, s in enumerate(slots) if s.block >= 0]
+        self.shaped = {k for k, _ in self.temps}
         # one value that is two results is two arrays, as it would be in NumPy
         self.delivered = [
             (k, wanted if k in self.results[:n] else None)
@@ -161,27 +162,25 @@ class Executor:
         ]
 
     def _call(self, step: CallSpec, values: list[Any]) -> None:
-        inputs = [self._array(values, k) for k in step.inputs]
+        shaped = self.shaped
+        inputs = [self._array(values, k) if k in shaped else values[k] for k in step.inputs]
         result = step.function(*inputs)
-        for k in step.outputs:
-            spec = self.slots[k]
-            if isinstance(result, tuple):
-                values[k] = result
-                continue
-            array = np.asarray(result, spec.dtype)
-            if not step.view and any(np.may_share_memory(array, i) for i in _arrays(inputs)):
-                array = array.copy()
-            if spec.role != "view" and array.strides != spec.strides and array.size:
-                new = empty(spec.shape, spec.dtype, spec.strides)
-                new[...] = array
-                array = new
-            values[k] = array
+        (out,) = step.outputs
+        spec = self.slots[out]
+        if spec.role == "view" or isinstance(result, tuple):
+            values[out] = result
+            return
+        array = np.asarray(result, spec.dtype)
+        own = array.base is None and not any(array is i for i in inputs)
+        if not (own or step.view) and any(np.may_share_memory(array, i) for i in _arrays(inputs)):
+            array = array.copy()
+        if array.strides != spec.strides and array.size:
+            array = _copied(array, spec.strides)
+        values[out] = array
 
     def _array(self, values: list[Any], k: int) -> Any:
         """A temporary block as the array that it holds."""
         spec = self.slots[k]
-        if spec.block < 0:
-            return values[k]
         return np.ndarray(spec.shape, spec.dtype, values[k], 0, spec.strides)
 
 
