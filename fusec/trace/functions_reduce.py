@@ -333,9 +333,11 @@ def position(session: Session, name: str, a: Any, axis: Any, out: Any, keepdims:
     found = session.make("equal", x.node, session.reshape(best, shape))
     if x.dtype.kind == "f":
         found = session.make("logical_or", found, session.make("isnan", x.node))
-    index = iota(session, x._like.shape, axes[0])
-    index = session.make("where", found, index, dim(session, x._like.shape[axes[0]]))
-    node = session.make("reduce_min", index, axes=axes)
+    length = x._like.shape[axes[0]]
+    small = np.dtype("i4" if length < 2**31 else "i8")  # twice as many in a vector
+    index = session.cast(iota(session, x._like.shape, axes[0]), small)
+    index = session.make("where", found, index, session.cast(dim(session, length), small))
+    node = session.cast(session.make("reduce_min", index, axes=axes), INT)
     all_axes = tuple(range(whole._like.ndim)) if whole is not x else axes
     if whole is not x:
         node = session.reshape(node, ())
