@@ -119,16 +119,20 @@ class Plan:
         hidden: list[np.ndarray] | None = self.fetch(leaves)
         if hidden is None or not self.trace.holds(leaves):
             return None
-        for source, strides in self._hidden:
-            array, param = hidden[source.ref], strides
+        for source, param, written in self._hidden:
+            array = hidden[source.ref]
             if array.shape != param[0] or array.dtype != param[1] or array.strides != param[2]:
+                return None
+            if written and type(array) is np.ndarray and not array.flags.writeable:
                 return None
         return hidden
 
     @staticmethod
-    def _captured(trace: Trace) -> list[tuple[Any, Any]]:
+    def _captured(trace: Trace) -> list[tuple[Any, Any, bool]]:
+        """Arrays from outside: source, (shape, dtype, strides), whether the function changes it."""
+        written = [s for s, _ in trace.writes]
         return [
-            (s, (p.shape, p.dtype, strides))
+            (s, (p.shape, p.dtype, strides), any(s is w for w in written))
             for s, p, strides in zip(trace.sources, trace.graph.params, trace.strides)
             if s.kind == "captured"
         ]

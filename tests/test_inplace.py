@@ -68,3 +68,22 @@ def test_values_that_the_last_loop_alone_reads_are_written_in_place():
     shown = str(fusec.jit(clipped_momentum).lower(x, y))
     assert "out   x: f8[8,100]" in shown
     assert "out   y" not in shown
+
+
+STATE = np.arange(4.0)
+
+
+def test_an_array_from_outside_that_has_become_read_only_is_not_written():
+    def step(by):
+        STATE[...] = STATE + by
+
+    compiled = fusec.jit(step)
+    compiled(1.0)
+    STATE.flags.writeable = False
+    try:
+        with pytest.raises(ValueError, match="read-only"):
+            compiled(1.0)
+    finally:
+        STATE.flags.writeable = True
+    compiled(1.0)
+    assert np.array_equal(STATE, [2.0, 3.0, 4.0, 5.0])
