@@ -142,6 +142,7 @@ def _scalar(name: str) -> Callable[..., Any] | None:
     compiled: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
     def call(*args: Any) -> Any:
+        args = tuple([np.uint64(a) if type(a) is int and a >= 1 << 63 else a for a in args])
         key = tuple([type(a) for a in args])
         if key not in compiled:
             with _COMPILING:

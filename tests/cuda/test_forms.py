@@ -64,6 +64,7 @@ FORMS = {
     "arange": (lambda x: x + np.arange(x.shape[0]), [(40,)], "f8"),
     "rows": (lambda x: x.sum(axis=1), [(1, 1), (3, 5), (9, 200), (2, 700)], "f4"),
     "rows int": (lambda x: x.max(axis=1) - x.min(axis=1), [(4, 33)], "i4"),
+    "rows uint64": (lambda x: x.max(axis=1) - x.min(axis=1), [(4, 33)], "u8"),
     "rows bool": (lambda x: (x > 0).any(axis=1), [(4, 33)], "f4"),
     "rows many axes": (lambda x: x.sum(axis=(1, 2)), [(2, 3, 5), (3, 9, 31)], "f4"),
     "softmax": (softmax, [(1, 1), (3, 40), (2, 600)], "f4"),
