@@ -9,7 +9,7 @@ results are combined through shared memory in a fixed order::
     while e < n:
         a_r0 = a_r0 + x0[e * x0_s0 + i1]
         e += 8
-    s_r0[threadIdx_y() * 32 + threadIdx_x()] = a_r0
+    s_f4[threadIdx_y() * 32 + threadIdx_x()] = a_r0
     ...
 
 Threads beyond the last column compute it too and store nothing. Running sums take one thread a
@@ -22,6 +22,7 @@ from fusec.codegen.emit_cuda import MAX_Y, WARP, CudaLimits
 from fusec.codegen.emit_cuda_rows import CHAIN, CudaReducer, identity
 from fusec.codegen.loops import Buffer, Fold, closure
 from fusec.codegen.schedule import Schedule, is_inner, row_stores, stage_targets
+from fusec.ir.aval import short
 
 
 class CudaColumnEmitter(CudaReducer):
@@ -123,7 +124,7 @@ class CudaColumnEmitter(CudaReducer):
         if self.down == 1:
             self.w(f"{name} = a_{name}")
         else:
-            place = self.shared(f"s_{name}", fold, WARP * self.down)
+            place = self.shared(f"s_{short(dtype)}", fold, WARP * self.down)
             self.w("spot = threadIdx_y() * 32 + threadIdx_x()")
             self.w(f"{place}[spot] = {stored(dtype, f'a_{name}')}")
             self.w("syncthreads()")

@@ -30,7 +30,7 @@ from fusec.ir.aval import short
 TILE, DOWN = 32, 8  # elements along both sides of a tile, threads along y of a block
 PITCH = TILE + 1
 SMALL = 16  # shorter axes are not worth a tile
-MAX_TILES = 8  # that one kernel keeps in shared memory
+MAX_BYTES = 40 << 10  # of tiles in shared memory, of which a block has 48 KiB
 
 
 def turned(plan: Schedule) -> tuple[str, list[Line]]:
@@ -52,7 +52,12 @@ def turned(plan: Schedule) -> tuple[str, list[Line]]:
     if not found:
         return "", []
     name = max(found, key=lambda n: len(found[n]))
-    return name, found[name][:MAX_TILES]
+    kept, size = [], 0
+    for line in found[name]:
+        size += TILE * PITCH * line.dtype.itemsize
+        if size <= MAX_BYTES:
+            kept.append(line)
+    return name, kept
 
 
 class CudaTileEmitter(CudaEmitter):

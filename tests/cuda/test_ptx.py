@@ -190,3 +190,19 @@ def test_the_driver_gets_the_code_that_was_asked_for(aligned, fastmath):
     device.function(made.kernels[0], aligned, fastmath)
     assert ("fma.rn.f32" in given[0]) is fastmath
     assert ("ld.global.v4" in given[0]) is aligned
+
+
+@needs_ptxas
+@pytest.mark.parametrize("dtype", ["f8", "c16"])
+def test_many_arrays_fit_shared_memory(dtype):
+    def turned(y, *arrays):
+        for x in arrays:
+            y = y + x.T
+        return y
+
+    def columns(x):
+        return [(x * k).sum(axis=0) for k in range(30)]
+
+    x = fusec.ShapeDtype((100, 100), dtype)
+    for made in (*compiled(turned, *[x] * 9).kernels, *compiled(columns, x).kernels):
+        assert 0 < made.resources.shared <= 48 << 10
