@@ -302,7 +302,8 @@ def free_before(program: Program, read: int, written: int) -> bool:
     kernel with a single result, which reads element i before it writes element i. No call of NumPy
     may follow: where it raises, nothing has been written.
     """
-    reads, writes = [], []
+    reads: list[int] = []
+    writes: list[int] = []
     for k, step in enumerate(program.steps):
         if isinstance(step, Call):
             if read in step.inputs or written in step.outputs or (writes and not step.view):
