@@ -264,3 +264,6 @@ row("round-0d-int", lambda x: (np.round(x, 1), np.imag(x)), np.array(2))
 
 # --- one object that is several results
 row("one-object-twice", lambda x: ((y := (x + 1).T), y.real, [y], x, x), PLANE)
+
+# --- text of an array: only NumPy, which then runs the function, knows its numbers
+row("text-of-an-array", lambda x: (x + 1, f"{x} {x[0, 0]:.2f}", str(x.sum())), PLANE)

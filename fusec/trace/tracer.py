@@ -164,8 +164,11 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         kind = "scalar" if self._scalar else "array"
         return f"<traced {kind} {self._storage.node.aval._replace(shape=self._like.shape)!r}>"
 
-    def __format__(self, spec: str) -> str:
-        return repr(self)
+    def __format__(self, spec: str = "") -> str:
+        where = self._session.location()
+        raise UnsupportedError(f"{where}: an array's text (print, str, f-string) needs its numbers")
+
+    __str__ = __format__
 
     # -- where Python wants a value -------------------------------------------------------------
 
