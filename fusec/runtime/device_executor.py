@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class Check:
         self.executor, self.stream = executor, stream
         self.retry: Callable[[], None] | None = retry
         self.error: BaseException | None = None
+        self.judging = threading.RLock()
 
     def settle(self) -> None:
         """Read the status word, if that was not done since the run."""
@@ -43,8 +45,10 @@ class Check:
         """Raise the run's error, if it had one."""
         self.settle()
         self.executor.device.forget(self)
-        if self.error is not None:
-            raise self.error
+        with self.judging:
+            error = self.error
+        if error is not None:
+            raise error
 
     def judge(self) -> None:
         """Run what may have failed in NumPy, which raises if it was this run."""
@@ -270,7 +274,21 @@ class DeviceExecutor:
         return check
 
     def settle(self, stream: Stream) -> None:
-        """Read the status word and tell all runs since the last time."""
+        """Read the status word and tell all runs since the last time.
+
+        Runs are judged outside of our lock: NumPy may ask other executors on the way. Who wants a
+        verdict waits for the run's own lock, and runs depend on earlier ones only.
+        """
+        with ExitStack() as judging:
+            checks = self._suspects(stream, judging)
+            for check in checks:
+                check.judge()
+            if checks and not any(check.error for check in checks):
+                for check in checks:
+                    check.error = DeviceError("a kernel reported an error that NumPy does not find")
+
+    def _suspects(self, stream: Stream, judging: ExitStack) -> list[Check]:
+        """The runs since the last time, with their locks held, when one of them failed."""
         with self.lock:
             checks, self.pending = self.pending, []
             word = np.zeros(8, np.uint8)
@@ -280,11 +298,9 @@ class DeviceExecutor:
             if not word.any():
                 for check in checks:
                     check.retry = None
-                return
+                return []
             self.status.writing(stream)
             self.device._zero(self.status, stream)
             for check in checks:
-                check.judge()
-            if not any(check.error for check in checks):
-                for check in checks:
-                    check.error = DeviceError("a kernel reported an error that NumPy does not find")
+                judging.enter_context(check.judging)
+            return checks

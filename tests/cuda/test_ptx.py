@@ -206,3 +206,18 @@ def test_many_arrays_fit_shared_memory(dtype):
     x = fusec.ShapeDtype((100, 100), dtype)
     for made in (*compiled(turned, *[x] * 9).kernels, *compiled(columns, x).kernels):
         assert 0 < made.resources.shared <= 48 << 10
+
+
+def disassembler():
+    try:
+        return assembler() and tool("nvdisasm")
+    except UnsupportedError:
+        return None
+
+
+@pytest.mark.skipif(disassembler() is None, reason="needs ptxas and nvdisasm")
+def test_machine_code_is_shown():
+    (kernel,) = compiled(lambda x, y: x * 2 + y, X, X).kernels
+    assert "LDG.E.128" in kernel.sass
+    assert "FMUL" in kernel.sass
+    assert "FFMA" not in kernel.sass
