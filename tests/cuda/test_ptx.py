@@ -217,7 +217,7 @@ def disassembler():
 
 @pytest.mark.skipif(disassembler() is None, reason="needs ptxas and nvdisasm")
 def test_machine_code_is_shown():
-    (kernel,) = compiled(lambda x, y: x * 2 + y, X, X).kernels
+    (kernel,) = compiled(lambda x, y: x * 3 + y, X, X).kernels
     assert "LDG.E.128" in kernel.sass
     assert "FMUL" in kernel.sass
     assert "FFMA" not in kernel.sass
