@@ -32,8 +32,8 @@ from fusec.ops import OPS
 from fusec.ops.elementwise import expression
 from fusec.ops.registry import MEDIUM
 
-# Columns of one grid row: half a page of float32 streams well, less leaves work for more threads
-# and for a cache that keeps values of the whole strip between stages.
+# Columns of one grid row: half a page of float32 streams well; less leaves work for more threads,
+# and a strip in the cache for the loops that read it again to write a result of its size.
 STRIPS = (512, 256, 128)
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 LANES = 32
@@ -70,7 +70,8 @@ class ColumnEmitter(LoopEmitter):
         self.col = plan.column
         rows = self.count(plan.outer)
         enough = [n for n in STRIPS if rows * (self.body.extents[self.col] // n) >= CPUS]
-        self.strip = enough[0] if enough and not plan.saved else STRIPS[-1]
+        again = any(inner_stores(plan, k) for k in range(1, plan.stages))
+        self.strip = enough[0] if enough and not (plan.saved or again) else STRIPS[-1]
         self.at = f"{self.col} - begin"
 
     def emit(self) -> KernelSource:
