@@ -15,11 +15,11 @@ import numpy as np
 from fusec.codegen.inplace import elementwise
 from fusec.codegen.program import Call, Program
 from fusec.errors import DeviceError
-from fusec.plan import Plan, apply_view, lower_graph
+from fusec.plan import Plan, apply_view, lower_graph, slot_specs
 from fusec.runtime.array import Array, dense_strides, overlap, same_device, upload
 from fusec.runtime.device import Device, Stream
 from fusec.runtime.device_executor import DeviceExecutor
-from fusec.runtime.executor import CallSpec, SlotSpec
+from fusec.runtime.executor import CallSpec
 from fusec.trace.run import Result, Trace
 from fusec.trace.scalars import compute
 from fusec.trace.tree import TreeDef, flatten
@@ -324,15 +324,7 @@ def free_before(program: Program, read: int, written: int) -> bool:
 
 def device_executor(program: Program, device: Device, fastmath: bool) -> DeviceExecutor:
     """A program made ready for a device."""
-    slots = []
-    for slot in program.slots:
-        value = None
-        if slot.role == "const":
-            assert slot.node is not None
-            value = np.ascontiguousarray(slot.node.attrs["value"].value)
-        slots.append(
-            SlotSpec(slot.role, slot.dtype, slot.shape, slot.strides or (), value, slot.place)
-        )
+    slots = slot_specs(program)
     steps: list[Any] = []
     for step in program.steps:
         if isinstance(step, Call):

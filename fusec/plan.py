@@ -54,8 +54,8 @@ def _cut(trace: Trace, graph: Graph, target: str, again: bool) -> Program:
     return build(parts, trace.strides, trace.out_strides, target, writes)
 
 
-def executor(program: Program, fastmath: bool = False) -> Executor:
-    """Compile (or load) every kernel of a program."""
+def slot_specs(program: Program) -> list[SlotSpec]:
+    """The buffers of a program as an executor takes them, constants with their values."""
     slots = []
     for slot in program.slots:
         value = None
@@ -65,6 +65,12 @@ def executor(program: Program, fastmath: bool = False) -> Executor:
         slots.append(
             SlotSpec(slot.role, slot.dtype, slot.shape, slot.strides or (), value, slot.place)
         )
+    return slots
+
+
+def executor(program: Program, fastmath: bool = False) -> Executor:
+    """Compile (or load) every kernel of a program."""
+    slots = slot_specs(program)
     steps: list[LaunchSpec | CallSpec] = []
     for step in program.steps:
         if isinstance(step, Call):
