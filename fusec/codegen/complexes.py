@@ -10,7 +10,7 @@ from numba.core import types
 from fusec.codegen.floats import finite, infinite, is_nan
 from fusec.codegen.intrinsic import call, intrinsic, join, names_of, parts
 from fusec.codegen.mathlib.dsl import KINDS
-from fusec.codegen.mathlib.emit import define
+from fusec.codegen.mathlib.emit import COMPLEX, arity, define
 
 
 @intrinsic(2, to=lambda re, im: types.complex64 if re.bitwidth == 32 else types.complex128)
@@ -45,22 +45,34 @@ def cneg(b: Any, t: Any, z: Any) -> Any:
     return join(b, b.fneg(re), b.fneg(im))
 
 
-def _hypot(b: Any, z: Any) -> Any:
-    re, im = parts(b, z)
-    kind = KINDS["f32" if str(re.type) == "float" else "f64"]
-    return b.call(define(b.module, "hypot", kind), [re, im])
+def _math(b: Any, name: str, *zs: Any) -> Any:
+    """A function of the math library over the parts of complex numbers."""
+    given = [part for z in zs for part in parts(b, z)]
+    kind = KINDS["f32" if str(given[0].type) == "float" else "f64"]
+    return b.call(define(b.module, name, kind), given)
+
+
+def _function(name: str) -> Any:
+    def emit(b: Any, t: Any, *zs: Any) -> Any:
+        return _math(b, name, *zs)
+
+    emit.__name__ = name
+    return intrinsic(arity(name) // 2)(emit)
+
+
+globals().update({name: _function(name) for name in COMPLEX})
 
 
 @intrinsic(1, to=lambda z: z.underlying_float)
 def cabs(b: Any, t: Any, z: Any) -> Any:
     """The magnitude, without overflow on the way."""
-    return _hypot(b, z)
+    return _math(b, "hypot", z)
 
 
 @intrinsic(1)
 def csign(b: Any, t: Any, z: Any) -> Any:
     """z / abs(z), 0 for 0; with one infinite part its direction, NaN with two."""
-    radius, each = _hypot(b, z), parts(b, z)
+    radius, each = _math(b, "hypot", z), parts(b, z)
     zero, one = radius.type(0.0), radius.type(1.0)
     none, endless = b.fcmp_ordered("==", radius, zero), infinite(b, radius)
     wild = [infinite(b, v) for v in each]

@@ -82,17 +82,19 @@ def _unary(
     derivative: Callable[[Any, Any], Any],
     low: float = -4.0,
     high: float = 4.0,
-    expr: str = "{0}({{0}})",
     cost: int = COSTLY,
 ) -> None:
     """State a function by its derivative ``(y, x)``, sampled between ``low`` and ``high``."""
+    name = ufunc.__name__.replace("arc", "a")
+    complex_too = {"c": f"c{name}({{0}})"} if "D->D" in ufunc.types else {}
     elementwise(
         ufunc.__name__,
         ufunc,
         vjp=(lambda g, y, x: scaled(g, derivative(y, x)),),
         cost=cost,
         sample=((low, high),),
-        f=expr.format(ufunc.__name__.replace("arc", "a")),
+        f=f"{name}({{0}})",
+        **complex_too,
     )
 
 
@@ -166,8 +168,9 @@ def _power_exponent(y: Any, a: Any, b: Any) -> Any:
 
 _POWER = (_power_base, _power_exponent, "pow_({0}, {1})", ((0.1, 4.0), (-3.0, 3.0)))
 _CHECK: dict[str, Any] = {"!": "exponent_bad({1})"}
-_binary(np.power, *_POWER, checked=True, iu="ipow({0}, {1})", **_CHECK)
-_binary(np.float_power, *_POWER)
+_COMPLEX_POWER = "cpow({0}, {1})"
+_binary(np.power, *_POWER, checked=True, iu="ipow({0}, {1})", c=_COMPLEX_POWER, **_CHECK)
+_binary(np.float_power, *_POWER, c=_COMPLEX_POWER)
 _unary(np.sqrt, lambda y, x: 0.5 / y, 0.1, cost=MEDIUM)
 _unary(np.cbrt, lambda y, x: 1 / (3 * y * y), 0.1)
 elementwise(

@@ -1,6 +1,7 @@
 """asin, acos, atan, atan2: one odd polynomial each, behind an identity that keeps it short."""
 
-from fusec.codegen.mathlib.dsl import Val, constant, fma, polynomial, where
+from fusec.codegen.mathlib.double import Two
+from fusec.codegen.mathlib.dsl import INF, Val, constant, fast_two_sum, fma, polynomial, where
 
 
 def _half_pi(x: Val, times: float = 0.5) -> tuple[float, float]:
@@ -56,18 +57,44 @@ def _atan_tail(t: Val) -> Val:
     return (z * t) * polynomial(z, "atan")
 
 
-def atan2(y: Val, x: Val) -> Val:
-    """The angle of (x, y): multiples of pi/2 plus or minus atan(min / max)."""
+def _steep(y: Val, x: Val) -> tuple[Val, Val, Val]:
+    """Is |y| > |x|, then the smaller and the larger size."""
     across, up = abs(x), abs(y)
     steep = up > across
-    num, den = where(steep, across, up), where(steep, up, across)
+    return steep, where(steep, across, up), where(steep, up, across)
+
+
+def _unfolding(steep: Val, x: Val) -> tuple[Val, Val]:
+    """(n, sign): the angle of (x, |y|) is n * pi/2 plus atan(smaller / larger) of that sign."""
+    negative = x.signbit()
+    turns = where(steep, x.const(1.0), where(negative != 0, x.const(2.0), 0.0))
+    return turns, where(steep, negative ^ x.kind.sign, negative)
+
+
+def atan2(y: Val, x: Val) -> Val:
+    """The angle of (x, y): multiples of pi/2 plus or minus atan(min / max)."""
+    steep, num, den = _steep(y, x)
     equal = where(num == 0.0, num, 1.0)
     t = where(num == den, equal, num / den)
     tail = _atan_tail(t)
-    negative = x.signbit()
-    left = negative != 0
-    turns = where(steep, x.const(1.0), where(left, x.const(2.0), 0.0))
-    sign = where(steep, negative ^ x.kind.sign, negative)
+    turns, sign = _unfolding(steep, x)
     high, low = _half_pi(x)
     angle = fma(turns, high, t.flip(sign)) + fma(turns, low, tail.flip(sign))
     return angle.copysign(y)
+
+
+def angle(y: Two, x: Two) -> Two:
+    """``atan2`` with its rounding error, and of numbers with theirs."""
+    steep, num, den = _steep(y.hi, x.hi)
+    up, across = (v.low().flip(v.hi.signbit()) for v in (y, x))
+    t = Two(num, where(steep, across, up)) / Two(den, where(steep, up, across))
+    equal = num == den
+    main = where(equal, where(num == 0.0, num, 1.0), t.hi)
+    plain = (den < INF) & (den > 0.0) & ((main > 0.0) | ~equal)
+    slope = fma(main * main, -0.5, 1.0)
+    tail = _atan_tail(main) + where(plain, t.low(), 0.0) * slope
+    turns, sign = _unfolding(steep, x.hi)
+    high, low = _half_pi(x.hi)
+    main, lost = fast_two_sum(turns * high, main.flip(sign))
+    main, rest = fast_two_sum(main, fma(turns, low, tail.flip(sign)) + lost)
+    return Two(main.copysign(y.hi), rest.flip(y.hi.signbit()))

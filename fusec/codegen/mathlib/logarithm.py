@@ -14,6 +14,7 @@ from fusec.codegen.mathlib.dsl import (
     polynomial,
     where,
 )
+from fusec.codegen.mathlib.double import Two, two_product
 
 # From here on log(2 x) replaces asinh and acosh: 1 / x**2 is below half an ULP.
 ASINH_LARGE = {"f32": 8192.0, "f64": 2.0**28}
@@ -83,15 +84,33 @@ def log10(x: Val) -> Val:
     return with_special(x, main + fma(f, high, small))
 
 
+def _terms(high: Val, low: Val, lowest: Val | None = None) -> tuple[Val, Val, Val]:
+    """(e, f, rest): log(high + low + lowest) = e * ln2 + f + rest, low below half an ULP."""
+    e, m, inverse = split(high)
+    half = inverse * 0.5
+    f, f_low = fast_two_sum(m - 1.0, low * half)
+    f_low = f_low if lowest is None else fma(lowest, half, f_low)
+    return e, f, log_tail(f) + f_low
+
+
 def log_of_sum(high: Val, low: Val, doubled: Val | None = None) -> Val:
     """log(high + low), |low| below half an ULP of high; plus log(2) where ``doubled``."""
-    e, m, inverse = split(high)
-    f, f_low = fast_two_sum(m - 1.0, low * 0.5 * inverse)
+    e, f, rest = _terms(high, low)
     if doubled is not None:
         e = where(doubled, e + 1.0, e)
     two, two_low, _ = constant(high, "ln2")
-    y = fma(e, two, f + fma(e, two_low, log_tail(f) + f_low))
-    return with_special(high, y)
+    return with_special(high, fma(e, two, f + fma(e, two_low, rest)))
+
+
+def wide_log(high: Val, low: Val, lowest: Val, plus: Val) -> Two:
+    """log(high + low + lowest) + plus * ln2 with its rounding error."""
+    e, f, rest = _terms(high, low, lowest)
+    e = e + plus
+    two, two_low, _ = constant(high, "ln2")
+    main, main_low = two_product(e, high.const(two))
+    main, lost = fast_two_sum(main, f)
+    y, y_low = fast_two_sum(main, fma(e, two_low, rest) + (main_low + lost))
+    return Two(with_special(high, y), where((high > 0.0) & (high < INF), y_low, 0.0))
 
 
 def one_plus(y: Val) -> tuple[Val, Val]:

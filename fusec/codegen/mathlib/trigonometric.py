@@ -21,6 +21,7 @@ from fusec.codegen.mathlib.dsl import (
     polynomial,
     where,
 )
+from fusec.codegen.mathlib.double import Two, choose
 from fusec.codegen.mathlib.rare import patched
 
 # Up to here n * pi loses nothing that matters in three parts.
@@ -29,15 +30,16 @@ I64, I128 = ir.IntType(64), ir.IntType(128)
 
 
 class Reduced(NamedTuple):
-    """x = n * period + r + low; ``odd`` holds the sign bit where n is odd."""
+    """x = n * period + r + low; sign bits: ``odd`` where n is odd, ``far`` where n & 2 is set."""
 
     r: Val
     low: Val
     odd: Val
+    far: Val
 
 
-def _multiple(x: Val, per_pi: float, half: bool = False) -> tuple[Val, Val]:
-    """(n, the sign bit where n is odd) for the n or n + 1/2 nearest to x * per_pi / pi."""
+def _multiple(x: Val, per_pi: float, half: bool = False) -> tuple[Val, Val, Val]:
+    """n, odd and far (see ``Reduced``) for the n or n + 1/2 nearest to x * per_pi / pi."""
     kind = x.kind
     inverse = constant(x, "1/pi")[0] * per_pi
     if half:
@@ -46,24 +48,25 @@ def _multiple(x: Val, per_pi: float, half: bool = False) -> tuple[Val, Val]:
     else:
         shifted = fma(x, inverse, kind.magic)
         n = shifted - kind.magic
-    return n, shifted.bits() << (kind.integer.width - 1)
+    bits, top = shifted.bits(), kind.integer.width - 1
+    return n, bits << top, (bits << (top - 1)) & kind.sign
 
 
 def _reduce(x: Val, half: bool = False) -> Reduced:
     """x - n * pi: the first difference is exact, the second rounds once."""
-    n, odd = _multiple(x, 1.0, half)
+    n, odd, far = _multiple(x, 1.0, half)
     first, second, third = constant(x, "pi")
-    return Reduced(fma(n, -second, fma(n, -first, x)), n * -third, odd)
+    return Reduced(fma(n, -second, fma(n, -first, x)), n * -third, odd, far)
 
 
 def _reduce_quarter(x: Val) -> Reduced:
     """x - n * pi / 2 with the rounding error of the second difference too."""
-    n, odd = _multiple(x, 2.0)
+    n, odd, far = _multiple(x, 2.0)
     first, second, third = (p * 0.5 for p in constant(x, "pi"))
     start, product = fma(n, -first, x), n * second
     r = start - product
     low = ((start - r) - product) - fma(n, second, -product)
-    return Reduced(r, fma(n, -third, low), odd)
+    return Reduced(r, fma(n, -third, low), odd, far)
 
 
 def _sine(a: Reduced) -> Val:
@@ -77,20 +80,30 @@ def _sine(a: Reduced) -> Val:
     return (a.r + fma(z, q, fma(z_low, q, a.low))).flip(a.odd)
 
 
-def _tangent(a: Reduced) -> Val:
-    """tan(n * pi / 2 + r + low): sin / cos or -cos / sin, all three with their errors."""
+def _quarters(a: Reduced) -> tuple[Two, Two]:
+    """sin and cos of n * pi / 2 + r + low, up to the sign, with their errors."""
     z = a.r * a.r
     s_tail = fma(z * a.r, polynomial(z, "sin_quarter"), a.low)
     c_tail = fma(z * z, polynomial(z, "cos_quarter"), fma(-a.r, a.low, z * -0.5))
     s, c = a.r + s_tail, c_tail + 1.0
     s_low, c_low = (a.r - s) + s_tail, (1.0 - c) + c_tail
-    odd = a.odd != 0
-    den, den_low = where(odd, s, c), where(odd, s_low, c_low)
-    num, num_low = where(odd, c, s), where(odd, c_low, s_low)
+    odd, sine, cosine = a.odd != 0, Two(s, s_low), Two(c, c_low)
+    return choose(odd, cosine, sine), choose(odd, sine, cosine)
+
+
+def _tangent(a: Reduced) -> Val:
+    """tan(n * pi / 2 + r + low): sin / cos or -cos / sin, all three with their errors."""
+    (num, num_low), (den, den_low) = _quarters(a)
     inverse = 1.0 / den
     q = num * inverse
     rest = fma(-q, den, num) + fma(-q, den_low, num_low)
     return fma(rest, inverse, q).flip(a.odd)
+
+
+def _sin_cos(a: Reduced) -> tuple[Two, Two]:
+    """sin and cos of n * pi / 2 + r + low with their errors."""
+    sine, cosine = _quarters(a)
+    return sine.flip(a.far), cosine.flip(a.far ^ a.odd)
 
 
 def _digits(x: Val) -> Val:
@@ -125,21 +138,19 @@ def _word(x: Val, index: Val) -> Val:
     return Val(x.b, x.b.load(x.b.gep(table, [I64(0), index.v])))
 
 
-def _reduce_huge(x: Val, per_pi: int, half: bool = False) -> Reduced:
-    """|x| minus a multiple of pi / per_pi for any |x| >= 2**-10, in integers."""
-    turns = _digits(x) << (per_pi - 1)
-    if half:
-        turns = turns + (1 << 126)
-    odd = ((turns + (1 << 126)) >> 64).convert("trunc", I64) & F64.sign
-    part = turns << 1
+def _reduce_huge(x: Val) -> Reduced:
+    """|x| minus a multiple of pi / 2 for any |x| >= 2**-10, in integers."""
+    turns = _digits(x)
+    n = ((turns + (1 << 125)) >> 64).convert("trunc", I64)
+    part = turns << 2
     upper, lower = (part >> 64).convert("trunc", I64), part.convert("trunc", I64)
     top = (upper & ~0x7FF).convert("sitofp", F64.real) * 2.0**-64
     rest = ((upper << 53) | (lower >> 11)).convert("uitofp", F64.real) * 2.0**-117
     top, rest = fast_two_sum(top, rest)
-    high, low, _ = (p / per_pi for p in constant(x, "pi"))
+    high, low, _ = (p / 2 for p in constant(x, "pi"))
     r = top * high
     r, r_low = fast_two_sum(r, fma(top, high, -r) + fma(top, low, rest * high))
-    return Reduced(r, fma(r * r * r_low, -0.5, r_low) if per_pi == 1 else r_low, odd)
+    return Reduced(r, r_low, (n << 1) & F64.sign, n & F64.sign)
 
 
 def _with_huge(name: str, x: Val, usual: Val, slow: Callable[[Val], Val]) -> Val:
@@ -154,28 +165,40 @@ def _with_huge(name: str, x: Val, usual: Val, slow: Callable[[Val], Val]) -> Val
     return patched(name, x, usual, finite, FAST[kind.name])
 
 
+def _huge_sin(x: Val) -> Val:
+    return _sin_cos(_reduce_huge(x))[0].hi.flip(x.signbit())
+
+
+def _huge_cos(x: Val) -> Val:
+    return _sin_cos(_reduce_huge(x))[1].hi
+
+
+def _huge_tan(x: Val) -> Val:
+    return _tangent(_reduce_huge(x)).flip(x.signbit())
+
+
 def sin(x: Val) -> Val:
     """The sine, with -0.0 kept."""
-
-    def slow(v: Val) -> Val:
-        return _sine(_reduce_huge(v, 1)).flip(v.signbit())
-
-    return _with_huge("sin", x, where(x == 0.0, x, _sine(_reduce(x))), slow)
+    return _with_huge("sin", x, where(x == 0.0, x, _sine(_reduce(x))), _huge_sin)
 
 
 def cos(x: Val) -> Val:
     """The cosine, from the nearest odd multiple of pi / 2."""
-
-    def slow(v: Val) -> Val:
-        return _sine(_reduce_huge(v, 1, half=True))
-
-    return _with_huge("cos", x, -_sine(_reduce(x, half=True)), slow)
+    return _with_huge("cos", x, -_sine(_reduce(x, half=True)), _huge_cos)
 
 
 def tan(x: Val) -> Val:
     """The tangent, with -0.0 kept."""
+    return _with_huge("tan", x, where(x == 0.0, x, _tangent(_reduce_quarter(x))), _huge_tan)
 
-    def slow(v: Val) -> Val:
-        return _tangent(_reduce_huge(v, 2)).flip(v.signbit())
 
-    return _with_huge("tan", x, where(x == 0.0, x, _tangent(_reduce_quarter(x))), slow)
+def sin_cos(x: Two) -> tuple[Two, Two]:
+    """Sine and cosine from one reduction, to about 0.1 ULP before they are rounded."""
+    y, extra = x.hi, x.low()
+    a = _reduce_quarter(y)
+    s, c = _sin_cos(a._replace(low=a.low + extra))
+    sine = _with_huge("sin", y, where(y == 0.0, y, s.hi), _huge_sin)
+    cosine = _with_huge("cos", y, c.hi, _huge_cos)
+    usual = abs(y) <= FAST[y.kind.name]
+    s_low, c_low = where(usual, s.low(), extra * cosine), where(usual, c.low(), -extra * sine)
+    return Two(sine, s_low), Two(cosine, c_low)
