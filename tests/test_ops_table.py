@@ -259,10 +259,6 @@ def has_expression(case):
 
 HOST = {
     **dict.fromkeys(("gcd", "lcm"), "iu"),
-    **dict.fromkeys(("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt"), "c"),
-    **dict.fromkeys(("sin", "cos", "tan", "sinh", "cosh", "tanh"), "c"),
-    **dict.fromkeys(("arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh"), "c"),
-    **dict.fromkeys(("power", "float_power", "rint", "clip"), "c"),
     **dict.fromkeys(("nextafter", "spacing", "ldexp"), "f"),
 }
 """What NumPy runs although it takes these kinds; float16 always."""

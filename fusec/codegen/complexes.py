@@ -216,6 +216,20 @@ def cfmin(b: Any, t: Any, x: Any, y: Any) -> Any:
     return _select(b, b.or_(ordered(b, "<=", x, y), has_nan(b, y)), x, y)
 
 
+def _clipped(b: Any, sign: str, x: Any, bound: Any) -> Any:
+    """x if x is NaN or ``x sign bound``, where a NaN in ``bound`` is not looked for, else bound."""
+    (a, c), (d, e) = parts(b, x), parts(b, bound)
+    tied = b.fcmp_ordered("==", a, d)
+    inside = b.select(tied, b.fcmp_ordered(sign, c, e), b.fcmp_ordered(sign, a, d))
+    return _select(b, b.or_(has_nan(b, x), inside), x, bound)
+
+
+@intrinsic(3)
+def cclip(b: Any, t: Any, x: Any, low: Any, high: Any) -> Any:
+    """The smaller of high and the larger of low and x."""
+    return _clipped(b, "<", _clipped(b, ">", x, low), high)
+
+
 # Tests of floats and complex numbers.
 
 

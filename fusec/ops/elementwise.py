@@ -155,7 +155,7 @@ elementwise(
     f="heaviside({0}, {1})",
 )
 for _ufunc in (np.rint, np.floor, np.ceil, np.trunc):
-    _whole = {"c": "crint({0})"} if _ufunc is np.rint else {"biu": "{0}"}
+    _whole: dict[str, Any] = {"c": "crint({0})"} if _ufunc is np.rint else {"biu": "{0}"}
     elementwise(
         _ufunc.__name__, _ufunc, vjp=NONDIFFERENTIABLE, f=f"{_ufunc.__name__}({{0}})", **_whole
     )
@@ -232,7 +232,7 @@ elementwise(
     b="(({0} | {1}) & {2})",
     iu="iminimum(imaximum({0}, {1}), {2})",
     f="fminimum(fmaximum({0}, {1}), {2})",
-    c="cminimum(cmaximum({0}, {1}), {2})",
+    c="cclip({0}, {1}, {2})",
 )
 
 # Comparisons and logic.

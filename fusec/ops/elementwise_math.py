@@ -86,7 +86,7 @@ def _unary(
 ) -> None:
     """State a function by its derivative ``(y, x)``, sampled between ``low`` and ``high``."""
     name = ufunc.__name__.replace("arc", "a")
-    complex_too = {"c": f"c{name}({{0}})"} if "D->D" in ufunc.types else {}
+    kinds: dict[str, Any] = {"c": f"c{name}({{0}})"} if "D->D" in ufunc.types else {}
     elementwise(
         ufunc.__name__,
         ufunc,
@@ -94,7 +94,7 @@ def _unary(
         cost=cost,
         sample=((low, high),),
         f=f"{name}({{0}})",
-        **complex_too,
+        **kinds,
     )
 
 

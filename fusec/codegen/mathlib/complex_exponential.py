@@ -5,9 +5,9 @@ once, and 2**n is multiplied last, because e**x may overflow where e**x * cos(y)
 function ends with the special values of NumPy (C99, Annex G, as glibc has them).
 """
 
-from fusec.codegen.mathlib.double import Two, choose
-from fusec.codegen.mathlib.dsl import INF, NAN, Val, at_most, constant, fast_two_sum, fma, polynomial, where
-from fusec.codegen.mathlib.exponential import clamp, exp_parts, power_of_two, scaled
+from fusec.codegen.mathlib.double import Two, choose, two_product
+from fusec.codegen.mathlib.dsl import INF, NAN, Val, constant, fast_two_sum, fma, polynomial, where
+from fusec.codegen.mathlib.exponential import clamp, power_of_two, scaled
 from fusec.codegen.mathlib.trigonometric import sin_cos
 
 Pair = tuple[Val, Val]
@@ -37,13 +37,18 @@ def _grown(v: Two, n: Val, size: Val) -> Val:
 
 
 def _exp(x: Two) -> tuple[Two, Val, Val]:
-    """(e, n, size) with e**x = e * 2**n, as ``_grown`` takes them."""
+    """(e, n, size) with e**x = e * 2**n to about 2**-57, as ``_grown`` takes them."""
     size = clamp(x.hi, (LEAST, MOST))
-    n, p = exp_parts(size)
+    shifted = fma(size, constant(size, "log2(e)")[0], size.kind.magic)
+    n = shifted - size.kind.magic
+    high, low, _ = constant(size, "ln2")
+    whole, lost = two_product(n, size.const(high))
+    r, r_low = fast_two_sum(size - whole, -fma(n, low, lost))
     if x.lo is not None:
-        low = where(size == x.hi, x.lo, 0.0)
-        p = p + fma(low, p, low)
-    return Two(*fast_two_sum(p.const(1.0), p)), n, size
+        r_low = r_low + where(size == x.hi, x.lo, 0.0)
+    e, e_low = fast_two_sum(r.const(1.0), r)
+    tail = fma(r * r, polynomial(r, "exp"), fma(r, r_low, r_low))
+    return Two(*fast_two_sum(e, e_low + tail)), shifted.bits(), size
 
 
 def rotated(x: Two, y: Two) -> Pair:
@@ -95,9 +100,7 @@ def cexpm1(x: Val, y: Val) -> Pair:
 
 def _sinh_cosh(x: Val) -> tuple[Two, Two, Val, Val]:
     """(s, c, n, size) with sinh(x) = s * 2**n and cosh(x) = c * 2**n."""
-    size = at_most(abs(x), MOST)
-    n, p = exp_parts(size)
-    e = Two(*fast_two_sum(p.const(1.0), p))
+    e, n, size = _exp(Two(abs(x)))
     inverse = Two(power_of_two(-(n + n))) / e
     near = size < ALONE
     inverse = Two(where(near, inverse.hi, 0.0), where(near, inverse.low(), 0.0))

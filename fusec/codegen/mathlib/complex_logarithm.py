@@ -77,14 +77,13 @@ def clog10(x: Val, y: Val) -> Pair:
 def _root(x: Two, y: Val) -> tuple[Two, Two]:
     """Real part and size of the imaginary part of sqrt(x + iy): t and |y| / 2 t, or exchanged."""
     scale, k = _scale(x.hi, y)
-    half = where(k == 0.0, x.hi.const(1.0), where(k > 0.0, x.hi.const(2.0**276), 2.0**-276))
-    a, b = x.scaled(scale).flip(x.hi.signbit()), Two(abs(y) * scale)
-    t = (((a * a + b * b).sqrt() + a).scaled(0.5)).sqrt()
-    other = b / (t + t)
+    down, up = k > 0.0, k < 0.0
+    root = 2.0 ** (STEP // 2)
+    back = where(down, k.const(root), where(up, k.const(1.0 / root), 1.0))
+    a, b = x.scaled(scale).flip(x.hi.signbit()), Two(y * scale)
+    t = (((a * a + b * b).sqrt() + a).scaled(0.5)).sqrt().scaled(back)
     none = (x.hi == 0.0) & (y == 0.0)
-    t, other = (
-        Two(where(none, 0.0, v.hi), where(none, 0.0, v.low())).scaled(half) for v in (t, other)
-    )
+    t, other = (choose(none, Two(abs(y)), v) for v in (t, Two(abs(y)) / (t + t)))
     left = x.hi < 0.0
     return choose(left, other, t), choose(left, t, other)
 
@@ -147,17 +146,16 @@ def catanh(x: Val, y: Val) -> Pair:
     scale, k = _scale(less.hi, y)
     less, more = less.scaled(scale), more.scaled(scale)
     v = Two(y * scale)
-    size = less * less + v * v
-    q = Two(abs(x) * scale * 4.0) / size
+    q = Two(abs(x) * scale * 4.0) / (less * less + v * v)
     up, down = k < 0.0, k > 0.0
     q = q.scaled(where(down, scale, 1.0))
     u, low = one_plus(q.hi)
     high, rest = where(up, q.hi, u), where(up, q.low(), low + q.low())
     rest = where(q.hi < INF, rest, 0.0)
-    re = wide_log(*fast_two_sum(high, rest), x.const(0.0), where(up, x.const(STEP), 0.0))
+    size = wide_log(*fast_two_sum(high, rest), x.const(0.0), where(up, x.const(STEP), 0.0))
     im = angle(v.scaled(scale * 2.0), less * more - v * v)
     wild, steep = endless(x) | endless(y), where(endless(y) | (y == y), y.const(math.pi / 2), y)
-    re = where(wild | (x == 0.0), 0.0, re.rounded() * 0.25)
+    re = where(wild | (x == 0.0), 0.0, size.rounded() * 0.25)
     return re.copysign(x), where(wild, steep.copysign(y), im.rounded() * 0.5)
 
 

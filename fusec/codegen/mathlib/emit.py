@@ -9,6 +9,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from llvmlite import ir
 
@@ -56,25 +57,20 @@ def define(module: ir.Module, name: str, kind: Kind) -> ir.Function:
     known = module.globals.get(symbol)
     if known is not None:
         return known
-    paired = name in COMPLEX
-    result = ir.LiteralStructType([kind.real] * 2) if paired else kind.real
+    result = ir.LiteralStructType([kind.real] * 2) if name in COMPLEX else kind.real
     arguments = [kind.real] * arity(name)
     function = new_function(module, symbol, result, arguments, "alwaysinline")
     builder = ir.IRBuilder(function.append_basic_block())
     given = [Val(builder, a) for a in function.args]
-    if not paired:
-        builder.ret(formula(name)(*given).v)
-        return function
-    value = ir.Constant(result, ir.Undefined)
-    for k, part in enumerate(_in_float64(formula(name), given)):
-        value = builder.insert_value(value, part.v, k)
-    builder.ret(value)
+    builder.ret(_pair(name, given) if name in COMPLEX else formula(name)(*given).v)
     return function
 
 
-def _in_float64(written: Callable[..., tuple[Val, Val]], given: list[Val]) -> tuple[Val, ...]:
+def _pair(name: str, given: list[Val]) -> ir.Value:
     """A complex function; float32 numbers are widened, and the results rounded to float32."""
-    if given[0].kind is F64:
-        return written(*given)
-    parts = written(*[x.convert("fpext", F64.real) for x in given])
-    return tuple(part.convert("fptrunc", F32.real) for part in parts)
+    narrow, b = given[0].kind is F32, given[0].b
+    wide = [x.convert("fpext", F64.real) for x in given] if narrow else given
+    written: Any = formula(name)
+    parts = [x.convert("fptrunc", F32.real) if narrow else x for x in written(*wide)]
+    pair = ir.Constant(ir.LiteralStructType([x.v.type for x in parts]), ir.Undefined)
+    return b.insert_value(b.insert_value(pair, parts[0].v, 0), parts[1].v, 1)

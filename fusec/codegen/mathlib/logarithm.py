@@ -4,6 +4,7 @@ The argument may be a sum hi + lo, as in log1p, so that the inverse hyperbolic f
 nothing on the way; t collects the small terms and is added last but one.
 """
 
+from fusec.codegen.mathlib.double import Two, two_product
 from fusec.codegen.mathlib.dsl import (
     INF,
     NAN,
@@ -14,7 +15,6 @@ from fusec.codegen.mathlib.dsl import (
     polynomial,
     where,
 )
-from fusec.codegen.mathlib.double import Two, two_product
 
 # From here on log(2 x) replaces asinh and acosh: 1 / x**2 is below half an ULP.
 ASINH_LARGE = {"f32": 8192.0, "f64": 2.0**28}

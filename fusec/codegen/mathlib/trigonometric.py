@@ -10,6 +10,7 @@ from typing import NamedTuple
 from llvmlite import ir
 
 from fusec.codegen.mathlib.coefficients import INVERSE_PI
+from fusec.codegen.mathlib.double import Two, choose
 from fusec.codegen.mathlib.dsl import (
     F64,
     INF,
@@ -21,7 +22,6 @@ from fusec.codegen.mathlib.dsl import (
     polynomial,
     where,
 )
-from fusec.codegen.mathlib.double import Two, choose
 from fusec.codegen.mathlib.rare import patched
 
 # Up to here n * pi loses nothing that matters in three parts.
@@ -93,10 +93,10 @@ def _quarters(a: Reduced) -> tuple[Two, Two]:
 
 def _tangent(a: Reduced) -> Val:
     """tan(n * pi / 2 + r + low): sin / cos or -cos / sin, all three with their errors."""
-    (num, num_low), (den, den_low) = _quarters(a)
-    inverse = 1.0 / den
-    q = num * inverse
-    rest = fma(-q, den, num) + fma(-q, den_low, num_low)
+    num, den = _quarters(a)
+    inverse = 1.0 / den.hi
+    q = num.hi * inverse
+    rest = fma(-q, den.hi, num.hi) + fma(-q, den.low(), num.low())
     return fma(rest, inverse, q).flip(a.odd)
 
 
@@ -192,13 +192,26 @@ def tan(x: Val) -> Val:
     return _with_huge("tan", x, where(x == 0.0, x, _tangent(_reduce_quarter(x))), _huge_tan)
 
 
+def _packed(a: Reduced) -> Val:
+    """``low``, with the quadrant in its last two bits."""
+    return ((a.low.bits() & ~3) | (a.far >> 62) | (a.odd >> 63)).real()
+
+
+def _huge_turn(x: Val) -> Reduced:
+    a, sign = _reduce_huge(x), x.signbit()
+    return Reduced(a.r.flip(sign), a.low.flip(sign), a.odd, a.far ^ (a.odd & sign))
+
+
 def sin_cos(x: Two) -> tuple[Two, Two]:
-    """Sine and cosine from one reduction, to about 0.1 ULP before they are rounded."""
-    y, extra = x.hi, x.low()
-    a = _reduce_quarter(y)
-    s, c = _sin_cos(a._replace(low=a.low + extra))
-    sine = _with_huge("sin", y, where(y == 0.0, y, s.hi), _huge_sin)
-    cosine = _with_huge("cos", y, c.hi, _huge_cos)
-    usual = abs(y) <= FAST[y.kind.name]
-    s_low, c_low = where(usual, s.low(), extra * cosine), where(usual, c.low(), -extra * sine)
-    return Two(sine, s_low), Two(cosine, c_low)
+    """Sine and cosine of float64 from one reduction, to 0.1 ULP before they are rounded.
+
+    What is below an ULP of x counts only where the reduction is the fast one.
+    """
+    y, a = x.hi, _reduce_quarter(x.hi)
+    r = _with_huge("turn", y, a.r, lambda v: _huge_turn(v).r)
+    low = _with_huge("turn_low", y, _packed(a), lambda v: _packed(_huge_turn(v)))
+    bits = low.bits()
+    if x.lo is not None:
+        low = low + where(abs(y) <= FAST["f64"], x.lo, 0.0)
+    s, c = _sin_cos(Reduced(r, low, bits << 63, (bits << 62) & F64.sign))
+    return s._replace(hi=where(y == 0.0, y, s.hi)), c
