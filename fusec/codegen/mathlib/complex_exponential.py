@@ -5,7 +5,7 @@ once, and 2**n is multiplied last, because e**x may overflow where e**x * cos(y)
 function ends with the special values of NumPy (C99, Annex G, as glibc has them).
 """
 
-from fusec.codegen.mathlib.double import Two, choose, two_product
+from fusec.codegen.mathlib.double import Two, choose, two_product, two_sum
 from fusec.codegen.mathlib.dsl import INF, NAN, Val, constant, fast_two_sum, fma, polynomial, where
 from fusec.codegen.mathlib.exponential import clamp, power_of_two, scaled
 from fusec.codegen.mathlib.trigonometric import sin_cos
@@ -45,7 +45,8 @@ def _exp(x: Two) -> tuple[Two, Val, Val]:
     whole, lost = two_product(n, size.const(high))
     r, r_low = fast_two_sum(size - whole, -fma(n, low, lost))
     if x.lo is not None:
-        r_low = r_low + where(size == x.hi, x.lo, 0.0)
+        r, lost = two_sum(r, where(size == x.hi, x.lo, 0.0))
+        r_low = r_low + lost
     e, e_low = fast_two_sum(r.const(1.0), r)
     tail = fma(r * r, polynomial(r, "exp"), fma(r, r_low, r_low))
     return Two(*fast_two_sum(e, e_low + tail)), shifted.bits(), size

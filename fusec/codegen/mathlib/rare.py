@@ -39,7 +39,8 @@ def patched(name: str, x: Val, usual: Val, slow: Callable[[Val], Val], most: flo
     """``usual`` where |x| <= most, else ``slow(x)``; inf and nan are beyond."""
     module, kind = x.b.module, x.kind
     symbol = f"fusec.patch_{name}.{kind.name}"
-    function = module.globals.get(symbol) or _scalar(module, symbol, kind, slow, most)
+    known = module.globals.get(symbol) or module.globals.get(symbol + ".one")  # on a GPU
+    function = known or _scalar(module, symbol, kind, slow, most)
     return Val(x.b, x.b.call(function, [x.v, usual.v]))
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from llvmlite import ir
 
 from fusec.codegen.mathlib.coefficients import INVERSE_PI
-from fusec.codegen.mathlib.double import Two, choose
+from fusec.codegen.mathlib.double import Two, choose, two_sum
 from fusec.codegen.mathlib.dsl import (
     F64,
     INF,
@@ -212,6 +212,7 @@ def sin_cos(x: Two) -> tuple[Two, Two]:
     low = _with_huge("turn_low", y, _packed(a), lambda v: _packed(_huge_turn(v)))
     bits = low.bits()
     if x.lo is not None:
-        low = low + where(abs(y) <= FAST["f64"], x.lo, 0.0)
+        r, lost = two_sum(r, where(abs(y) <= FAST["f64"], x.lo, 0.0))
+        low = low + lost
     s, c = _sin_cos(Reduced(r, low, bits << 63, (bits << 62) & F64.sign))
     return s._replace(hi=where(y == 0.0, y, s.hi)), c
