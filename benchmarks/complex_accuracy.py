@@ -277,9 +277,10 @@ chosen. complex64 is computed in float64 and rounded, so that a part is off by h
 
 Each part is within 2 ULP, also near the unit circle, zeros and branch points, but for:
 
-- `expm1`, complex128: where e**x cos(y) is near 1 the real part cancels; the number is within 2 ULP.
+- `expm1`, complex128: where e**x cos(y) is near 1 the real part cancels, and the number is within
+  2 ULP.
 - `power` with integer exponents below 100 multiplies, as NumPy does, and other exponents are
-  `exp(b * log(a))`, whose error grows with the size of `b * log(a)`: smaller than NumPy's, not 2 ULP.
+  `exp(b * log(a))`, whose error grows with the size of `b * log(a)`, though less than NumPy's.
 - `exp2` beyond an imaginary part of 2**30: `y * ln2` is rounded, as in NumPy. Not measured.
 
 Infinities, NaN, signed zeros and branch cuts are NumPy's (C99, Annex G, with glibc's choice of

@@ -49,6 +49,8 @@ FORMS = {
     "map uint8 shift": (lambda x: (x << 1) ^ x, [(70,)], "u1"),
     "map int64 division": (lambda x: x // 3 + x % 5, [(70,)], "i8"),
     "map complex": (lambda x: x * x + 1, [(33,)], "c16"),
+    "map complex functions": (lambda x: np.exp(x) * np.log(x) + np.sqrt(x) ** 1.5j, [(33,)], "c16"),
+    "map complex64 functions": (lambda x: np.tanh(x) + np.arcsin(x) ** 3, [(33,)], "c8"),
     "map rows": (lambda x: x + x[:, :1], [(1, 1), (3, 40), (5, 257)], "f4"),
     "map short rows": (lambda x: x + x[:1], [(2, 3), (40, 5)], "f4"),
     "map transposed": (lambda x: np.ascontiguousarray(x.T) * 2, [(3, 40), (33, 65)], "f4"),
@@ -109,8 +111,9 @@ def test_form(name, shape):
     assert got.dtype == want.dtype
     assert got.shape == want.shape
     if want.dtype.kind in "fc":
-        want = np.asarray(function(x.astype("f8"))) if want.dtype == np.float32 else want
-        near = 3e-6 if got.dtype.itemsize == 4 else 1e-12
+        wide = {"f": "f8", "F": "c16"}.get(want.dtype.char)
+        want = np.asarray(function(x.astype(wide))) if wide else want
+        near = 3e-6 if wide else 1e-12
         np.testing.assert_allclose(got, want, rtol=near, atol=near * np.sqrt(x.size))
     else:
         np.testing.assert_array_equal(got, want)

@@ -72,9 +72,7 @@ def _general_power(a: Pair, b: Pair) -> Pair:
     wide = [Two(v) for v in b]
     re, im = wide[0] * size - wide[1] * arg, wide[0] * arg + wide[1] * size
     plain = _product(b, (size.hi, arg.hi))
-    clean = [
-        choose(finite(p) & (v.hi != 0.0), v, Two(p)) for p, v in zip(plain, (re, im))
-    ]
+    clean = [choose(finite(p) & (v.hi != 0.0), v, Two(p)) for p, v in zip(plain, (re, im))]
     log = size.hi, arg.hi
     lost = (plain[0] != plain[0]) & (plain[1] != plain[1])
     first, second = endless(b[0]) | endless(b[1]), endless(log[0]) | endless(log[1])
@@ -82,9 +80,7 @@ def _general_power(a: Pair, b: Pair) -> Pair:
     x, y = _without_nan(x, second), _without_nan(y, first)
     box = [v * INF for v in _product(x, y)]
     again = lost & (first | second)
-    clean = [
-        Two(where(again, w, v.hi), where(again, 0.0, v.low())) for v, w in zip(clean, box)
-    ]
+    clean = [Two(where(again, w, v.hi), where(again, 0.0, v.low())) for v, w in zip(clean, box)]
     return exp_special(clean[0].hi, clean[1].hi, *rotated(*clean))
 
 
