@@ -73,16 +73,15 @@ def cexp(x: Val, y: Val) -> Pair:
     return exp_special(x, y, *rotated(Two(x), Two(y)))
 
 
-def times(x: Val, name: str, factor: float = 1.0) -> Two:
-    """x times a constant of the table."""
-    high, low, _ = constant(x, name)
-    product = Two(x) * Two(x.const(high * factor), x.const(low * factor))
+def _times_ln2(x: Val) -> Two:
+    high, low, _ = constant(x, "ln2")
+    product = Two(x) * Two(x.const(high), x.const(low))
     return product._replace(lo=where(finite(product.hi), product.low(), 0.0))
 
 
 def cexp2(x: Val, y: Val) -> Pair:
     """e**(z * ln2)."""
-    re, im = rotated(times(x, "ln2"), times(y, "ln2"))
+    re, im = rotated(_times_ln2(x), _times_ln2(y))
     return exp_special(x, y, re, im)
 
 
