@@ -8,6 +8,15 @@ from table import COMPLEX, FLOATS, INTS, Table, extremes, pairs, positive, ramp,
 ROWS = Table()
 row = ROWS.row
 
+
+def exponents(dtype):
+    """Powers of two that reach, and miss, both ends of the float formats."""
+    if dtype == "f4":
+        return ramp(dtype)
+    far = [n for n in (-1030, -1074, -149, -130, 127, 200, 1100, 2100) if n > 0 or dtype[0] == "i"]
+    return np.append(extremes(dtype), np.array(far).astype(dtype))
+
+
 # --- fix, cbrt, sign, heaviside, clip
 for d in FLOATS:
     row(f"fix-{d}", lambda x: np.fix(x), special(d))
@@ -31,8 +40,13 @@ for d in FLOATS:
     row(f"isclose-{d}", lambda x, y: np.isclose(x, y), *pairs(special(d)))
     row(f"isclose-equal-nan-{d}", lambda x, y: np.isclose(x, y, equal_nan=True),
         *pairs(special(d)))
-    row(f"frexp-modf-{d}", lambda x: (np.frexp(x[3:]), np.modf(x)), special(d))
+    row(f"frexp-modf-{d}", lambda x: (np.frexp(x), np.modf(x)), special(d))
+    row(f"frexp-strided-{d}", lambda x: np.frexp(x.T[::-1]), ramp(d, 3, 4))
+    row(f"frexp-0-d-{d}", lambda x: (np.frexp(x.max()), np.frexp(x[:0])), ramp(d))
+    row(f"nextafter-{d}", lambda x, y: np.nextafter(x, y), *pairs(special(d)))
     row(f"ldexp-{d}", lambda x: np.ldexp(x, 3), special(d))
+    for n in ("i1", "u2", "i4", "i8", "u8", "f4"):
+        row(f"ldexp-{d}-{n}", lambda x, n: np.ldexp(x, n), *pairs(special(d), exponents(n)))
 row("clip-int8-outside", lambda x: np.clip(x, -1000, 1000), ramp("i1"))
 row("clip-uint8-negative", lambda x: np.clip(x, -1, 5), ramp("u1"))
 row("clip-int-bounds", lambda x: x.clip(-3, 4), ramp("i4"))
@@ -65,7 +79,10 @@ for d in INTS:
         counts = np.append(counts, np.array([-1, -5], d))
     left, right = np.repeat(extremes(d), len(counts)), np.tile(counts, len(extremes(d)))
     row(f"shifts-{d}", lambda x, y: (x << y, x >> y), left, right)
-    row(f"gcd-lcm-{d}", lambda x, y: (np.gcd(x, y), np.lcm(x, y)), *pairs(ramp(d)))
+    row(f"gcd-lcm-{d}", lambda x, y: (np.gcd(x, y), np.lcm(x, y)),
+        *pairs(np.append(extremes(d), ramp(d))))
+    row(f"gcd-literal-{d}", lambda x: (np.gcd(x, 12), np.lcm(0, x), np.gcd.reduce(x)), ramp(d))
+    row(f"frexp-ldexp-{d}", lambda x: (np.frexp(x), np.ldexp(x, 2)), extremes(d))
     row(f"invert-shift-scalar-{d}", lambda x: ((x << 1) ^ (x >> 2), ~x & 5), extremes(d))
     row(f"int-in-math-{d}", lambda x: (np.sqrt(x), np.exp(x), np.sin(x)), ramp(d) % 5, ulp=4)
     row(f"int-to-bool-{d}", lambda x: (np.logical_not(x), x.astype(bool), x > 0), extremes(d))

@@ -82,10 +82,10 @@ def special(dtype: str) -> np.ndarray:
     return np.array(values, dtype)
 
 
-def pairs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every value with every other: two equally long arrays."""
-    n = len(values)
-    return np.repeat(values, n), np.tile(values, n)
+def pairs(values: np.ndarray, others: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Every value with each of the others (its own by default): two equally long arrays."""
+    others = values if others is None else others
+    return np.repeat(values, len(others)), np.tile(others, len(values))
 
 
 def read_only(a: np.ndarray) -> np.ndarray:

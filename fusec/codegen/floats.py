@@ -117,6 +117,99 @@ def signbit(b: Any, t: Any, x: Any) -> Any:
     return b.icmp_signed("<", b.bitcast(x, bits), bits(0))
 
 
+# Numbers as sign, exponent and mantissa.
+
+
+def _layout(x: Any) -> tuple[Any, int, int]:
+    """The integer type of x's bits, the bits of its mantissa, and its exponent's bias."""
+    bits = _BITS[str(x.type)]
+    return (bits, 23, 127) if bits.width == 32 else (bits, 52, 1023)
+
+
+def _split(b: Any, x: Any) -> tuple[Any, Any]:
+    """m and e with x == m * 2**e and 0.5 <= abs(m) < 1; x and 0 for zero, infinity and NaN."""
+    bits, digits, bias = _layout(x)
+    size = call(b, "llvm.fabs", x)
+    tiny = b.fcmp_ordered("<", size, x.type(2.0 ** (1 - bias)))
+    normal = b.bitcast(b.select(tiny, b.fmul(x, x.type(2.0**digits)), x), bits)
+    field = bits((2 * bias + 1) << digits)
+    exponent = b.sub(b.lshr(b.and_(normal, field), bits(digits)), bits(bias - 1))
+    exponent = b.sub(exponent, b.select(tiny, bits(digits), bits(0)))
+    half = b.or_(b.and_(normal, b.not_(field)), bits((bias - 1) << digits))
+    keep = b.or_(b.fcmp_ordered("==", x, x.type(0.0)), b.not_(finite(b, x)))
+    exponent = b.select(keep, bits(0), exponent)
+    small = exponent if bits.width == 32 else b.trunc(exponent, ir.IntType(32))
+    return b.select(keep, x, b.bitcast(half, x.type)), small
+
+
+@intrinsic(1)
+def frexp_mantissa(b: Any, t: Any, x: Any) -> Any:
+    """m of x == m * 2**e with 0.5 <= abs(m) < 1; x itself for zero, infinity and NaN."""
+    return _split(b, x)[0]
+
+
+@intrinsic(1, to=types.int32)
+def frexp_exponent(b: Any, t: Any, x: Any) -> Any:
+    """e of x == m * 2**e with 0.5 <= abs(m) < 1, as int32; 0 for zero, infinity and NaN."""
+    return _split(b, x)[1]
+
+
+def _between(b: Any, low: int, n: Any, high: int) -> Any:
+    n = b.select(b.icmp_signed("<", n, n.type(low)), n.type(low), n)
+    return b.select(b.icmp_signed(">", n, n.type(high)), n.type(high), n)
+
+
+def _power_of_two(b: Any, n: Any) -> Any:
+    """2.0**n for n in the range of normal float64 numbers."""
+    wide = n if n.type.width == 64 else b.sext(n, _BITS["double"])
+    return b.bitcast(b.shl(b.add(wide, wide.type(1023)), wide.type(52)), ir.DoubleType())
+
+
+@intrinsic(2, to=lambda x, n: x, mixed=True)
+def ldexp(b: Any, t: Any, x: Any, n: Any) -> Any:
+    """x * 2**n, rounded once; n is int32 or int64.
+
+    float32 is scaled in float64. In float64 the scaling goes in steps that stay exact: one down
+    leaves 53 bits above the smallest normal number, so only the last one rounds.
+    """
+    if str(x.type) == "float":
+        factor = _power_of_two(b, _between(b, -300, n, 300))
+        return b.fptrunc(b.fmul(b.fpext(x, factor.type), factor), x.type)
+    rest = _between(b, -2200, n, 2200)
+    for _ in range(2):
+        part = _between(b, 53 - 1022, rest, 1023)
+        within = b.icmp_signed("==", rest, _between(b, -1022, rest, 1023))
+        part = b.select(within, part.type(0), part)
+        x, rest = b.fmul(x, _power_of_two(b, part)), b.sub(rest, part)
+    return b.fmul(x, _power_of_two(b, _between(b, -1022, rest, 1023)))
+
+
+def _step(b: Any, x: Any, by: Any) -> Any:
+    """The float whose bits are x's plus ``by``: away from zero by 1, towards it by -1."""
+    bits = _BITS[str(x.type)]
+    return b.bitcast(b.add(b.bitcast(x, bits), by), x.type)
+
+
+@intrinsic(2)
+def nextafter(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """The next float from x towards y; y where they are equal, NaN if one is NaN."""
+    bits, zero = _BITS[str(x.type)], x.type(0.0)
+    least = b.bitcast(bits(1), x.type)
+    inwards = b.xor(b.fcmp_ordered(">", y, x), b.fcmp_ordered(">", x, zero))
+    moved = _step(b, x, b.select(inwards, bits(-1), bits(1)))
+    start = b.fcmp_ordered("==", x, zero)
+    moved = b.select(start, call(b, "llvm.copysign", least, y), moved)
+    moved = b.select(b.fcmp_ordered("==", x, y), y, moved)
+    return b.select(b.fcmp_unordered("uno", x, y), x.type(float("nan")), moved)
+
+
+@intrinsic(1)
+def spacing(b: Any, t: Any, x: Any) -> Any:
+    """From x to the next float away from zero, with x's sign; NaN for infinity and NaN."""
+    size = b.select(b.fcmp_ordered("==", x, x.type(0.0)), x.type(0.0), x)
+    return b.fsub(_step(b, size, _BITS[str(x.type)](1)), size)
+
+
 # Division with a remainder.
 
 # Quotients of at most this many bits leave ``n - trunc(n / d) * d`` exact: for float32 because

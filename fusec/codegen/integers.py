@@ -152,6 +152,55 @@ def ifmod(b: Any, t: Any, x: Any, y: Any) -> Any:
     return _divide(b, t, x, y, "trunc")[1]
 
 
+# Divisors.
+
+
+def _zeros_below(b: Any, x: Any) -> Any:
+    """How many zeros the binary digits of x end with; 0 for x == 0, so that a shift is defined."""
+    count = call(b, "llvm.cttz", x, ir.IntType(1)(0))
+    return b.and_(count, x.type(x.type.width - 1))
+
+
+def _gcd(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """Of abs(x) and abs(y), unsigned, by halving and subtracting: shifts are cheap, divisions not.
+
+    x becomes and stays odd; the common factors of two come back at the end.
+    """
+    x, y = iabs.emit(b, t, x), iabs.emit(b, t, y)
+    x = b.select(b.icmp_unsigned("==", x, x.type(0)), y, x)
+    twos = _zeros_below(b, b.or_(x, y))
+    first, before = b.lshr(x, _zeros_below(b, x)), b.block
+    loop, step, after = (b.append_basic_block(f"gcd.{n}") for n in ("loop", "step", "end"))
+    b.branch(loop)
+    b.position_at_end(loop)
+    odd, rest = b.phi(x.type), b.phi(x.type)
+    b.cbranch(b.icmp_unsigned("!=", rest, x.type(0)), step, after)
+    b.position_at_end(step)
+    other = b.lshr(rest, _zeros_below(b, rest))
+    below = b.icmp_unsigned("<", odd, other)
+    smaller, larger = b.select(below, odd, other), b.select(below, other, odd)
+    for phi, start, following in ((odd, first, smaller), (rest, y, b.sub(larger, smaller))):
+        phi.add_incoming(start, before)
+        phi.add_incoming(following, step)
+    b.branch(loop)
+    b.position_at_end(after)
+    return b.shl(odd, twos)
+
+
+@intrinsic(2)
+def gcd(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """The greatest common divisor; gcd(0, y) is abs(y), and that of the least integer is itself."""
+    return _gcd(b, t, x, y)
+
+
+@intrinsic(2)
+def lcm(b: Any, t: Any, x: Any, y: Any) -> Any:
+    """The least common multiple, wrapping; 0 if one is 0."""
+    divisor = _gcd(b, t, x, y)
+    safe = b.select(b.icmp_unsigned("==", divisor, x.type(0)), x.type(1), divisor)
+    return b.mul(b.udiv(iabs.emit(b, t, x), safe), iabs.emit(b, t, y))
+
+
 # Bits.
 
 

@@ -21,7 +21,7 @@ from fusec.ir.aval import short
 from fusec.ir.graph import OpLike
 from fusec.ops import elementwise_casts  # noqa: F401  (its import states the ops)
 from fusec.ops.elementwise_math import erf, scaled
-from fusec.ops.registry import MEDIUM, NONDIFFERENTIABLE, elementwise
+from fusec.ops.registry import COSTLY, MEDIUM, NONDIFFERENTIABLE, elementwise
 
 
 def expression(
@@ -166,14 +166,24 @@ elementwise(
     sample=_PAIR,
     f="copysign({0}, {1})",
 )
-elementwise("nextafter", np.nextafter, vjp=NONDIFFERENTIABLE, sample=_PAIR)
-elementwise("spacing", np.spacing, vjp=NONDIFFERENTIABLE)
+elementwise(
+    "nextafter", np.nextafter, vjp=NONDIFFERENTIABLE, sample=_PAIR, f="nextafter({0}, {1})"
+)
+elementwise("spacing", np.spacing, vjp=NONDIFFERENTIABLE, f="spacing({0})")
 elementwise(
     "ldexp",
     np.ldexp,
     vjp=(lambda g, y, x, n: np.ldexp(g, n), None),
     sample=((-4.0, 4.0), (-8.0, 8.0)),
+    f="ldexp({0}, {1})",
 )
+elementwise(
+    "frexp_mantissa",
+    np.frexp,
+    vjp=(lambda g, y, x: scaled(g, np.where(x == 0, 0, y / x)),),
+    f="frexp_mantissa({0})",
+)
+elementwise("frexp_exponent", np.frexp, vjp=NONDIFFERENTIABLE, result=1, f="frexp_exponent({0})")
 elementwise(
     "conjugate", np.conjugate, vjp=(lambda g, y, z: np.conjugate(g),), iuf="{0}", c="conj({0})"
 )
@@ -273,7 +283,7 @@ for _ufunc, _constant in ((np.isfinite, "True"), (np.isinf, "False"), (np.isnan,
     )
 elementwise("signbit", np.signbit, vjp=NONDIFFERENTIABLE, f="signbit({0})")
 
-# Bits and integers. The divisors of gcd and lcm take a loop, so NumPy runs them.
+# Bits and integers.
 
 for _ufunc, _symbol, _name in (
     (np.bitwise_and, "&", "iand"),
@@ -304,8 +314,16 @@ elementwise(
     iu="ishr({0}, {1})",
 )
 elementwise("bitwise_count", np.bitwise_count, vjp=NONDIFFERENTIABLE, iu="popcount({0})")
-elementwise("gcd", np.gcd, vjp=NONDIFFERENTIABLE, sample=((0.0, 100.0),) * 2)
-elementwise("lcm", np.lcm, vjp=NONDIFFERENTIABLE, sample=((0.0, 10.0),) * 2)
+for _ufunc in (np.gcd, np.lcm):
+    _name = _ufunc.__name__
+    elementwise(
+        _name,
+        _ufunc,
+        vjp=NONDIFFERENTIABLE,
+        cost=COSTLY,
+        sample=((0.0, 100.0),) * 2,
+        iu=f"{_name}({{0}}, {{1}})",
+    )
 
 FUNCTIONS: dict[Callable[..., Any], str] = {
     np.where: "where",

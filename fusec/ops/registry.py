@@ -127,23 +127,25 @@ def elementwise(
     cost: int = CHEAP,
     checked: bool = False,
     sample: tuple[tuple[float, float], ...] = ((-4.0, 4.0),),
+    result: int = 0,
     **expr: str,
 ) -> Op:
-    """State an elementwise op of one output whose implementation and dtypes are ``ufunc``'s.
+    """State an elementwise op whose implementation and dtypes are ``ufunc``'s.
 
     The inputs of a node already have the loop's dtypes: the tracer puts casts in front of it.
     ``expr`` is per kind: ``b= i= u= f= c=`` and combined keys such as ``iu=``; ``x=`` means all.
+    A ufunc of several results has an op for each: the ``result``-th.
     """
 
     def infer(*avals: Aval) -> Aval:
-        out = loop_dtypes(ufunc, tuple(a.dtype for a in avals))[-1]
+        out = loop_dtypes(ufunc, tuple(a.dtype for a in avals))[ufunc.nin + result]
         return Aval(broadcast_shape(*[a.shape for a in avals]), out)
 
     return register(
         Op(
             name=name,
             family="elementwise",
-            impl=ufunc,
+            impl=ufunc if ufunc.nout == 1 else lambda *arrays: ufunc(*arrays)[result],
             infer_aval=infer,
             vjp=vjp,
             expr=by_kind(expr),

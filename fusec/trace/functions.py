@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fusec.errors import DataDependentShapeError, UnsupportedError
+from fusec.ops.registry import loop_dtypes
 from fusec.trace import (  # noqa: F401  (each registers its functions)
     compose,
     functions_index,
@@ -23,7 +24,7 @@ from fusec.trace.hostcalls import host_call
 from fusec.trace.session import Session
 from fusec.trace.standin import result_like
 from fusec.trace.table import FUNCTIONS, ToHost, apply, data_dependent, need_array, number, wrap
-from fusec.trace.tracer import Tracer, as_tracer
+from fusec.trace.tracer import Tracer, as_tracer, k_like
 from fusec.trace.ufuncs import store_out, weak_type
 
 __all__ = ["FUNCTIONS", "call_function", "call_special_ufunc", "call_ufunc_method"]
@@ -192,6 +193,13 @@ def _modf(session: Session, x: Any) -> Any:
     return apply(session, np.copysign, rest, x), whole
 
 
+def _frexp(session: Session, x: Any) -> Any:
+    x = as_tracer(session, x)
+    node = session.cast(x.node, loop_dtypes(np.frexp, (x.dtype,))[0])
+    parts = [session.make(f"frexp_{name}", node) for name in ("mantissa", "exponent")]
+    return tuple([wrap(session, part, k_like(part, [x])) for part in parts])
+
+
 def _erf(session: Session, x: Any) -> Any:
     x = as_tracer(session, x)
     if x.dtype.kind not in "fiub" or x.dtype == np.float16 or x._like.size == 0:
@@ -207,6 +215,7 @@ _SPECIAL = {
     "vecmat": functions_linalg.vecmat,
     "divmod": _divmod,
     "modf": _modf,
+    "frexp": _frexp,
     "erf": _erf,
 }
 
