@@ -176,6 +176,12 @@ row("where-weak-int-into-f4", lambda x: np.where(x > 0, x, 7), ramp("f4"))
 row("where-weak-both", lambda x: np.where(x > 0, 1.5, 2), ramp("f4"))
 row("where-weak-u1", lambda x: np.where(x > 5, x, -1), ramp("u1"))
 row("where-weak-u1-too-large", lambda x: np.where(x > 5, x, 300), ramp("u1"))
+row("where-weak-argument", lambda x, a, b: np.where(x > 5, a, np.where(x > 9, x, b)), ramp("u1"),
+    300, -1)
+row("where-weak-too-large-of-none", lambda x: np.where(x > 5, x, 300), ramp("u1", 0))
+row("where-weak-int-of-data", lambda x, y: np.where(x > 5, x, int(y.max())), ramp("u1"),
+    ramp("i4") + 300)
+row("where-weak-int8-too-large", lambda x: np.where(x > 5, 200, x), ramp("i1"))
 row("where-weak-bool", lambda x: np.where(x > 0, True, False), ramp("f4"))
 row("where-arguments", lambda x, a, b: np.where(x > 0, a, b), ramp("f4"), 1, 2.5)
 row("where-numpy-scalar", lambda x: np.where(x > 0, x, np.float64(1)), ramp("f4"))

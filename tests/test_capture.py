@@ -943,7 +943,7 @@ SAME = [
     (1, 1, True), (1, True, False), (1, 1.0, False), (0.0, -0.0, False), (math.nan, math.nan, True),
     (complex(0.0, math.nan), complex(0.0, math.nan), True), ("a", "a", True), (b"a", "a", False),
     (np.float32(1), np.float32(1), True), (np.float32(1), np.float64(1), False),
-    (np.datetime64("NaT"), np.datetime64("NaT"), True), ((1, (2.0,)), (1, (2.0,)), True),
+    (np.datetime64("NaT", "s"), np.datetime64("NaT", "s"), True), ((1, (2.0,)), (1, (2.0,)), True),
     ((1,), (1, 2), False), (slice(1, 2), slice(1, 2), True), (None, None, True),
 ]  # fmt: skip
 

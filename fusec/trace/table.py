@@ -70,10 +70,20 @@ def as_dtype(session: Session, value: Any, dtype: np.dtype) -> Node:
     return session.cast(as_tracer(session, value).node, dtype)
 
 
+def _where_wraps() -> bool:
+    try:
+        return bool(np.where(True, np.uint8(0), 300) == 0)
+    except OverflowError:
+        return False
+
+
+_WHERE_WRAPS = _where_wraps()  # as NumPy did before version 2.5
+
+
 def as_unsafe(session: Session, value: Any, dtype: np.dtype) -> Node:
-    """As ``as_dtype``, but a Python number out of range wraps, as ``np.where`` has it."""
+    """As ``as_dtype``, but a Python number out of range wraps where the installed NumPy does so."""
     kind = weak_type(value)
-    if kind is None or kind is dtype.type:
+    if kind is None or not _WHERE_WRAPS:
         return as_dtype(session, value, dtype)
     known = kind if type(value) is Tracer else np.array(number_of(value)).dtype
     return session.cast(as_loop(session, value, np.dtype(known)), dtype)
