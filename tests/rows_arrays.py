@@ -1,6 +1,7 @@
 """Rows of `numpy_faithfulness.md` about arrays: indexing, views, layouts, creation."""
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view as windows
 from table import Table, layouts, misaligned, ramp
 
 ROWS = Table()
@@ -129,7 +130,6 @@ for name, fn in {
     "diag-traces": lambda x: (np.trace(x), x.trace(1, 1, 2), np.diagonal(x * 2).sum()),
     "diag-far": lambda x: (x.diagonal(9), np.diag(x[0], -7)),
     "atleast": lambda x: (np.atleast_1d(x[0, 0, 0]), np.atleast_2d(x[0, 0]), np.atleast_3d(x)),
-    "sliding": lambda x: np.lib.stride_tricks.sliding_window_view(x, 2, axis=-1).sum(-1),
     "order": lambda x: (x.copy("F"), x.copy("K"), np.copy(x.T), np.ascontiguousarray(x.T)),
     "views-then-math": lambda x: (x.T[1:] * 2, (x[::-1] + 1).T, np.exp(x.transpose(2, 0, 1)[::2])),
     "strides-of-mixed": lambda x: (x.T + x.copy().T, x.T + np.ones((4, 3, 2), "f4"), x.T * 2),
@@ -138,6 +138,43 @@ for name, fn in {
 }.items():
     # np.exp appears once; its last bits may differ
     row(f"move-{name}", fn, CUBE, ulp=4 if name == "views-then-math" else 0)
+
+# --- windows
+WINDOWS = {
+    "moving-average": lambda x: (windows(x[0, 0], 3).mean(-1), windows(x, 2, -1).max(axis=-1)),
+    "of-two-axes": lambda x: windows(x, (2, 3), axis=(1, 2)).sum(axis=(-1, -2)),
+    "of-all-axes": lambda x: windows(x, (1, 2, 3)) * 2,
+    "of-one-axis-twice": lambda x: windows(x, (2, 2), axis=(2, 2)) + 1,
+    "returned": lambda x: (windows(x, 2, 0), windows(x * 2, 2, 1), windows(x, 4, 2)[..., ::-1]),
+    "of-views": lambda x: windows(x.T[::-1, ::2], (2, 2), (0, 2)) - x[0, 0, 0],
+    "of-windows": lambda x: windows(windows(x, 2, -1), 2, -2).min(axis=(-1, -2)),
+    "then-moved": lambda x: windows(x, (2, 2), (1, 2)).transpose(0, 3, 4, 1, 2).reshape(2, 4, -1),
+    "of-work": lambda x: windows(np.exp(x[0] * 0.1), 2, 1).sum(-1) - x[0, :, 1:].astype("f8"),
+    "median": lambda x: np.median(windows(x, 3, -1), axis=-1),
+    "product": lambda x: (windows(x, 3, -1) @ np.ones(3), np.einsum("abck,k->abc", windows(x, 3, 2),
+                          np.arange(3.0))),
+    "see-updates": lambda x: (windows(x[0, 0], 3), x.__iadd__(1), windows(x, 2, 1).sum()),
+    "made-before-updates": lambda x: [(w, x.__iadd__(1), w.sum(-1)) for w in [windows(x, 2, -1)]],
+    "read-only": lambda x: windows(x, 2, 0).__iadd__(1),
+    "writeable": lambda x: windows(x[0, 0], 2, writeable=True)[::2].__iadd__(1),
+    "writeable-unwritten": lambda x: windows(x, 2, 0, writeable=True).sum(-1),
+    "into-the-argument": lambda x: x[0, 0].__setitem__(slice(1, -1), windows(x[0, 0], 3).mean(-1)),
+    "too-long": lambda x: windows(x, 5, axis=0),
+    "negative": lambda x: windows(x, -1, axis=0),
+    "lengths-without-axes": lambda x: windows(x, 2),
+    "axis-out-of-range": lambda x: windows(x, 2, axis=5),
+    "of-length-1": lambda x: windows(x[0, 0, :1], 1) + windows(x, 1, -1),
+    "of-none": lambda x: (windows(x[:, :0], 2, -1).sum(-1), windows(x[0, 0, 1:1], 0)),
+    "of-everything": lambda x: windows(x, x.shape).sum(),
+    "sized-by-an-argument": lambda x: windows(x, x.ndim - 1, -1).std(-1),
+}
+for name, fn in WINDOWS.items():
+    row(f"windows-{name}", fn, ramp("f8", 2, 3, 4), rel=1e-14)
+    row(f"windows-fortran-{name}", fn, np.asfortranarray(ramp("f8", 2, 3, 4)), rel=1e-14)
+for d in ("i1", "u8", "f4", "c16", "?"):
+    row(f"windows-{d}", lambda x: (windows(x, 3).sum(-1), windows(x, 3).mean(-1)), ramp(d),
+        rel=1e-6)
+row("windows-argument-length", lambda x, n: windows(x, n).mean(-1), ramp("f4"), 3, rel=1e-6)
 
 # --- layouts
 for name, a in layouts("f4", 6, 8).items():

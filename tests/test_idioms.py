@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import sliding_window_view as windows
 from table import ramp
 
 import fusec
@@ -94,6 +95,10 @@ ROWS = (
     ("where chain", where_chain, (LINE,), 1),
     ("difference", lambda x: x[1:] - x[:-1], (LINE,), 1),
     ("moving_average", suite("moving_average"), (LINE,), 1),
+    ("mean of windows", lambda x: windows(x, 5).mean(axis=-1), (LINE,), 1),
+    ("filter of windows", lambda x, k: (windows(x, (3, 3)) * k).sum(axis=(-1, -2)),
+     (X, ramp("f4", 3, 3)), 1),
+    ("windows of work", lambda x: windows(x * x, 5).max(axis=-1), (LINE,), 1),
     ("gradient_magnitude", suite("gradient_magnitude"), (X,), 1),
     ("heat_step", suite("heat_step"), (X, 0.1), 1),
     ("periodic_laplacian", suite("periodic_laplacian"), (X,), 1),

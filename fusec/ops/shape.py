@@ -53,6 +53,17 @@ def _infer_reshape(x: Aval, shape: Shape) -> Aval:
     return out
 
 
+def _windows(x: Any, shape: Shape, axes: Shape, writeable: bool = False) -> Any:
+    return np.lib.stride_tricks.sliding_window_view(x, shape, axes, writeable=writeable)
+
+
+def _infer_windows(x: Aval, shape: Shape, axes: Shape, writeable: bool = False) -> Aval:
+    places = list(x.shape)
+    for axis, n in zip(axes, shape):
+        places[axis] -= n - 1
+    return Aval((*places, *shape), x.dtype)
+
+
 def _infer_pad(x: Aval, value: Aval, before: Shape, after: Shape) -> Aval:
     return Aval(tuple(b + n + a for b, n, a in zip(before, x.shape, after)), x.dtype)
 
@@ -133,6 +144,8 @@ diagonal = _movement(
     lambda x: np.einsum("...ii->...i", x),
     lambda x: Aval(x.shape[:-1], x.dtype),
 )
+# One window of `shape` at every place of `axes` (one may occur twice) where it fits: new last axes.
+windows = _movement("windows", _windows, _infer_windows)
 pad = _movement("pad", _pad, _infer_pad)
 concatenate = _movement(
     "concatenate", lambda *xs, axis: np.concatenate(xs, axis), _infer_concatenate

@@ -186,7 +186,7 @@ def reshape_index(
     return tuple(found)
 
 
-MOVES = frozenset({"slice", "transpose", "reshape", "broadcast_to", "diagonal"})
+MOVES = frozenset({"slice", "transpose", "reshape", "broadcast_to", "diagonal", "windows"})
 
 
 def source_index(node: Node, idx: tuple[Index, ...], extents: Extents) -> tuple[Index, ...]:
@@ -202,6 +202,10 @@ def source_index(node: Node, idx: tuple[Index, ...], extents: Extents) -> tuple[
         ]
     elif name == "diagonal":
         found = [*idx, idx[-1]]
+    elif name == "windows":
+        found = list(idx[: len(shape)])
+        for axis, i in zip(attrs["axes"], idx[len(shape) :]):
+            found[axis] = found[axis].plus(i)
     elif name == "broadcast_to":
         return broadcast_index(idx, shape)
     else:

@@ -215,7 +215,7 @@ def path_kind(child: Node, user: Node) -> tuple[Node, str]:
     if user.op.family == "gather":
         how = "moved" if user.aval.size <= child.aval.size else "spread"
     while child.op.name in MOVES:
-        if child.op.name == "broadcast_to":
+        if child.op.name in ("broadcast_to", "windows"):
             how = "spread"
         elif how == "same":
             how = "moved"

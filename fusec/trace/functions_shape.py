@@ -254,6 +254,18 @@ def cut(session: Session, node: Node, axis: int, first: int, last: int) -> Node:
     return session.make("slice", node, start=start, step=(1,) * len(shape), shape=shape)
 
 
+@implements(np.lib.stride_tricks.sliding_window_view)
+def sliding_window_view(session: Session, x: Any, window_shape: Any, axis: Any = None, *,
+                        subok: bool = False, writeable: bool = False) -> Tracer:
+    """``np.lib.stride_tricks.sliding_window_view``: a view in which elements occur many times."""
+    x, shape, axis = as_tracer(session, x), integers(window_shape), integers(axis)
+    like = np.lib.stride_tricks.sliding_window_view(x._like, shape, axis)
+    axes = range(x._like.ndim) if axis is None else axis
+    axes = normalize_axis_tuple(axes, x._like.ndim, allow_duplicate=True)
+    attrs = {"shape": like.shape[x._like.ndim :], "axes": axes, "writeable": bool(writeable)}
+    return x.step(like, ("windows", attrs))
+
+
 # -- diagonals and triangles ----------------------------------------------------------------------
 
 

@@ -45,6 +45,8 @@ def undo_step(session: Session, whole: Node, step: Step, part: Node) -> Node:
         other = session.make("imag" if name == "real" else "real", whole)
         pair = (part, other) if name == "real" else (other, part)
         return session.make("make_complex", *pair)
+    if attrs.get("writeable"):
+        raise UnsupportedError("windows that overlap are written: NumPy runs the function")
     raise ValueError("assignment destination is read-only")
 
 
@@ -338,21 +340,10 @@ def _power(self: Tracer, exponent: Any) -> Any:
 
 Tracer.__pow__ = _power  # type: ignore[method-assign]
 
-for _name in [
-    "add",
-    "sub",
-    "mul",
-    "truediv",
-    "floordiv",
-    "mod",
-    "pow",
-    "lshift",
-    "rshift",
-    "and",
-    "or",
-    "xor",
-    "matmul",
-]:
+for _name in (
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "and", "or",
+    "xor", "matmul",
+):  # fmt: skip
     setattr(Tracer, f"__i{_name}__", _inplace(f"__i{_name}__"))
 
 
