@@ -191,6 +191,13 @@ for spec, *shapes in (
 ):
     row(f"einsum {spec} {shapes}", lambda *a, spec=spec: np.einsum(spec, *a),
         *(ramp("f8", *s) for s in shapes), rel=1e-13)
+for order in ("C", "F", "A", "K", None, "X"):
+    for name, y in (("c", ramp("f8", 4, 3)), ("f", np.asfortranarray(ramp("f8", 4, 3)))):
+        row(f"einsum-order-{order}-{name}", lambda x, y, order=order: [
+            np.einsum(spec, x, y, order=order) for spec in ("ij,jk->ik", "ij,jk->kij", "ij,kl->il")
+        ], np.asfortranarray(ramp("f8", 3, 4)), y, rel=1e-14)
+        row(f"einsum-order-of-one-{order}-{name}", lambda x, order=order: (
+            np.einsum("ij->ji", x, order=order), np.einsum("ij->j", x, order=order)), y, rel=1e-14)
 row("einsum-ints", lambda x, y: np.einsum("ij,jk->ik", x, y), ramp("i1", 3, 4), ramp("i1", 4, 3))
 row("einsum-lists", lambda x: np.einsum(x, [0, 1], [1, 0]), ramp("f8", 3, 4))
 row("kron-triangles", lambda x, y: (np.kron(x, y), np.tril(x), np.triu(x, 1)), ramp("f8", 3, 3),

@@ -65,10 +65,10 @@ def matmul(session: Session, a: Any, b: Any) -> Tracer:
         return wrap(session, _inner(session, m, n))
     if len(left) == 1:
         node = product(session, session.reshape(m, (1, *left)), n)
-        return wrap(session, session.reshape(node, (*node.shape[:-2], node.shape[-1])))
+        return _stacked(session, session.reshape(node, (*node.shape[:-2], right[-1])), x, y, 1)
     if len(right) == 1:
         node = product(session, m, session.reshape(n, (*right, 1)))
-        return wrap(session, session.reshape(node, node.shape[:-1]))
+        return _stacked(session, session.reshape(node, node.shape[:-1]), x, y, 1)
     return _stacked(session, product(session, m, n), x, y, 2)
 
 
@@ -172,7 +172,7 @@ def einsum(session: Session, *operands: Any, out: Any = None, optimize: Any = Fa
     wanted = np.dtype(dtype) if dtype is not None else np.result_type(*kinds)
     tiny = [np.ones(tiny_shape(t._like.shape), t.dtype) for t in tracers]
     with np.errstate(all="ignore"):
-        np.einsum(subscripts, *tiny, dtype=dtype, casting=casting)  # raises for bad subscripts
+        np.einsum(subscripts, *tiny, dtype=dtype, casting=casting, order=order)  # raises
     terms, result = _explicit(subscripts, [t._like.ndim for t in tracers])
     sizes = _sizes(terms, tracers)
     if len(tracers) == 1 and set(terms[0]) == set(result) and out is None and dtype is None:
@@ -188,10 +188,12 @@ def einsum(session: Session, *operands: Any, out: Any = None, optimize: Any = Fa
     node = _arranged(session, _summed(session, parts[0], set(result)), result)
     if out is not None:
         return store_out(session, node, out, True, [], "unsafe")
-    if order != "K" or all(t._like.flags.c_contiguous for t in tracers):
+    if len(result) < 2:
         return wrap(session, node)
+    if order == "A":
+        order = "F" if all(t._like.flags.f_contiguous for t in tracers) else "C"
     short = [in_order(_short_axes(t._like.shape), np.dtype(bool), t._like.strides) for t in tracers]
-    layout = np.asarray(np.einsum(subscripts, *short, optimize=optimize)).strides
+    layout = np.asarray(np.einsum(subscripts, *short, optimize=optimize, order=order)).strides
     return wrap(session, node, in_order(node.shape, node.dtype, layout))
 
 
