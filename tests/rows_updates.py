@@ -295,3 +295,26 @@ row("at-pairs", lambda o, i, j: np.add.at(o, (i, j), 2), PLANE, ROWS3, COLUMNS3)
 row("at-slice", lambda o, j: np.subtract.at(o, (slice(None), j), 1), PLANE, COLUMNS3)
 row("at-list", lambda o, i, j: np.add.at(o, [i[0], j[0]], 1), LINE, ROWS3, COLUMNS3)
 row("index-range", lambda x: x.__setitem__(range(3), x[range(5, 2, -1)]), LINE)
+
+
+# --- functions of NumPy that give a view of their argument: it sees later updates
+for name, view in {
+    "as_strided": lambda x: np.lib.stride_tricks.as_strided(x, (4, 3), (x.itemsize, x.itemsize)),
+    "frombuffer": lambda x: np.frombuffer(x, x.dtype),
+    "view-narrower": lambda x: x.view("u1"),
+    "view-wider": lambda x: x.view("c8"),
+    "view-bits": lambda x: x.view("i4"),
+    "view-unsigned": lambda x: x[::-2].view(np.uint32)[1:],
+    "view-structured": lambda x: x.view([("a", "i2"), ("b", "i2")])["b"],
+    "view-bool": lambda x: (x * 0).view("?"),
+}.items():
+    row(f"view-of-numpy-{name}",
+        lambda x, view=view: [(v, x.__iadd__(1), v + v) for v in [view(x)]], LINE)
+    row(f"view-of-numpy-written-{name}", lambda x, view=view: view(x).__setitem__(0, 3), LINE)
+row("view-of-scalar", lambda x: (x[3].view(np.int32), x.max().view("u4") + 1), LINE)
+row("view-refused", lambda x: x.view("no such dtype"), LINE)
+row("view-there-and-back", lambda x: (x.view("u4") ^ np.uint32(1 << 31)).view("f4"), LINE)
+row("view-fast-inverse-root", lambda x: (np.int32(0x5F3759DF) - (x.view("i4") >> 1)).view("f4"),
+    np.abs(LINE))
+row("view-sorted-keys", lambda x: np.where(x < 0, ~x.view("i4"), x.view("i4")).argmax(), LINE)
+row("view-half", lambda x: x.view("u2") & 1, LINE.astype("f2"))

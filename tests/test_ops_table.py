@@ -108,6 +108,7 @@ def input_dtypes(op, dtype):
             return None
         return inputs if loop[: len(inputs)] == inputs else None
     kinds = {"scaled": "fc", "erf": "f", "real": "c", "imag": "c", "make_complex": "f"}
+    kinds["bitcast"] = "iuf"
     if name == "wrap_index":
         return (dtype,) * 2 if dtype == "i8" else None
     if dtype.kind not in kinds.get(name, "biufc") or (dtype == "f2" and name in kinds):
@@ -137,8 +138,16 @@ def cases(attribute="expr"):
     for op, (name, dtype) in itertools.product(ELEMENTWISE, DTYPES.items()):
         inputs = input_dtypes(op, dtype)
         if inputs is not None:
-            for to in DTYPES if op.name == "cast" else ("",):
+            for to in targets(op, dtype):
                 yield op, name, inputs, ({"dtype": DTYPES[to]} if to else {})
+
+
+def targets(op, dtype):
+    """What ``op`` can make of ``dtype``, for ops that are given a dtype."""
+    if op.name == "bitcast":
+        sizes = [n for n, d in DTYPES.items() if d.itemsize == dtype.itemsize]
+        return [n for n in sizes if DTYPES[n].kind in "iuf" and n != "f2"]
+    return DTYPES if op.name == "cast" else ("",)
 
 
 CASES = list(cases())

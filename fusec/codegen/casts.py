@@ -112,6 +112,22 @@ cast_f4, cast_f8 = (_cast(n, TYPES[n]) for n in ("f4", "f8"))
 cast_c8, cast_c16 = (_cast(n, TYPES[n]) for n in ("c8", "c16"))
 
 
+def _bits(name: str, t: Any) -> Any:
+    to = _llvm_float(t) if isinstance(t, types.Float) else ir.IntType(t.bitwidth)
+
+    def emit(b: Any, of: Any, x: Any) -> Any:
+        return b.bitcast(x, to)
+
+    emit.__name__ = f"bits_{name}"
+    emit.__doc__ = f"The bits of x as {t}."
+    return intrinsic(1, to=t)(emit)
+
+
+bits_i1, bits_i2, bits_i4, bits_i8 = (_bits(n, TYPES[n]) for n in ("i1", "i2", "i4", "i8"))
+bits_u1, bits_u2, bits_u4, bits_u8 = (_bits(n, TYPES[n]) for n in ("u1", "u2", "u4", "u8"))
+bits_f4, bits_f8 = (_bits(n, TYPES[n]) for n in ("f4", "f8"))
+
+
 # Comparisons: exact between any two integer types, lexicographic for complex numbers.
 
 

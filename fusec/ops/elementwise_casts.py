@@ -109,6 +109,16 @@ def _check(value: Any, condition: Any) -> Any:
 
 register(
     Op(
+        name="bitcast",
+        family="elementwise",
+        impl=lambda x, dtype: x.view(dtype),
+        infer_aval=lambda x, dtype: Aval(x.shape, dtype),
+        vjp=NONDIFFERENTIABLE,
+        expr=dict.fromkeys("iuf", "bits_{to}({0})"),
+    )
+)
+register(
+    Op(
         name="wrap_index",
         family="elementwise",
         impl=_wrap_index,

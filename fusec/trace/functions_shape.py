@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
+from fusec.errors import UnsupportedError
 from fusec.ir.graph import Node
 from fusec.trace import views
 from fusec.trace.create import as_shape, triangle
@@ -264,6 +265,16 @@ def sliding_window_view(session: Session, x: Any, window_shape: Any, axis: Any =
     axes = normalize_axis_tuple(axes, x._like.ndim, allow_duplicate=True)
     attrs = {"shape": like.shape[x._like.ndim :], "axes": axes, "writeable": bool(writeable)}
     return x.step(like, ("windows", attrs))
+
+
+def as_strided(session: Session, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """``np.lib.stride_tricks.as_strided``: of a traced array, NumPy runs the whole function."""
+    if type(x) is not Tracer:
+        return np.lib.stride_tricks.as_strided(x, *args, **kwargs)
+    raise UnsupportedError(
+        f"{session.location()}: np.lib.stride_tricks.as_strided is not traced, sliding_window_view "
+        "is: NumPy runs the function"
+    )
 
 
 # -- diagonals and triangles ----------------------------------------------------------------------

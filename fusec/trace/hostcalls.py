@@ -202,8 +202,13 @@ def _dummy_call(
     shapes: list[tuple[int, ...]],
 ) -> Any:
     arrays = [(shape, o.dtype, o._like.strides) for shape, o in zip(shapes, operands)]
-    result = _first_result(invoke, arrays)
+    result, given = _first_result(invoke, arrays)
     leaves, tree = flatten(result)
+    if any(np.may_share_memory(x, a) for x in leaves for a in given if type(x) is np.ndarray):
+        raise UnsupportedError(
+            f"{session.location()}: {name} gives a view of its argument, which fusec does not "
+            "trace: NumPy runs the function"
+        )
     leaves = [np.asarray(x)[()] if type(x) in NUMBERS else x for x in leaves]
     for leaf in leaves:
         dtype = getattr(leaf, "dtype", None)
@@ -212,16 +217,20 @@ def _dummy_call(
     return tree.unflatten(leaves)
 
 
-def _first_result(invoke: Callable[[Any], Any], arrays: list[Any]) -> Any:
-    """``invoke`` on harmless values; ones and zeros are tried where those are not harmless."""
+def _first_result(
+    invoke: Callable[[Any], Any], arrays: list[Any]
+) -> tuple[Any, list[np.ndarray]]:
+    """``invoke`` on harmless values, or on ones and zeros where those are not; and the values."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
+        given = [_arranged(_dummy(a[0], a[1]), a[2]) for a in arrays]
         try:
-            return invoke([_arranged(_dummy(a[0], a[1]), a[2]) for a in arrays])
+            return invoke(given), given
         except Exception as error:
             for fill in (np.ones, np.zeros):
+                given = [_arranged(fill(a[0], a[1]), a[2]) for a in arrays]
                 with contextlib.suppress(Exception):
-                    return invoke([_arranged(fill(a[0], a[1]), a[2]) for a in arrays])
+                    return invoke(given), given
             raise error
 
 

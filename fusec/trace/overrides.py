@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fusec.errors import UnsupportedError
-from fusec.trace import create
+from fusec.trace import create, functions_shape
 from fusec.trace.pynumbers import python_number, rounded
 from fusec.trace.scalars import PyScalar, py_apply, sized
 from fusec.trace.selection import Selection
@@ -377,6 +377,7 @@ _OVERRIDES: dict[str, Callable[[Session], Any]] = {
     "builtins.round": _round,
     "builtins.type": _type,
     "numpy.errstate": _bound(errstate),
+    "numpy.lib.stride_tricks.as_strided": _bound(functions_shape.as_strided),
     "numpy.mgrid": lambda session: _Grid(session, np.mgrid),
     "numpy.ogrid": lambda session: _Grid(session, np.ogrid),
     "numpy.r_": lambda session: _Joined(session, np.r_, False),

@@ -45,6 +45,8 @@ def undo_step(session: Session, whole: Node, step: Step, part: Node) -> Node:
         other = session.make("imag" if name == "real" else "real", whole)
         pair = (part, other) if name == "real" else (other, part)
         return session.make("make_complex", *pair)
+    if name == "bitcast":
+        return session.make("bitcast", part, dtype=whole.dtype)
     if attrs.get("writeable"):
         raise UnsupportedError("windows that overlap are written: NumPy runs the function")
     raise ValueError("assignment destination is read-only")
@@ -105,7 +107,9 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         dtype = args[0] if args else kwargs.get("dtype")
         if dtype is None or dtype is np.ndarray:
             return Tracer(self._session, self._storage, self._path, self._like, self._scalar)
-        return self._session.function(np.ndarray.view, (self, dtype), {})
+        from fusec.trace.views import with_dtype
+
+        return with_dtype(self, dtype)
 
     def step(self, like: np.ndarray, *steps: Step, scalar: bool = False) -> "Tracer":
         """The view that ``steps`` select, with the stand-in NumPy gave for it."""

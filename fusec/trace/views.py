@@ -126,6 +126,15 @@ def part(x: Tracer, name: str) -> Tracer:
     return made if x._scalar else broadcast_to(made, made._like.shape)  # read-only
 
 
+def with_dtype(x: Tracer, dtype: Any) -> Tracer:
+    """``x.view(dtype)``: the bits of numbers of the same width; NumPy runs all else."""
+    new = np.dtype(dtype)
+    alike = new.itemsize == x.dtype.itemsize and new.isnative
+    if alike and new.kind in "iuf" and x.dtype.kind in "iuf":
+        return x.step(x._like.view(new), ("bitcast", {"dtype": new}), scalar=x._scalar)
+    return x._session.function(np.ndarray.view, (x, dtype), {})
+
+
 def copy(x: Tracer, order: str = "K") -> Tracer:
     """Fresh memory with the same elements."""
     like = None
