@@ -11,6 +11,7 @@ LINE, PLANE, CUBE = ramp("f4"), ramp("f8", 3, 4), ramp("f4", 2, 3, 4)
 
 # --- indexing
 for name, fn in {
+    "lists-unlike": lambda x: x.reshape(3, 4)[[0, 1], [0, 1, 2]],
     "out-of-range": lambda x: x[12], "negative-out-of-range": lambda x: x[-13],
     "negative": lambda x: (x[-1], x[-12]), "too-many": lambda x: x[0, 0],
     "slices": lambda x: (x[2:5], x[-3:], x[:100], x[8:3], x[::3], x[::-1], x[5:1:-2], x[20:]),
@@ -56,6 +57,31 @@ row("take-along-axis-out-of-range", lambda x, i: np.take_along_axis(x, i, axis=1
     np.array([[0], [4], [3]]))
 row("choose-select", lambda x: (np.select([x > 1, x > 0], [x, 2 * x], -1), np.choose(
     np.array([0, 1, 0, 1]), x[:2])), PLANE)
+for name, fn in {
+    "list": lambda x: x[[True, False, True]], "list-short": lambda x: x[[True, False]],
+    "list-columns": lambda x: x[:, [True, False, False, True]] * 2,
+    "list-and-number": lambda x: (x[[True, False, True], 1], x[1, [False] * 4]),
+    "list-and-new-axis": lambda x: (x[None, [True] * 3], x[[True, False, True], None]),
+    "list-and-list": lambda x: x[[True, False, True], [3, -1]],
+    "two-lists": lambda x: x[[True, False, True], [False, True, True, False]],
+    "two-lists-unlike": lambda x: x[[True, True, True], [False, True, True, False]],
+    "dots": lambda x: (x[..., [True, False, True, False]], x[[False, False, True], ...]),
+    "plane": lambda x: x[np.eye(3, 4, dtype=bool)], "columns-short": lambda x: x[:, [True, False]],
+    "of-shape": lambda x: x[:, np.arange(x.shape[1]) % 2 == 0] + 1,
+    "assigned": lambda x: x.__setitem__((slice(None), [True, False, True, False]), 7),
+    "assigned-array": lambda x: x.__setitem__(([True, False, True], slice(1, 3)), x[:2, :2] * 2),
+    "in-place": lambda x: x[:, [True, False, True, False]].__iadd__(1),
+    "sum": lambda x: x[:, [True, False, True, True]].mean(axis=1),
+    "compress": lambda x: (np.compress([True, False], x, axis=0), x.compress([0, 1, 0, 2, 0])),
+    "compress-long": lambda x: np.compress([False] * 4 + [True], x, axis=0),
+    "compress-plane": lambda x: np.compress([[True]], x),
+    "extract": lambda x: np.extract(np.arange(12) % 3 == 0, x),
+    "where": lambda x: x.reshape(-1)[np.where(np.arange(12) > 7)],
+    "nonzero": lambda x: (np.flatnonzero(np.arange(len(x)) % 2), np.argwhere(np.eye(2)).sum(0),
+                          x.T[np.eye(4, 3).nonzero()]),
+    "set-functions": lambda x: x[:, np.unique([3, 1, 3])] + np.intersect1d([1, 2], [2, 3]),
+}.items():
+    row(f"known-mask-{name}", fn, PLANE, rel=1e-15)
 row("compress-of-constant", lambda x: x[np.array([True, False, True])], PLANE)
 for name, fn in {
     "selection": lambda x: x[x > 0], "nonzero": lambda x: np.nonzero(x),

@@ -803,6 +803,7 @@ REFUSED = [
     ("datetime", lambda x: datetime.datetime.now(), ImpureError, "datetime.datetime.now"),
     ("open", lambda x: open("x"), ImpureError, "builtins.open"),  # noqa: PTH123, SIM115
     ("np.load", lambda x: np.load("x.npy"), ImpureError, "numpy.load"),
+    ("np.memmap", lambda x: np.memmap("x.npy"), ImpureError, "numpy.memmap"),
     ("generator made inside", lambda x: random.Random(0), ImpureError, "random.Random"),
     ("environment", lambda x: os.environ["HOME"], ImpureError, "os.environ"),
     ("masked array", lambda x: x * masked, UnsupportedError, "`masked` is a MaskedArray"),

@@ -14,6 +14,9 @@ import rows_updates
 from oracle import check
 from table import ramp
 
+import fusec
+from fusec.errors import ImpureError
+
 ALL = [
     pytest.param(row, id=row.id)
     for rows in (rows_arithmetic, rows_reductions, rows_arrays, rows_updates)
@@ -35,8 +38,6 @@ def test_later(row):
 
 @pytest.mark.parametrize("row", LATER)
 def test_later_raises_a_clear_error(row):
-    import fusec
-
     with pytest.raises(fusec.errors.UnsupportedError) as caught:
         fusec.jit(row.fn)(*row.args)
     assert "rows_arrays.py" in str(caught.value), "the message names the user's line"
@@ -48,8 +49,6 @@ def test_enough_rows():
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_sums_are_as_accurate_as_pairwise(dtype):
-    import fusec
-
     rng = np.random.default_rng(0)
     x = (rng.standard_normal(1_000_003) + 3).astype(dtype)
     exact = x.astype(np.longdouble)
@@ -62,8 +61,6 @@ def test_sums_are_as_accurate_as_pairwise(dtype):
 
 
 def test_sums_do_not_depend_on_layout():
-    import fusec
-
     x = ramp("f4", 6000) * np.float32(1.37)
     wide = np.zeros((6000, 2), "f4")
     wide[:, 0] = x
@@ -73,8 +70,6 @@ def test_sums_do_not_depend_on_layout():
 
 @pytest.mark.parametrize("mode", ["r", "c", "r+"])
 def test_memory_mapped(tmp_path, mode):
-    import fusec
-
     values = ramp("f4", 100)
     for name in ("numpy", "fusec"):
         values.tofile(tmp_path / name)
@@ -102,8 +97,6 @@ def test_memory_mapped(tmp_path, mode):
 
 
 def test_no_floating_point_warnings_but_errstate_raises():
-    import fusec
-
     divide = fusec.jit(lambda x: 1 / x)
     zeros = np.zeros(3)
     with warnings.catch_warnings():
@@ -115,10 +108,23 @@ def test_no_floating_point_warnings_but_errstate_raises():
 
 
 def test_nothing_is_left_behind_by_a_failed_call():
-    import fusec
-
     gather = fusec.jit(lambda x, i: x[i] * 2)
     x = ramp("f4")
     with pytest.raises(IndexError):
         gather(x, np.array([99]))
     np.testing.assert_array_equal(gather(x, np.array([3])), x[[3]] * 2)
+
+
+EFFECTS = {
+    "random": (lambda x: x + np.random.rand(3), r"numpy.random.rand .* its result be frozen"),
+    "random of an array": (lambda x: np.random.permutation(x), r"permutation .* frozen"),
+    "load": (lambda x: x + np.load("x.npy"), r"numpy.load .* frozen"),
+    "save": (lambda x: np.save("x.npy", x), r"numpy.save .* not at each call. Return the array"),
+    "savetxt": (lambda x: np.savetxt("x", x), r"numpy.savetxt .* not at each call"),
+}
+
+
+@pytest.mark.parametrize("fn, message", EFFECTS.values(), ids=EFFECTS)
+def test_effects_say_what_to_do(fn, message):
+    with pytest.raises(ImpureError, match=message):
+        fusec.jit(fn)(np.ones(3))

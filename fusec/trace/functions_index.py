@@ -20,6 +20,7 @@ from fusec.trace.table import (
     dim,
     implements,
     number,
+    plain,
     sample,
     wrap,
 )
@@ -160,6 +161,26 @@ def place(session: Session, arr: Any, mask: Any, vals: Any) -> None:
     number_of = np.cumsum(condition).reshape(x._like.shape) - 1
     chosen = values[number_of % values.shape[0]]
     return copyto(session, x, chosen, "unsafe", condition)
+
+
+@implements(np.compress)
+def compress(session: Session, condition: Any, a: Any, axis: Any = None, out: Any = None) -> Any:
+    """``np.compress``, where the condition is known while tracing."""
+    known = plain(condition)
+    if contains_traced([known]):
+        raise data_dependent(session, "np.compress")
+    if np.ndim(known) != 1:
+        raise ValueError("condition must be a 1-d array")
+    return np.take(as_tracer(session, a), np.flatnonzero(known), axis=axis, out=out)
+
+
+@implements(np.extract)
+def extract(session: Session, condition: Any, arr: Any) -> Any:
+    """``np.extract``, where the condition is known while tracing."""
+    known = plain(condition)
+    if contains_traced([known]):
+        raise data_dependent(session, "np.extract")
+    return np.take(np.ravel(as_tracer(session, arr)), np.flatnonzero(known))
 
 
 @implements(np.fill_diagonal)

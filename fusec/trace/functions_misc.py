@@ -24,6 +24,7 @@ from fusec.trace.table import (
     implements,
     number,
     number_of,
+    plain,
     sample,
     wrap,
 )
@@ -35,7 +36,9 @@ from fusec.trace.ufuncs import store_out, weak_type
 def where(session: Session, condition: Any, x: Any = None, y: Any = None, /) -> Tracer:
     """``np.where`` with three arguments."""
     if x is None and y is None:
-        raise data_dependent(session, "np.where(condition)")
+        if type(plain(condition)) is Tracer:
+            raise data_dependent(session, "np.where(condition)")
+        return np.nonzero(condition)
     if x is None or y is None:
         raise ValueError("either both or neither of x and y should be given")
     dtype = common_dtype(session, x, y)

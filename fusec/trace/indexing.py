@@ -196,8 +196,6 @@ def normalise(x: Tracer, index: Any) -> list[Any]:
     """The index as a list of int, slice, None and arrays, one for each axis, no Ellipsis."""
     items = list(index) if isinstance(index, tuple) else [index]
     items = [_item(x, i) for i in items]
-    if len(items) == 1:
-        items = _known_mask(x, items[0])
     used = sum(1 if not is_mask(i) else i.ndim for i in items if i is not None and i is not ...)
     ndim = x._like.ndim
     if used > ndim:
@@ -209,18 +207,28 @@ def normalise(x: Tracer, index: Any) -> list[Any]:
     if len(dots) > 1:
         raise IndexError("an index can only have a single ellipsis ('...')")
     if dots:
-        return items[: dots[0]] + fill + items[dots[0] + 1 :]
-    return items + fill if not (len(items) == 1 and is_mask(items[0])) else items
+        items[dots[0] : dots[0] + 1] = fill
+    elif not (len(items) == 1 and is_mask(items[0]) and _known_mask(items[0]) is None):
+        items += fill
+    return _without_known_masks(x, items)
 
 
-def _known_mask(x: Tracer, item: Any) -> list[Any]:
+def _known_mask(item: Any) -> np.ndarray | None:
+    return item.concrete() if is_mask(item) and item._like.ndim else None
+
+
+def _without_known_masks(x: Tracer, items: list[Any]) -> list[Any]:
     """A mask whose values are known is the positions at which it is true."""
-    known = item.concrete() if is_mask(item) and item._like.ndim else None
-    if known is None:
-        return [item]
-    if x._like.shape[: known.ndim] != known.shape:
-        np.empty(x._like.shape, bool)[known]
-    return [as_tracer(x._session, i) for i in np.nonzero(known)]
+    made: list[Any] = []
+    axis = 0
+    for item in items:
+        known = _known_mask(item)
+        width = 0 if item is None else item._like.ndim if is_mask(item) else 1
+        if known is not None and x._like.shape[axis : axis + width] != known.shape:
+            np.empty(x._like.shape, bool)[(*[slice(None)] * axis, known)]
+        axis += width
+        made += [item] if known is None else [as_tracer(x._session, i) for i in np.nonzero(known)]
+    return made
 
 
 def _item(x: Tracer, item: Any) -> Any:
@@ -308,7 +316,14 @@ def advanced(x: Tracer, items: list[Any]) -> tuple[Tracer, list[Node], tuple[int
     slices = [k for k, i in enumerate(items) if isinstance(i, slice)]
     x = basic(x, [i if isinstance(i, slice) else slice(None) for i in items])
     shape = x._like.shape
-    index_shape = np.broadcast_shapes(*[i._like.shape for i in items if type(i) is Tracer])
+    shapes = [i._like.shape for i in items if type(i) is Tracer]
+    try:
+        index_shape = np.broadcast_shapes(*shapes)
+    except ValueError:
+        shown = " ".join(map(_text, shapes))
+        raise IndexError(
+            f"shape mismatch: indexing arrays could not be broadcast together with shapes {shown}"
+        ) from None
     together = arrays == list(range(arrays[0], arrays[0] + len(arrays)))
     before = [k for k in slices if together and k < arrays[0]]
     after = [k for k in slices if k not in before]

@@ -32,7 +32,7 @@ _IMPURE_NAMES = {
     "os": ("urandom", "listdir", "scandir", "stat", "getenv", "environ"),
     "uuid": ("uuid1", "uuid4"),
     "numpy": (
-        *("load", "loadtxt", "genfromtxt", "fromfile"),
+        *("load", "loadtxt", "genfromtxt", "fromfile", "fromregex", "memmap"),
         *("save", "savez", "savez_compressed", "savetxt"),
     ),
 }

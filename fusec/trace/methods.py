@@ -15,7 +15,7 @@ from fusec.trace import (
     views,
 )
 from fusec.trace.hostcalls import host_call
-from fusec.trace.table import ToHost, data_dependent, plain
+from fusec.trace.table import ToHost, plain
 from fusec.trace.tracer import Tracer, fresh
 
 METHODS: dict[str, Callable[..., Any]] = {}
@@ -127,15 +127,10 @@ def _write_result(x: Tracer, function: Any, *args: Any, **kwargs: Any) -> None:
     x.write(functions.call_function(x._session, function, (x, *args), kwargs).node)
 
 
-def _refused(name: str, advice: str = "") -> Callable[..., Any]:
-    def method(x: Tracer, *args: Any, **kwargs: Any) -> Any:
-        raise data_dependent(x._session, f"{name}()", advice)
-
-    return method
-
-
-METHODS["nonzero"] = _refused("nonzero")
-METHODS["compress"] = _refused("compress")
+METHODS["nonzero"] = _through_numpy(np.nonzero)
+METHODS["compress"] = lambda x, condition, *args, **kwargs: np.compress(
+    condition, x, *args, **kwargs
+)
 
 
 @_method

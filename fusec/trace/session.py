@@ -192,10 +192,15 @@ class Session:
         return override(self, name)
 
     def forbid(self, name: str) -> Any:
-        where = self.location()
+        result = (
+            "its result be frozen into the compiled program. Call it outside and pass the result "
+            "as an argument."
+        )
+        if ".save" in name:
+            result = "not at each call. Return the array and save it outside."
         raise ImpureError(
-            f"{where}: {name} inside a function traced by fusec.jit would be drawn once and "
-            "frozen into the compiled program. Call it outside and pass the result as an argument."
+            f"{self.location()}: {name} inside a function traced by fusec.jit would run once, "
+            f"while the function is traced, and {result}"
         )
 
     def escape(self, path: Any, value: Any) -> None:
