@@ -128,3 +128,29 @@ EFFECTS = {
 def test_effects_say_what_to_do(fn, message):
     with pytest.raises(ImpureError, match=message):
         fusec.jit(fn)(np.ones(3))
+
+
+def test_sums_of_negative_zeros_keep_the_sign():
+    """As the README says; NumPy gives 0.0."""
+    for x in (np.full(5, -0.0), np.full((300, 4), -0.0, "f4")):
+        assert np.signbit(fusec.jit(lambda x: x.sum())(x)) and not np.signbit(x.sum())
+        assert not np.signbit(fusec.jit(lambda x: x.sum())(-x))
+
+
+def late_index(x, i):
+    x += 1
+    return x[i]
+
+
+def late_shape(x, i):
+    x += 1
+    return x + np.ones(99)
+
+
+@pytest.mark.parametrize("fn, updated", [(late_index, 1), (late_shape, 0)])
+def test_arguments_after_an_exception(fn, updated):
+    """As the README says: NumPy runs the function where the data of a kernel are wrong."""
+    x = np.zeros(3)
+    with pytest.raises((IndexError, ValueError)):
+        fusec.jit(fn)(x, np.array([7]))
+    np.testing.assert_array_equal(x, updated)
