@@ -61,7 +61,7 @@ def slot_specs(program: Program) -> list[SlotSpec]:
         value = None
         if slot.role == "const":
             assert slot.node is not None
-            value = np.ascontiguousarray(slot.node.attrs["value"].value)
+            value = np.asarray(slot.node.attrs["value"].value, order="C")
         slots.append(
             SlotSpec(slot.role, slot.dtype, slot.shape, slot.strides or (), value, slot.place)
         )

@@ -224,6 +224,9 @@ for d in FLOATS:
     row(f"logaddexp-{d}", lambda x, y: (np.logaddexp(x, y), np.logaddexp2(x, y)), ramp(d),
         positive(d), ulp=16)
     row(f"degrees-{d}", lambda x: (np.deg2rad(x), np.rad2deg(x), np.sinc(x)), ramp(d), ulp=8)
+row("float16-scalars", lambda x: (x.max() - 1, 3 / (x.max() + 1), np.where(x[1] > 0, x[1], 1)),
+    ramp("f2"))
+row("complex-power-of-a-scalar", lambda x: x.sum() / x.mean() ** 1.5, ramp("c16"), rel=1e-12)
 row("float16-through", lambda x: (x * 2, np.exp(x), x.sum(), x.astype("f4")), ramp("f2"), ulp=4)
 
 # --- casts

@@ -13,13 +13,13 @@ MAX_RECOMPUTE = 4  # additions that are cheaper to do again than a store and a l
 
 
 def stored_values(graph: Graph, order: list[Node]) -> set[Node]:
-    """Nodes that must have a buffer: results, and what calls and gathers read."""
+    """Nodes that must have a buffer of the program's own: results, and what calls read."""
     roots = set(graph.outputs)
     for node in order:
         for child in node.inputs if is_call(node) else ():
             while child.op.name in MOVES:
                 child = child.inputs[0]
-            if child.op.name != "param":
+            if child.op.name not in ("param", "const"):
                 roots.add(child)
     return roots
 
