@@ -1,24 +1,41 @@
 """The kernel suite: NumPy functions that are examples, test subjects and benchmarks at once.
 
 >>> import kernels
->>> kernels.get("softmax").family
-'rows'
+>>> kernels.get("softmax").family, kernels.get("softmax").bound
+('rows', 'transcendental')
 """
 
-from kernels import elementwise, linalg, programs, reductions, rows, stencils
-from kernels.registry import DTYPES, SIZES, Kernel, get, kernel, suite
+from kernels import (
+    elementwise,
+    gathers,
+    linalg,
+    mapreduce,
+    programs,
+    reductions,
+    rows,
+    scans,
+    stencils,
+    views,
+)
+from kernels.registry import BOUNDS, DTYPES, FAMILIES, SIZES, Kernel, get, kernel, suite
 
 __all__ = [
+    "BOUNDS",
     "DTYPES",
+    "FAMILIES",
     "SIZES",
     "Kernel",
     "elementwise",
+    "gathers",
     "get",
     "kernel",
     "linalg",
+    "mapreduce",
     "programs",
     "reductions",
     "rows",
+    "scans",
     "stencils",
     "suite",
+    "views",
 ]

@@ -5,15 +5,22 @@ Each is one kernel when it is compiled: an outer loop over rows, stages over the
 
 import numpy as np
 
-from kernels.registry import ROWS, column, integers, kernel, normal
+from kernels.registry import ROWS, column, integers, kernel, normal, scalar
 
 LABELS = column(ROWS, 0)
 WEIGHTS = column(ROWS, 1)
+SCORES = {"S": (2, 22, 22), "M": (4, 160, 160), "L": (16, 512, 512)}
+
+
+def causal(size, dtype, rng):
+    """A mask that lets a position look at itself and at what came before."""
+    return np.tril(np.ones(SCORES[size][1:], np.bool_))
 
 
 @kernel(
     name="softmax",
     family="rows",
+    bound="transcendental",
     inputs={"x": normal(ROWS, 3)},
     bytes=lambda x: 2 * x.nbytes,
     flops=lambda x: 5 * x.size,
@@ -27,6 +34,7 @@ def softmax(x):
 @kernel(
     name="log_softmax",
     family="rows",
+    bound="transcendental",
     inputs={"x": normal(ROWS, 3)},
     bytes=lambda x: 2 * x.nbytes,
     flops=lambda x: 5 * x.size,
@@ -38,21 +46,9 @@ def log_softmax(x):
 
 
 @kernel(
-    name="logsumexp",
-    family="rows",
-    inputs={"x": normal(ROWS, 3)},
-    bytes=lambda x: x.nbytes + x.shape[0] * x.itemsize,
-    flops=lambda x: 4 * x.size,
-    teaches="two dependent reductions of a row; only one number per row is written",
-)
-def logsumexp(x):
-    top = np.max(x, axis=-1, keepdims=True)
-    return np.log(np.sum(np.exp(x - top), axis=-1)) + top[..., 0]
-
-
-@kernel(
     name="layer_norm",
     family="rows",
+    bound="memory",
     inputs={"x": normal(ROWS), "weight": normal(WEIGHTS), "bias": normal(WEIGHTS)},
     bytes=lambda x, weight, bias: 2 * x.nbytes,
     flops=lambda x, weight, bias: 8 * x.size,
@@ -68,6 +64,7 @@ def layer_norm(x, weight, bias):
 @kernel(
     name="rms_norm",
     family="rows",
+    bound="memory",
     inputs={"x": normal(ROWS), "weight": normal(WEIGHTS)},
     bytes=lambda x, weight: 2 * x.nbytes,
     flops=lambda x, weight: 4 * x.size,
@@ -80,6 +77,7 @@ def rms_norm(x, weight):
 @kernel(
     name="l2_normalize",
     family="rows",
+    bound="memory",
     inputs={"x": normal(ROWS)},
     bytes=lambda x: 2 * x.nbytes,
     flops=lambda x: 3 * x.size,
@@ -90,20 +88,9 @@ def l2_normalize(x):
 
 
 @kernel(
-    name="variance_rows",
-    family="rows",
-    inputs={"x": normal(ROWS)},
-    bytes=lambda x: x.nbytes + x.shape[0] * x.itemsize,
-    flops=lambda x: 4 * x.size,
-    teaches="two passes over a row that stays in cache are one pass over memory",
-)
-def variance_rows(x):
-    return np.var(x, axis=-1)
-
-
-@kernel(
     name="cross_entropy",
     family="rows",
+    bound="transcendental",
     inputs={"logits": normal(ROWS, 3), "labels": integers(LABELS, ROWS["S"][1])},
     bytes=lambda logits, labels: logits.nbytes + labels.nbytes + logits.shape[0] * logits.itemsize,
     flops=lambda logits, labels: 4 * logits.size,
@@ -116,12 +103,15 @@ def cross_entropy(logits, labels):
 
 
 @kernel(
-    name="argmax_rows",
+    name="attention_scores",
     family="rows",
-    inputs={"x": normal(ROWS)},
-    bytes=lambda x: x.nbytes + x.shape[0] * 8,
-    flops=lambda x: x.size,
-    teaches="a reduction that carries an index; NumPy's own is already good",
+    bound="transcendental",
+    inputs={"scores": normal(SCORES, 4), "mask": causal, "scale": scalar(0.125)},
+    bytes=lambda scores, mask, scale: 2 * scores.nbytes + mask.nbytes,
+    flops=lambda scores, mask, scale: 7 * scores.size,
+    teaches="scaling and a mask that all heads share are part of the softmax",
 )
-def argmax_rows(x):
-    return np.argmax(x, axis=-1)
+def attention_scores(scores, mask, scale):
+    scores = np.where(mask, scores * scale, -np.inf)
+    e = np.exp(scores - np.max(scores, axis=-1, keepdims=True))
+    return e / np.sum(e, axis=-1, keepdims=True)

@@ -4,10 +4,13 @@ import numpy as np
 
 from kernels.registry import FLAT, GRID, kernel, normal, scalar
 
+VOLUME = {"S": (10, 10, 10), "M": (46, 46, 46), "L": (160, 160, 160)}
+
 
 @kernel(
     name="difference",
     family="stencils",
+    bound="memory",
     inputs={"x": normal(FLAT), "dx": scalar(0.5)},
     bytes=lambda x, dx: 2 * x.nbytes,
     flops=lambda x, dx: 2 * x.size,
@@ -20,6 +23,7 @@ def difference(x, dx):
 @kernel(
     name="moving_average",
     family="stencils",
+    bound="memory",
     inputs={"x": normal(FLAT)},
     bytes=lambda x: 2 * x.nbytes,
     flops=lambda x: 5 * x.size,
@@ -32,6 +36,7 @@ def moving_average(x):
 @kernel(
     name="heat_step",
     family="stencils",
+    bound="memory",
     inputs={"u": normal(GRID), "rate": scalar(0.1)},
     bytes=lambda u, rate: 2 * u.nbytes,
     flops=lambda u, rate: 7 * u.size,
@@ -48,6 +53,7 @@ def heat_step(u, rate):
 @kernel(
     name="gradient_magnitude",
     family="stencils",
+    bound="memory",
     inputs={"image": normal(GRID)},
     bytes=lambda image: 2 * image.nbytes,
     flops=lambda image: 6 * image.size,
@@ -62,6 +68,7 @@ def gradient_magnitude(image):
 @kernel(
     name="periodic_laplacian",
     family="stencils",
+    bound="memory",
     inputs={"u": normal(GRID)},
     bytes=lambda u: 2 * u.nbytes,
     flops=lambda u: 5 * u.size,
@@ -72,3 +79,38 @@ def periodic_laplacian(u):
         np.roll(u, 1, axis=0) + np.roll(u, -1, axis=0)
         + np.roll(u, 1, axis=1) + np.roll(u, -1, axis=1) - 4 * u
     )
+
+
+@kernel(
+    name="nine_point_laplacian",
+    family="stencils",
+    bound="memory",
+    inputs={"u": normal(GRID)},
+    bytes=lambda u: 2 * u.nbytes,
+    flops=lambda u: 12 * u.size,
+    teaches="nine views of three rows: every element is loaded from memory once",
+)
+def nine_point_laplacian(u):
+    sides = u[1:-1, 2:] + u[1:-1, :-2] + u[2:, 1:-1] + u[:-2, 1:-1]
+    corners = u[2:, 2:] + u[2:, :-2] + u[:-2, 2:] + u[:-2, :-2]
+    return (4 * sides + corners - 20 * u[1:-1, 1:-1]) / 6
+
+
+@kernel(
+    name="heat_3d",
+    family="stencils",
+    bound="memory",
+    inputs={"u": normal(VOLUME), "rate": scalar(0.1)},
+    bytes=lambda u, rate: 2 * u.nbytes,
+    flops=lambda u, rate: 9 * u.size,
+    teaches="planes above and below stay in cache while the middle one is computed",
+)
+def heat_3d(u, rate):
+    c = u[1:-1, 1:-1, 1:-1]
+    new = u.copy()
+    new[1:-1, 1:-1, 1:-1] += rate * (
+        u[2:, 1:-1, 1:-1] + u[:-2, 1:-1, 1:-1]
+        + u[1:-1, 2:, 1:-1] + u[1:-1, :-2, 1:-1]
+        + u[1:-1, 1:-1, 2:] + u[1:-1, 1:-1, :-2] - 6 * c
+    )
+    return new
