@@ -107,10 +107,9 @@ def nine_point_laplacian(u):
 )
 def heat_3d(u, rate):
     c = u[1:-1, 1:-1, 1:-1]
-    new = u.copy()
-    new[1:-1, 1:-1, 1:-1] += rate * (
+    around = (
         u[2:, 1:-1, 1:-1] + u[:-2, 1:-1, 1:-1]
         + u[1:-1, 2:, 1:-1] + u[1:-1, :-2, 1:-1]
-        + u[1:-1, 1:-1, 2:] + u[1:-1, 1:-1, :-2] - 6 * c
+        + u[1:-1, 1:-1, 2:] + u[1:-1, 1:-1, :-2]
     )
-    return new
+    return c + rate * (around - 6 * c)

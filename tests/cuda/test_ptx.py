@@ -16,6 +16,10 @@ from fusec.runtime.cuda import CudaDevice
 
 ARCHITECTURES = ("sm_80", "sm_90")
 SPILLING: set[str] = set()  #: kernels of the suite that may spill registers
+#: kernels whose registers leave few warps on a multiprocessor, and why
+CROWDED = {
+    "exponential_average": "all time steps of a series are results of one kernel",
+}
 #: kernels whose float32 code computes with float64 at some place, and why
 FLOAT64 = {
     "haversine": "sine and cosine reduce huge arguments in float64",
@@ -47,7 +51,8 @@ def test_the_suite_assembles_without_spills(kernel, size, dtype, arch):
         if kernel.name not in SPILLING:
             assert (found.stack, found.spill_stores, found.spill_loads) == (0, 0, 0)
         # the matrix product keeps its sums in registers: few warps that each have much to do
-        assert found.occupancy >= (0.125 if made.title == "matmul" else 0.25)
+        crowded = made.title == "matmul" or kernel.name in CROWDED
+        assert found.occupancy >= (0.125 if crowded else 0.25)
 
 
 @pytest.mark.parametrize("kernel", kernels.suite(), ids=lambda k: k.name)
