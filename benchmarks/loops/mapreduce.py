@@ -13,8 +13,10 @@ def mse(x, y):
     total = 0.0
     for c in prange((x.size + CHUNK - 1) // CHUNK):
         part = f(0)
-        for i in range(c * CHUNK, min(x.size, (c + 1) * CHUNK)):
-            part += (x[i] - y[i]) * (x[i] - y[i])
+        xs = x[c * CHUNK : (c + 1) * CHUNK]
+        ys = y[c * CHUNK : (c + 1) * CHUNK]
+        for i in range(xs.size):
+            part += (xs[i] - ys[i]) * (xs[i] - ys[i])
         total += part
     return f(total / x.size)
 
@@ -25,9 +27,11 @@ def weighted_mean(x, weight):
     total, weights = 0.0, 0.0
     for c in prange((x.size + CHUNK - 1) // CHUNK):
         part, some = f(0), f(0)
-        for i in range(c * CHUNK, min(x.size, (c + 1) * CHUNK)):
-            part += x[i] * weight[i]
-            some += weight[i]
+        ws = weight[c * CHUNK : (c + 1) * CHUNK]
+        xs = x[c * CHUNK : (c + 1) * CHUNK]
+        for i in range(ws.size):
+            part += xs[i] * ws[i]
+            some += ws[i]
         total += part
         weights += some
     return f(total / weights)
@@ -39,9 +43,10 @@ def masked_mean(x):
     total, count = 0.0, 0
     for c in prange((x.size + CHUNK - 1) // CHUNK):
         part, some = f(0), 0
-        for i in range(c * CHUNK, min(x.size, (c + 1) * CHUNK)):
-            part += max(x[i], f(0))
-            some += x[i] > f(0)
+        xs = x[c * CHUNK : (c + 1) * CHUNK]
+        for i in range(xs.size):
+            part += max(xs[i], f(0))
+            some += xs[i] > f(0)
         total += part
         count += some
     return f(total / count)
@@ -53,8 +58,10 @@ def kl_divergence(p, q):
     total = 0.0
     for c in prange((p.size + CHUNK - 1) // CHUNK):
         part = f(0)
-        for i in range(c * CHUNK, min(p.size, (c + 1) * CHUNK)):
-            part += p[i] * math.log(p[i] / q[i])
+        ps = p[c * CHUNK : (c + 1) * CHUNK]
+        qs = q[c * CHUNK : (c + 1) * CHUNK]
+        for i in range(ps.size):
+            part += ps[i] * math.log(ps[i] / qs[i])
         total += part
     return f(total)
 
@@ -62,17 +69,19 @@ def kl_divergence(p, q):
 @loop
 def cosine_distance(x, y):
     f = x.dtype.type
-    dot, xs, ys = 0.0, 0.0, 0.0
+    dot, x2, y2 = 0.0, 0.0, 0.0
     for c in prange((x.size + CHUNK - 1) // CHUNK):
         d, a, b = f(0), f(0), f(0)
-        for i in range(c * CHUNK, min(x.size, (c + 1) * CHUNK)):
-            d += x[i] * y[i]
-            a += x[i] * x[i]
-            b += y[i] * y[i]
+        xs = x[c * CHUNK : (c + 1) * CHUNK]
+        ys = y[c * CHUNK : (c + 1) * CHUNK]
+        for i in range(xs.size):
+            d += xs[i] * ys[i]
+            a += xs[i] * xs[i]
+            b += ys[i] * ys[i]
         dot += d
-        xs += a
-        ys += b
-    return f(1 - dot / math.sqrt(xs * ys))
+        x2 += a
+        y2 += b
+    return f(1 - dot / math.sqrt(x2 * y2))
 
 
 @loop

@@ -104,6 +104,7 @@ def histogram(bins):
     chunks = (bins.size + size - 1) // size
     counts = np.zeros((chunks, BINS), np.int64)
     for c in prange(chunks):
-        for i in range(c * size, min(bins.size, (c + 1) * size)):
-            counts[c, bins[i]] += 1
+        some = bins[c * size : (c + 1) * size]
+        for i in range(some.size):
+            counts[c, some[i]] += 1
     return counts.sum(axis=0)

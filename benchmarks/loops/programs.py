@@ -145,15 +145,21 @@ def lennard_jones_forces(position, cutoff):
 
 @loop
 def game_of_life(board):
+    u = np.uint8
+    one, two, three = u(1), u(2), u(3)
     rows, columns = board.shape
     out = np.empty_like(board)
     for i in prange(rows):
         up, here, down = board[(i + rows - 1) % rows], board[i], board[(i + 1) % rows]
-        for j in range(columns):
-            a = j - 1 if j > 0 else columns - 1
-            b = j + 1 if j < columns - 1 else 0
-            around = up[a] + up[j] + up[b] + here[a] + here[b] + down[a] + down[j] + down[b]
-            out[i, j] = (around == 3) | ((here[j] == 1) & (around == 2))
+        for j in range(1, columns - 1):
+            above = up[j - 1] + up[j] + up[j + 1]
+            below = down[j - 1] + down[j] + down[j + 1]
+            around = u(above + here[j - 1] + here[j + 1] + below)
+            out[i, j] = (around == three) | ((here[j] == one) & (around == two))
+        for j in (0, columns - 1):
+            a, b = (j + columns - 1) % columns, (j + 1) % columns
+            around = u(up[a] + up[j] + up[b] + here[a] + here[b] + down[a] + down[j] + down[b])
+            out[i, j] = (around == three) | ((here[j] == one) & (around == two))
     return out
 
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from benchmarks.loops.table import CHUNK, helper, loop, prange
+from benchmarks.loops.table import CHUNK, helper, highest, loop, prange
 
 
 @loop
@@ -13,8 +13,9 @@ def sum_all(x):
     total = 0.0
     for c in prange((x.size + CHUNK - 1) // CHUNK):
         part = f(0)
-        for i in range(c * CHUNK, min(x.size, (c + 1) * CHUNK)):
-            part += x[i]
+        xs = x[c * CHUNK : (c + 1) * CHUNK]
+        for i in range(xs.size):
+            part += xs[i]
         total += part
     return f(total)
 
@@ -25,8 +26,9 @@ def norm(x):
     total = 0.0
     for c in prange((x.size + CHUNK - 1) // CHUNK):
         part = f(0)
-        for i in range(c * CHUNK, min(x.size, (c + 1) * CHUNK)):
-            part += x[i] * x[i]
+        xs = x[c * CHUNK : (c + 1) * CHUNK]
+        for i in range(xs.size):
+            part += xs[i] * xs[i]
         total += part
     return f(math.sqrt(total))
 
@@ -37,9 +39,10 @@ def nanmean(x):
     total, count = 0.0, 0
     for c in prange((x.size + CHUNK - 1) // CHUNK):
         part, some = f(0), 0
-        for i in range(c * CHUNK, min(x.size, (c + 1) * CHUNK)):
-            known = x[i] == x[i]
-            part += x[i] if known else f(0)
+        xs = x[c * CHUNK : (c + 1) * CHUNK]
+        for i in range(xs.size):
+            known = xs[i] == xs[i]
+            part += xs[i] if known else f(0)
             some += known
         total += part
         count += some
@@ -52,15 +55,17 @@ def variance_all(x):
     total = 0.0
     for c in prange((x.size + CHUNK - 1) // CHUNK):
         part = f(0)
-        for i in range(c * CHUNK, min(x.size, (c + 1) * CHUNK)):
-            part += x[i]
+        xs = x[c * CHUNK : (c + 1) * CHUNK]
+        for i in range(xs.size):
+            part += xs[i]
         total += part
     mean = f(total / x.size)
     squares = 0.0
     for c in prange((x.size + CHUNK - 1) // CHUNK):
         part = f(0)
-        for i in range(c * CHUNK, min(x.size, (c + 1) * CHUNK)):
-            part += (x[i] - mean) * (x[i] - mean)
+        xs = x[c * CHUNK : (c + 1) * CHUNK]
+        for i in range(xs.size):
+            part += (xs[i] - mean) * (xs[i] - mean)
         squares += part
     return f(squares / x.size)
 
@@ -70,10 +75,7 @@ def argmax_all(x):
     chunks = (x.size + CHUNK - 1) // CHUNK
     tops = np.empty(chunks, x.dtype)
     for c in prange(chunks):
-        top = x[c * CHUNK]
-        for i in range(c * CHUNK + 1, min(x.size, (c + 1) * CHUNK)):
-            top = max(top, x[i])
-        tops[c] = top
+        tops[c] = highest(x[c * CHUNK : (c + 1) * CHUNK])
     first = np.argmax(tops)
     at = first * CHUNK
     while x[at] != tops[first]:
@@ -113,10 +115,7 @@ def variance_rows(x):
 def argmax_rows(x):
     out = np.empty(x.shape[0], np.int64)
     for i in prange(x.shape[0]):
-        top = x[i, 0]
-        for j in range(1, x.shape[1]):
-            top = max(top, x[i, j])
-        at = 0
+        top, at = highest(x[i]), 0
         while x[i, at] != top:
             at += 1
         out[i] = at
@@ -128,9 +127,7 @@ def logsumexp(x):
     f = x.dtype.type
     out = np.empty(x.shape[0], x.dtype)
     for i in prange(x.shape[0]):
-        top, total = x[i, 0], f(0)
-        for j in range(x.shape[1]):
-            top = max(top, x[i, j])
+        top, total = highest(x[i]), f(0)
         for j in range(x.shape[1]):
             total += math.exp(x[i, j] - top)
         out[i] = math.log(total) + top

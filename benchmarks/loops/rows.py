@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from benchmarks.loops.table import loop, prange
+from benchmarks.loops.table import highest, loop, prange
 
 
 @loop
@@ -12,9 +12,7 @@ def softmax(x):
     f = x.dtype.type
     out = np.empty_like(x)
     for i in prange(x.shape[0]):
-        top, total = x[i, 0], f(0)
-        for j in range(x.shape[1]):
-            top = max(top, x[i, j])
+        top, total = highest(x[i]), f(0)
         for j in range(x.shape[1]):
             e = math.exp(x[i, j] - top)
             out[i, j] = e
@@ -30,9 +28,7 @@ def log_softmax(x):
     f = x.dtype.type
     out = np.empty_like(x)
     for i in prange(x.shape[0]):
-        top, total = x[i, 0], f(0)
-        for j in range(x.shape[1]):
-            top = max(top, x[i, j])
+        top, total = highest(x[i]), f(0)
         for j in range(x.shape[1]):
             total += math.exp(x[i, j] - top)
         shift = top + math.log(total)
@@ -93,9 +89,7 @@ def cross_entropy(logits, labels):
     f = logits.dtype.type
     out = np.empty(logits.shape[0], logits.dtype)
     for i in prange(logits.shape[0]):
-        top, total = logits[i, 0], f(0)
-        for j in range(logits.shape[1]):
-            top = max(top, logits[i, j])
+        top, total = highest(logits[i]), f(0)
         for j in range(logits.shape[1]):
             total += math.exp(logits[i, j] - top)
         out[i] = math.log(total) - (logits[i, labels[i]] - top)
@@ -131,17 +125,20 @@ def cumsum(x):
     before = np.zeros(chunks + 1)
     for c in prange(chunks):
         part = f(0)
-        for i in range(c * size, min(x.size, (c + 1) * size)):
-            part += x[i]
+        xs = x[c * size : (c + 1) * size]
+        for i in range(xs.size):
+            part += xs[i]
         before[c + 1] = part
     for c in range(chunks):
         before[c + 1] += before[c]
     out = np.empty_like(x)
     for c in prange(chunks):
         running = f(before[c])
-        for i in range(c * size, min(x.size, (c + 1) * size)):
-            running += x[i]
-            out[i] = running
+        xs = x[c * size : (c + 1) * size]
+        outs = out[c * size : (c + 1) * size]
+        for i in range(xs.size):
+            running += xs[i]
+            outs[i] = running
     return out
 
 
@@ -164,10 +161,11 @@ def exponential_average(x, alpha):
     steps, series = x.shape
     out = np.empty_like(x)
     for c in prange((series + 1023) // 1024):
-        low, high = c * 1024, min(series, (c + 1) * 1024)
-        for i in range(low, high):
-            out[0, i] = x[0, i]
+        out[0, c * 1024 : (c + 1) * 1024] = x[0, c * 1024 : (c + 1) * 1024]
         for t in range(1, steps):
-            for i in range(low, high):
-                out[t, i] = now * x[t, i] + past * out[t - 1, i]
+            before = out[t - 1, c * 1024 : (c + 1) * 1024]
+            after = out[t, c * 1024 : (c + 1) * 1024]
+            xs = x[t, c * 1024 : (c + 1) * 1024]
+            for i in range(xs.size):
+                after[i] = now * xs[i] + past * before[i]
     return out

@@ -27,3 +27,17 @@ def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """Enter a function that loops call."""
     HELPERS[function.__name__] = function
     return function
+
+
+@helper
+def highest(x):
+    """The largest element: LLVM leaves one running maximum scalar; eight hide each other's wait."""
+    a = b = c = d = e = f = g = h = x[0]
+    whole = x.size // 8 * 8
+    for i in range(0, whole, 8):
+        a, b, c, d = max(a, x[i]), max(b, x[i + 1]), max(c, x[i + 2]), max(d, x[i + 3])
+        e, f, g, h = max(e, x[i + 4]), max(f, x[i + 5]), max(g, x[i + 6]), max(h, x[i + 7])
+    top = max(max(max(a, b), max(c, d)), max(max(e, f), max(g, h)))
+    for i in range(whole, x.size):
+        top = max(top, x[i])
+    return top
