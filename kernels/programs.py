@@ -68,6 +68,7 @@ def noise(size, dtype, rng):
     bytes=lambda re, im: re.nbytes + im.nbytes + 4 * re.size,
     flops=lambda re, im: 12 * ITERATIONS * re.size,
     teaches="a Python loop unrolls while tracing: masked iteration is one kernel, all in registers",
+    mismatch=1e-4,
 )
 def mandelbrot(re, im):
     x, y = np.zeros_like(re), np.zeros_like(im)

@@ -11,11 +11,11 @@ BINS = 256
 def transpose_add(x):
     n = x.shape[0]
     out = np.empty_like(x)
-    for tile in prange((n + 31) // 32):
-        low, high = tile * 32, min(n, tile * 32 + 32)
-        for start in range(0, n, 32):
+    for tile in prange((n + 15) // 16):
+        low, high = tile * 16, min(n, tile * 16 + 16)
+        for start in range(0, n, 16):
             for i in range(low, high):
-                for j in range(start, min(n, start + 32)):
+                for j in range(start, min(n, start + 16)):
                     out[i, j] = x[i, j] + x[j, i]
     return out
 
@@ -43,8 +43,7 @@ def pad(x):
             out[i] = zero
         else:
             out[i, :2], out[i, columns + 2 :] = zero, zero
-            for j in range(columns):
-                out[i, j + 2] = x[i - 2, j]
+            out[i, 2 : columns + 2] = x[i - 2]
     return out
 
 
@@ -54,10 +53,8 @@ def roll(x):
     out = np.empty_like(x)
     for i in prange(rows):
         source = x[(i + rows - 3) % rows]
-        for j in range(columns - 5):
-            out[i, j] = source[j + 5]
-        for j in range(5):
-            out[i, columns - 5 + j] = source[j]
+        out[i, : columns - 5] = source[5:]
+        out[i, columns - 5 :] = source[:5]
     return out
 
 
@@ -75,13 +72,11 @@ def downsample(x):
 
 @loop
 def concatenate(x, y):
-    left, right = x.shape[1], y.shape[1]
-    out = np.empty((x.shape[0], left + right), x.dtype)
+    left = x.shape[1]
+    out = np.empty((x.shape[0], left + y.shape[1]), x.dtype)
     for i in prange(x.shape[0]):
-        for j in range(left):
-            out[i, j] = x[i, j]
-        for j in range(right):
-            out[i, left + j] = y[i, j]
+        out[i, :left] = x[i]
+        out[i, left:] = y[i]
     return out
 
 
