@@ -27,6 +27,7 @@ CDF = (
 
 #: What numexpr evaluates, by name of the kernel, over the kernel's arguments and its `VIEWS`.
 #: Lines before the last are `name = expression`; the last is an expression or names of results.
+#: Its sums of millions of float32 lose digits: they are added up one after the other.
 EXPRESSIONS: dict[str, str] = {
     "axpby": "a * x + b * y",
     "polynomial": "(((((0.1 * x - 0.3) * x + 0.7) * x + 1.1) * x - 0.2) * x + 0.5) * x + 2",

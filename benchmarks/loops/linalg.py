@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from benchmarks.loops.table import loop, prange
+from benchmarks.loops.table import highest, loop, prange
 
 
 @loop
@@ -63,4 +63,25 @@ def kmeans_assign(points, centres):
             if c == 0 or distance < best:
                 best, nearest = distance, c
         out[i] = nearest
+    return out
+
+
+@loop
+def attention(q, k, v):
+    f = q.dtype.type
+    batch, heads, length, width = q.shape
+    scale = f(1 / math.sqrt(width))
+    out = np.empty_like(q)
+    for pair in prange(batch * heads):
+        b, h = pair // heads, pair % heads
+        scores = np.dot(q[b, h], k[b, h].T)
+        for i in range(length):
+            top, total = highest(scores[i]) * scale, f(0)
+            for j in range(length):
+                scores[i, j] = math.exp(scores[i, j] * scale - top)
+                total += scores[i, j]
+            factor = f(1) / total
+            for j in range(length):
+                scores[i, j] *= factor
+        np.dot(scores, v[b, h], out[b, h])
     return out

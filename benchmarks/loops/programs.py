@@ -176,3 +176,44 @@ def pagerank_step(rank, degree, sources, damping):
             received += share[sources[i, k]]
         out[i] = base + damping * received
     return out
+
+
+@loop
+def kalman_update(state, covariance, measured, observe, noise):
+    """Four states, two of them seen: the inverse of a 2 by 2 matrix is written out."""
+    f = state.dtype.type
+    count, n = state.shape
+    states, covariances = np.empty_like(state), np.empty_like(covariance)
+    for s in prange(count):
+        across, gain = np.empty((4, 2), state.dtype), np.empty((4, 2), state.dtype)
+        inner, surprise = np.empty((2, 2), state.dtype), np.empty(2, state.dtype)
+        for i in range(n):
+            for a in range(2):
+                total = f(0)
+                for k in range(n):
+                    total += covariance[s, i, k] * observe[a, k]
+                across[i, a] = total
+        for a in range(2):
+            seen = f(0)
+            for k in range(n):
+                seen += observe[a, k] * state[s, k]
+            surprise[a] = measured[s, a] - seen
+            for b in range(2):
+                total = noise[a, b]
+                for k in range(n):
+                    total += observe[a, k] * across[k, b]
+                inner[a, b] = total
+        factor = f(1) / (inner[0, 0] * inner[1, 1] - inner[0, 1] * inner[1, 0])
+        for i in range(n):
+            gain[i, 0] = (across[i, 0] * inner[1, 1] - across[i, 1] * inner[1, 0]) * factor
+            gain[i, 1] = (across[i, 1] * inner[0, 0] - across[i, 0] * inner[0, 1]) * factor
+            states[s, i] = state[s, i] + gain[i, 0] * surprise[0] + gain[i, 1] * surprise[1]
+        for j in range(n):
+            seen0, seen1 = f(0), f(0)
+            for k in range(n):
+                seen0 += observe[0, k] * covariance[s, k, j]
+                seen1 += observe[1, k] * covariance[s, k, j]
+            for i in range(n):
+                removed = gain[i, 0] * seen0 + gain[i, 1] * seen1
+                covariances[s, i, j] = covariance[s, i, j] - removed
+    return states, covariances
