@@ -41,20 +41,20 @@ def compiled(name: str, fastmath: bool = True) -> Callable[..., Any]:
     flags: Any = set(FAST_WITH_NANS) if fastmath and name in NANS else fastmath
 
     def jit(function: Callable[..., Any]) -> Any:
-        parallel = "prange" in function.__code__.co_names  # type: ignore[attr-defined]
+        parallel = "prange" in function.__code__.co_names
         return numba.njit(
             _within(function, scope), parallel=parallel, fastmath=flags, error_model="numpy",
             cache=False,
         )  # fmt: skip
 
-    scope = {**LOOPS[name].__globals__, "prange": numba.prange}  # type: ignore[attr-defined]
+    scope = {**LOOPS[name].__globals__, "prange": numba.prange}
     scope |= {n: jit(f) for n, f in HELPERS.items() if n in scope}
-    return jit(LOOPS[name])  # type: ignore[no-any-return]
+    return jit(LOOPS[name])
 
 
 def _within(function: Callable[..., Any], scope: dict[str, Any]) -> Callable[..., Any]:
     """The same code with other globals: those in which `prange` is Numba's."""
-    made = types.FunctionType(function.__code__, scope, function.__name__)  # type: ignore[attr-defined]
+    made = types.FunctionType(function.__code__, scope, function.__name__)
     made.__module__ = function.__module__
     return made
 
