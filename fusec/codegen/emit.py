@@ -1,7 +1,11 @@
 """What every emitter needs: arguments by name, index expressions and scalar lines as source.
 
-Sizes, strides and offsets never appear as numbers: they become int arguments, and the constant part
-of an address moves into the pointer that the runtime passes. So one source serves every size.
+Sizes, strides and offsets do not appear as numbers: they become int arguments, and the constant
+part of an address moves into the pointer that the runtime passes. So one source serves every size.
+A stride of a few elements along the vector axis (the channels of an image) is the exception::
+
+    v0 = x0[i1 * 3]
+    v1 = x0[i1 * 3 + 1]    # one pointer: LLVM reads whole vectors and shuffles
 """
 
 from dataclasses import dataclass, field
@@ -21,6 +25,9 @@ HEADER = (
     "from fusec.codegen.pointers import *\nfrom fusec.codegen.primitives import *\n"
 )
 CUDA_HEADER = HEADER.replace("pointers", "cuda_threads")
+
+
+SHORT_STRIDE = 4  # the longest stride that is written into the source
 
 
 @dataclass
@@ -86,6 +93,7 @@ class Emitter:
 
     imports = HEADER
     grid_args: tuple[str, ...] = ("start", "stop")
+    short_strides = True
 
     def __init__(self, plan: Schedule) -> None:
         self.plan = plan
@@ -138,20 +146,36 @@ class Emitter:
 
     def address(self, buffer: Buffer, index: Index) -> tuple[str, str]:
         """``(pointer, position)`` of an element."""
-        pointer = self.pointer(buffer, index.const)
+        short = self._short_stride(index)
+        inside = index.const % short if short else 0
+        pointer = self.pointer(buffer, index.const - inside)
         parts = []
         for atom, c in index.terms:
             text = self.atom(atom)
-            if c != 1:
-                key = (buffer, text, c)
-                if key not in self.strides:
-                    stem = (
-                        f"{buffer.name}_s{text.removeprefix('i')}" if isinstance(atom, str) else "s"
-                    )
-                    self.strides[key] = self.stride(stem, c)
-                text = f"{text} * {self.strides[key]}"
+            if short and atom == self.vector_axis:
+                text = f"{text} * {c}"
+            elif c != 1:
+                text = f"{text} * {self._stride_of(buffer, atom, text, c)}"
             parts.append(text)
+        parts += [str(inside)] * bool(inside)
         return pointer.name, " + ".join(parts) or "0"
+
+    @property
+    def vector_axis(self) -> str:
+        """The loop variable along which LLVM makes vectors."""
+        return self.plan.column or next(iter(self.plan.reduced[-1:]), "")
+
+    def _short_stride(self, index: Index) -> int:
+        """The stride along the vector axis where it is written as a number, else 0."""
+        stride = dict(index.terms).get(self.vector_axis, 1)
+        return stride if self.short_strides and 1 < stride <= SHORT_STRIDE else 0
+
+    def _stride_of(self, buffer: Buffer, atom: object, text: str, value: int) -> str:
+        key = (buffer, text, value)
+        if key not in self.strides:
+            named = f"{buffer.name}_s{text.removeprefix('i')}"
+            self.strides[key] = self.stride(named if isinstance(atom, str) else "s", value)
+        return self.strides[key]
 
     def stride(self, stem: str, value: int) -> str:
         """A stride as source."""

@@ -76,6 +76,7 @@ class CudaEmitter(LoopEmitter):
 
     imports = CUDA_HEADER
     grid_args = ()
+    short_strides = False
 
     def __init__(self, plan: Schedule, limits: CudaLimits) -> None:
         super().__init__(plan)
