@@ -10,6 +10,9 @@ the blocks are combined by a pairwise tree. Softmax::
         r0 = tree_max(p0, (n_i1 + 255) >> 8)
         ...
 
+A reduction that finds the first place of something (the second half of an argmax) ends with the
+block where it is.
+
 Few long rows are split: one kernel fills the partial results of all blocks, a second one finishes.
 """
 
@@ -82,18 +85,43 @@ class RowEmitter(LoopEmitter):
                 if self.split
                 else ("0", self.n)
             )
+            early = self.early_end(folds, targets)
+            if early:
+                self.w("seen = 0")
             with self.w.block(f"for b in range({begin}, {end}, {BLOCK}):"):
                 self.w(f"m = min({self.n} - b, {BLOCK})")
                 self.block(stage, folds, keep, targets)
+                if early:
+                    self.w("seen = (b >> 8) + 1")
+                    with self.w.block(f"if {early}:"):
+                        self.w("break")
         else:
             self.loop("0", self.n, targets, stage, [], keep)
         for line in keep:
             self.known[line] = loaded(line.dtype, f"w_{line.name}[{self.flat()}]")
         if not self.split:
             for fold in folds:
-                count = f"({self.n} + {BLOCK - 1}) >> 8"
+                count = "seen" if early else f"({self.n} + {BLOCK - 1}) >> 8"
                 tree = f"tree_{fold.op}({self.trees[fold]}, {count})"
                 self.w(f"{fold.result.name} = {loaded(fold.value.dtype, tree)}")
+
+    def early_end(self, folds: list[Fold], targets: list[Line]) -> str:
+        """When later blocks can't change ``min(where(condition, position, none))``, as source.
+
+        Positions grow along the row, so a block whose result is below ``none`` has the first one.
+        """
+        if self.split or len(folds) != 1 or len(targets) != 1 or folds[0].op != "min":
+            return ""
+        value, reduced = folds[0].value, self.plan.reduced
+        if not value.text.startswith("select(") or len(reduced) != 1:
+            return ""
+        _, position, none = value.args
+        while position.kind == "op" and position.text.startswith("cast_"):
+            (position,) = position.args
+        grows = position.index is not None and position.index.terms == ((reduced[0], 1),)
+        if position.kind != "index" or not grows or none.variables & {*reduced}:
+            return ""
+        return f"{self.trees[folds[0]]}[b >> 8] < {self.read(none)}"
 
     def tree(self, fold: Fold) -> None:
         """Where the results of the blocks go: scratch, or memory that a second kernel reads."""
