@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fusec.codegen.backends import BACKENDS
-from fusec.codegen.program import Call, Launch, Oversize, Program, build
+from fusec.codegen.program import Call, Launch, Oversize, Product, Program, build
 from fusec.config import log
 from fusec.ir.graph import Graph
 from fusec.passes.fuse import partition
@@ -23,7 +23,7 @@ from fusec.runtime.executor import (
     Executor,
     LaunchSpec,
     SlotSpec,
-    step_spec,
+    step_specs,
 )
 from fusec.runtime.native import ArraySpec, FloatSpec, NativePlan, OutSpec, make_entry
 from fusec.trace.run import Result, Trace
@@ -73,7 +73,7 @@ def executor(program: Program, fastmath: bool = False) -> Executor:
     slots = slot_specs(program)
     steps: list[LaunchSpec | CallSpec] = []
     for step in program.steps:
-        if isinstance(step, Call):
+        if isinstance(step, Call) and not isinstance(step, Product):
             steps.append(CallSpec(step.function, step.inputs, step.outputs, step.view))
         else:
             steps.append(_launch(step, fastmath))
@@ -82,17 +82,19 @@ def executor(program: Program, fastmath: bool = False) -> Executor:
     )
 
 
-def _launch(step: Launch, fastmath: bool) -> LaunchSpec:
+def _launch(step: Launch | Product, fastmath: bool) -> LaunchSpec:
     kernel = step.kernel
+    assert kernel is not None
     loaded = cache.kernel(kernel.text, kernel.int_names, kernel.ptr_types, fastmath)
     return LaunchSpec(
         loaded.address,
         kernel.rows,
-        step.chunk,
+        kernel.rows if isinstance(step, Product) else step.chunk,
         [value for _, value in kernel.ints],
         step.arguments,
         kernel.scratch,
         kernel.work,
+        isinstance(step, Product),
     )
 
 
@@ -187,7 +189,8 @@ class Plan:
         written = [program.graph.outputs[k] in program.inplace for _, k in trace.writes]
         if not all(written) or trace.scalar_guards or not plain or len(set(order)) != len(order):
             return None
-        if not all(isinstance(s, Launch) for s in program.steps) or not program.steps:
+        native = all(isinstance(s, Launch | Product) for s in program.steps)
+        if not native or not program.steps:
             return None
         shape = repr(trace.tree)
         several = "(" + ", ".join("*" * len(order)) + ("," * (len(order) == 1)) + ")"
@@ -229,7 +232,7 @@ class Plan:
         return NativePlan(
             inputs=inputs,
             outputs=outputs,
-            steps=[step_spec(x, number.__getitem__) for x in launches],
+            steps=step_specs(launches, number.__getitem__),
             result="tuple" if as_tuple else "single",
             temporaries=program.blocks,
             constants=constants,

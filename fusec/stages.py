@@ -326,7 +326,7 @@ class Compiled(Lowered):
     def __init__(self, traced: Traced, target: str = "cpu", arch: str = "") -> None:
         super().__init__(traced, target, arch)
         fastmath = traced.function.fastmath
-        for kernel in self.program.kernels if self.program is not None else ():
+        for kernel in self.program.sources if self.program is not None else ():
             facts = kernel.text, kernel.int_names, kernel.ptr_types
             if target == "cpu":
                 cache.kernel(*facts, fastmath)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fusec.codegen import blas
 from fusec.codegen.cuda_matmul import matmul_kernel
 from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_cpu import emit
@@ -15,13 +16,15 @@ from fusec.passes.groups import FEW_ROWS
 class Backend:
     """few_rows: fewer long rows are split over threads; emit: a group's body to its kernels.
 
-    matmul: the kernel of a matrix product, for targets that NumPy's BLAS can't reach.
+    matmul: the kernel of a matrix product, or None where NumPy has to do it. library: the kernel
+    only calls a library, and counts as a call.
     """
 
     name: str
     few_rows: int
     emit: Callable[[Body, bool], list[KernelSource]]
-    matmul: Callable[..., KernelSource] | None = None
+    matmul: Callable[..., KernelSource | None] | None = None
+    library: bool = False
 
 
 def _cuda(name: str, limits: CudaLimits, few_rows: int) -> Backend:
@@ -32,7 +35,7 @@ def _cuda(name: str, limits: CudaLimits, few_rows: int) -> Backend:
 
 
 BACKENDS = {
-    "cpu": Backend("cpu", FEW_ROWS, emit),
+    "cpu": Backend("cpu", FEW_ROWS, emit, blas.product, library=True),
     "cuda": _cuda("cuda", CudaLimits(), few_rows=264),  # two blocks for each multiprocessor
     "simulator": _cuda("simulator", CudaLimits(threads=64), few_rows=4),
 }

@@ -10,8 +10,6 @@ transposed and batched operands, broadcast ones too, are read where they lie::
         c00 = fma(a0, b0, c00)
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from fusec.codegen.emit import CUDA_HEADER, KernelSource, Pointer
@@ -28,17 +26,14 @@ KINDS = "iufc"
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
 
 
-def fits(shapes: Sequence[tuple[int, ...]], dtype: np.dtype) -> bool:
-    """Whether there is a kernel for operands of these shapes."""
-    return dtype.kind in KINDS and dtype != np.float16 and all(map(all, shapes))
-
-
-def matmul_kernel(a: Layout, b: Layout, out: Layout, dtype: np.dtype) -> KernelSource:
-    """The kernel of ``out = a @ b``, with its size arguments.
+def matmul_kernel(a: Layout, b: Layout, out: Layout, dtype: np.dtype) -> KernelSource | None:
+    """The kernel of ``out = a @ b``; None for other dtypes and for empty operands.
 
     a, b, out: shape and strides (in elements), all with as many axes; batch axes of length 1 are
     broadcast. dtype: of all three; integers, floats or complex numbers.
     """
+    if dtype.kind not in KINDS or dtype == np.float16 or not all(map(all, (a[0], b[0]))):
+        return None
     batch, (m, n), k = out[0][:-2], out[0][-2:], a[0][-1]
     ints = [("m", m), ("n", n), ("k", k), ("tiles", -(-n // TILE))]
     ints += [(f"batch{axis}", size) for axis, size in enumerate(batch)]

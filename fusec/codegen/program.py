@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from fusec.codegen.backends import BACKENDS
-from fusec.codegen.cuda_matmul import fits
 from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_cpu import chunk_rows
 from fusec.codegen.inplace import in_place
@@ -80,7 +79,24 @@ class Call:
     node: Node | None = None
 
 
+@dataclass
+class Product(Call):
+    """A matrix product that runs inside the program: machine code calls BLAS.
+
+    kernel, arguments: as of a launch.
+    """
+
+    kernel: KernelSource | None = None
+    arguments: list[tuple[int, int]] = field(default_factory=list)
+
+
 Step = Launch | Call
+
+
+def slots_used(step: Step) -> list[int]:
+    """The buffers that a step reads or writes in place of making them itself."""
+    own = isinstance(step, Launch | Product)
+    return [number for number, _ in step.arguments] if own else []  # type: ignore[union-attr]
 
 
 @dataclass
@@ -102,7 +118,14 @@ class Program:
 
     @property
     def kernels(self) -> list[KernelSource]:
+        """What is launched; not the steps that only call a library."""
         return [s.kernel for s in self.steps if isinstance(s, Launch)]
+
+    @property
+    def sources(self) -> list[KernelSource]:
+        """Everything that has to be compiled."""
+        steps = [s for s in self.steps if isinstance(s, Launch | Product)]
+        return [s.kernel for s in steps if s.kernel is not None]
 
 
 def build(
@@ -267,29 +290,37 @@ class _Builder:
             Call(name, _bound(node), inputs, [slot.number], why=why, node=node)
         )
 
-    # -- matrix products of our own ---------------------------------------------------------------
+    # -- matrix products --------------------------------------------------------------------------
 
     def _product(self, group: Group, node: Node) -> bool:
-        """Launch a matrix product where the target has a kernel for it."""
-        shapes = [i.shape for i in node.inputs]
-        if node.op.name != "matmul" or not self.backend.matmul or not fits(shapes, node.dtype):
+        """A matrix product without NumPy, where the target has a way that fits the strides."""
+        if node.op.name != "matmul" or self.backend.matmul is None:
             return False
         a, b = (self._placed(i) for i in node.inputs)
-        if a is None or b is None:
+        strides = self.wanted.get(node) or c_strides(node.shape, node.dtype.itemsize)
+        if a is None or b is None or (self.backend.library and _symmetric(a, b)):
+            return False
+        layouts, size = [], node.dtype.itemsize
+        for x in (a[2], b[2], stand_in(node.shape, node.dtype, strides)):
+            lead = node.aval.ndim - x.ndim
+            steps = tuple([s // size for s in x.strides])
+            layouts.append(((1,) * lead + x.shape, (0,) * lead + steps))
+        kernel = self.backend.matmul(*layouts, node.dtype)
+        if kernel is None:
             return False
         role = "result" if node in self.partition.graph.outputs else "temp"
-        out = self._slot(role, node.dtype, node.shape, self.wanted.get(node), node)
-        layouts, size = [], node.dtype.itemsize
-        for x in (a[2], b[2], stand_in(out.shape, out.dtype, out.strides)):
-            lead = node.aval.ndim - x.ndim
-            strides = tuple([s // size for s in x.strides])
-            layouts.append(((1,) * lead + x.shape, (0,) * lead + strides))
-        kernel = self.backend.matmul(*layouts, node.dtype)
+        out = self._slot(role, node.dtype, node.shape, strides, node)
         for pointer, source in zip(kernel.pointers, (a[0].node, b[0].node, node)):
             pointer.buffer.node = source
         kernel.name, kernel.notes = f"k{len(self.program.steps)}", [("matmul", node.loc)]
         arguments = [(a[0].number, a[1]), (b[0].number, b[1]), (out.number, 0)]
-        self.program.steps.append(Launch(kernel, arguments, 1, group))
+        step: Step = Launch(kernel, arguments, 1, group)
+        if self.backend.library:
+            inputs = [a[0].number, b[0].number]
+            why = "NumPy's BLAS, called by the program itself"
+            step = Product("matmul", _bound(node), inputs, [out.number], False, why, node,
+                           kernel, arguments)  # fmt: skip
+        self.program.steps.append(step)
         return True
 
     def _placed(self, node: Node) -> tuple[Slot, int, np.ndarray] | None:
@@ -313,8 +344,7 @@ class _Builder:
         program = self.program
         last: dict[int, int] = {}
         for k, step in enumerate(program.steps):
-            used = [s for s, _ in step.arguments] if isinstance(step, Launch) else step.inputs
-            for number in used:
+            for number in slots_used(step) or step.inputs:  # type: ignore[union-attr]
                 last[number] = k
         for step in reversed(program.steps):  # a view keeps what it looks at alive
             if isinstance(step, Call) and step.view:
@@ -325,8 +355,7 @@ class _Builder:
         free: list[int] = []
         ending: dict[int, list[int]] = {}
         for k, step in enumerate(program.steps):
-            used = [s for s, _ in step.arguments] if isinstance(step, Launch) else []
-            for number in used:
+            for number in slots_used(step):
                 slot = program.slots[number]
                 if slot.role == "temp" and slot.place < 0:
                     slot.place = self._take(free, slot.nbytes)
@@ -346,6 +375,12 @@ class _Builder:
             return fitting[0]
         blocks.append(nbytes)
         return len(blocks) - 1
+
+
+def _symmetric(a: tuple[Slot, int, np.ndarray], b: tuple[Slot, int, np.ndarray]) -> bool:
+    """``x @ x.T``: NumPy computes half of it, and its result is exactly symmetric."""
+    turned = np.swapaxes(b[2], -1, -2)
+    return a[:2] == b[:2] and (a[2].shape, a[2].strides) == (turned.shape, turned.strides)
 
 
 def _bound(node: Node) -> Callable[..., Any]:

@@ -29,7 +29,7 @@ class SlotSpec:
 
 @dataclass
 class LaunchSpec:
-    """One kernel launch; pointers: (slot, byte offset)."""
+    """One kernel launch; pointers: (slot, byte offset). library: it calls one with own threads."""
 
     address: int
     rows: int
@@ -38,6 +38,7 @@ class LaunchSpec:
     pointers: list[tuple[int, int]]
     scratch: int
     work: float
+    library: bool = False
 
 
 @dataclass
@@ -55,8 +56,20 @@ class KernelError(Exception):
     """A kernel reported an error status; the caller runs NumPy to learn which."""
 
 
-def step_spec(launch: LaunchSpec, number: Callable[[int], int], spin: bool = True) -> StepSpec:
-    """A launch for the native runtime; ``number`` maps slots to its buffer indices."""
+def step_specs(
+    launches: Sequence[LaunchSpec], number: Callable[[int], int], spin: bool = True
+) -> list[StepSpec]:
+    """Launches for the native runtime; ``number`` maps slots to its buffer indices.
+
+    spin: nothing that has threads of its own comes after them.
+    """
+    libraries = [launch.library for launch in launches]
+    calm = [not (ours or following) for ours, following in zip(libraries, [*libraries[1:], False])]
+    calm[-1:] = [calm[-1] and spin] if calm else []
+    return [_step_spec(launch, number, c) for launch, c in zip(launches, calm)]
+
+
+def _step_spec(launch: LaunchSpec, number: Callable[[int], int], spin: bool) -> StepSpec:
     pointers = [(number(slot), offset) for slot, offset in launch.pointers]
     slot = -1
     if launch.scratch:
@@ -128,7 +141,7 @@ class Executor:
     def _prepare(launches: list[LaunchSpec], spin: bool) -> tuple[Any, list[int]]:
         used = sorted({slot for launch in launches for slot, _ in launch.pointers})
         number = {slot: k for k, slot in enumerate(used)}
-        steps = [step_spec(launch, number.__getitem__, spin) for launch in launches]
+        steps = step_specs(launches, number.__getitem__, spin)
         work = sum(launch.work * launch.rows for launch in launches)
         program = prepare(steps, pointers=len(used), release_gil=work > RELEASE_GIL_NS)
         return program.run, used

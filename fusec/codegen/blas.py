@@ -1,0 +1,175 @@
+"""Matrix products on the CPU: a step of machine code that calls the BLAS that NumPy was built with.
+
+NumPy's wheels carry OpenBLAS; its C interface is found through NumPy's own extension module, so
+nothing is linked or loaded twice and the result is what ``np.matmul`` gives. Strides become
+transposition flags and leading dimensions, batches become the rows of the step::
+
+    for number in range(start, stop):
+        a_at = number * a_batch0
+        b_at = number * b_batch0
+        y_at = number * y_batch0
+        gemm_f4(blas, turn_a, turn_b, m, n, k, a, a_at, lead_a, b, b_at, lead_b, y, y_at, lead_y)
+
+Where the library or the strides do not fit, NumPy is called as for any other function.
+"""
+
+import ctypes
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from fusec.codegen.emit import HEADER, KernelSource, Pointer
+from fusec.codegen.loops import Buffer
+from fusec.codegen.writer import Writer
+
+Layout = tuple[tuple[int, ...], tuple[int, ...]]
+Axis = tuple[int, int, int, int]  # of the batch: size, then steps of a, b and the result
+
+#: Names of the C interface where its integers have 64 bits: NumPy's wheels, a system's OpenBLAS.
+NAMES = ("scipy_cblas_{}64_", "cblas_{}64_")
+LETTERS = {"f4": "s", "f8": "d"}
+NO_TURN, TURN = 111, 112  # CBLAS_TRANSPOSE
+FLOPS_PER_NS = 30.0  # of one core, roughly: only says whether other Python threads may run
+
+
+class Matrix(NamedTuple):
+    """rows, columns; down, across: elements from row to row and from column to column."""
+
+    rows: int
+    columns: int
+    down: int
+    across: int
+
+    @property
+    def turned(self) -> "Matrix":
+        return Matrix(self.columns, self.rows, self.across, self.down)
+
+    @property
+    def lead(self) -> int:
+        """The leading dimension where rows are contiguous, else 0."""
+        if self.columns > 1 and self.across != 1:
+            return 0
+        if self.rows == 1:
+            return self.columns
+        return self.down if self.down >= self.columns else 0
+
+    @property
+    def told(self) -> tuple[int, int]:
+        """Transposition flag and leading dimension; the latter is 0 where BLAS has no words."""
+        return (NO_TURN, self.lead) if self.lead else (TURN, self.turned.lead)
+
+
+@cache
+def address(routine: str) -> int:
+    """Where a routine (``sgemm``) of NumPy's BLAS is in this process; 0 where it is not found.
+
+    >>> address("no_such_routine")
+    0
+    """
+    library = ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]
+    for name in NAMES:
+        found = getattr(library, name.format(routine), None)
+        if found is not None:
+            return ctypes.cast(found, ctypes.c_void_p).value or 0
+    return 0
+
+
+def product(a: Layout, b: Layout, out: Layout, dtype: np.dtype) -> KernelSource | None:
+    """The step of ``out = a @ b``; None where BLAS can't do it.
+
+    a, b, out: shape and strides (in elements), all with as many axes.
+    """
+    if dtype.str[1:] not in LETTERS or not dtype.isnative or not all(map(all, (a[0], b[0]))):
+        return None
+    batch = _batch(a, b, out)
+    first, second, result = [Matrix(*x[0][-2:], *x[1][-2:]) for x in (a, b, out)]
+    if batch and _tall(first, result, batch[-1]):
+        rows = first.rows * batch.pop()[0]
+        first, result = first._replace(rows=rows), result._replace(rows=rows)
+    order = "ab"
+    if result.rows == 1 or (result.columns > 1 and not result.lead):
+        first, second, result, order = second.turned, first.turned, result.turned, "ba"
+    if result.columns == 1:
+        routine, told = "gemv", _gemv(first, second.down, result.down)
+    else:
+        routine, told = "gemm", _gemm(first, second, result)
+    where = address(LETTERS[dtype.str[1:]] + routine)
+    if told is None or not where:
+        return None
+    ints = [("blas", where), *told]
+    ints += [(f"batch{i}", axis[0]) for i, axis in enumerate(batch)]
+    ints += [(f"{x}_batch{i}", axis[j]) for i, axis in enumerate(batch)
+             for j, x in enumerate("aby", 1)]  # fmt: skip
+    work = 2.0 * first.rows * first.columns * result.columns / FLOPS_PER_NS
+    return _source(routine, ints, order, batch, dtype, work)
+
+
+def _batch(a: Layout, b: Layout, out: Layout) -> list[Axis]:
+    """The batch axes, joined where one step leads through both."""
+    found: list[Axis] = []
+    for axis, size in enumerate(out[0][:-2]):
+        if size == 1:
+            continue
+        steps = [t[axis] if s[axis] > 1 else 0 for s, t in (a, b, out)]
+        if found and all(last == step * size for last, step in zip(found[-1][1:], steps)):
+            size *= found.pop()[0]
+        found.append((size, *steps))  # type: ignore[arg-type]
+    return found
+
+
+def _tall(first: Matrix, result: Matrix, axis: Axis) -> bool:
+    """Whether a batch over one second matrix is just more rows of the first."""
+    _, a, b, y = axis
+    return b == 0 and a == first.rows * first.down and y == result.rows * result.down
+
+
+def _gemv(matrix: Matrix, step: int, to: int) -> list[tuple[str, int]] | None:
+    turn, lead = matrix.told
+    rows, columns = matrix[:2] if turn == NO_TURN else matrix.turned[:2]
+    steps = [step if matrix.columns > 1 else 1, to if matrix.rows > 1 else 1]
+    if not lead or min(steps) < 1:
+        return None
+    return [("turn", turn), ("m", rows), ("k", columns), ("lead", lead),
+            ("step", steps[0]), ("y_step", steps[1])]  # fmt: skip
+
+
+def _gemm(first: Matrix, second: Matrix, result: Matrix) -> list[tuple[str, int]] | None:
+    (turn_a, lead_a), (turn_b, lead_b) = first.told, second.told
+    if not (lead_a and lead_b and result.lead):
+        return None
+    return [("turn_a", turn_a), ("turn_b", turn_b), ("m", first.rows), ("n", second.columns),
+            ("k", first.columns), ("lead_a", lead_a), ("lead_b", lead_b),
+            ("lead_y", result.lead)]  # fmt: skip
+
+
+def _source(
+    routine: str, ints: list[tuple[str, int]], order: str, batch: list[Axis], dtype: np.dtype,
+    work: float,
+) -> KernelSource:  # fmt: skip
+    p, q = order[0], order[1]
+    call = {
+        "gemv": f"turn, m, k, {p}, {p}_at, lead, {q}, {q}_at, step, y, y_at, y_step",
+        "gemm": f"turn_a, turn_b, m, n, k, {p}, {p}_at, lead_a, {q}, {q}_at, lead_b, "
+        "y, y_at, lead_y",
+    }[routine]
+    w = Writer()
+    names = ["start", "stop", *[name for name, _ in ints], "a", "b", "y"]
+    with w.block(f"def kernel({', '.join(names)}):"):
+        w("status = 0")
+        with w.block("for number in range(start, stop):"):
+            w("rest = number")
+            for name in "aby":
+                w(f"{name}_at = 0")
+            for axis in reversed(range(len(batch))):
+                w(f"place = remainder(rest, batch{axis})")
+                w(f"rest = quotient(rest, batch{axis})")
+                for name in "aby":
+                    w(f"{name}_at += place * {name}_batch{axis}")
+            w(f"status |= {routine}_{dtype.str[1:]}(blas, {call})")
+        w("return status")
+    text = f"# matmul {dtype.str[1:]}, by NumPy's BLAS\n{HEADER}\n\n{w.text()}\n"
+    buffers = [Buffer(name, dtype, (), role) for name, role in zip("aby", ("in", "in", "out"))]
+    pointers = [Pointer(x.name, x, 0) for x in buffers]
+    rows = int(np.prod([size for size, *_ in batch], dtype=np.int64))
+    return KernelSource("matmul", text, ints, pointers, rows, work)

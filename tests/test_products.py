@@ -1,0 +1,109 @@
+"""Matrix products: BLAS is called by the program itself, over every layout it has words for."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import fusec
+from fusec.codegen import blas
+from fusec.runtime.cache import cache
+
+SHAPES = [
+    ((3, 4), (4, 5)), ((1, 4), (4, 5)), ((3, 4), (4, 1)), ((1, 4), (4, 1)), ((3, 1), (1, 5)),
+    ((4,), (4, 5)), ((3, 4), (4,)), ((4,), (4,)), ((2, 3, 4), (4,)), ((2, 3, 4), (4, 5)),
+    ((2, 3, 4), (2, 4, 5)), ((3, 4), (2, 4, 5)), ((2, 1, 3, 4), (5, 4, 2)), ((2, 1, 4), (4, 3)),
+    ((0, 4), (4, 5)), ((3, 0), (0, 5)), ((64, 48), (48, 80)),
+]  # fmt: skip
+LAYOUTS = {
+    "C": lambda x: x,
+    "Fortran": np.asfortranarray,
+    "part": lambda x: np.tile(x, 2)[..., : x.shape[-1]],
+    "every second": lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
+    "reversed": lambda x: x[..., ::-1].copy()[..., ::-1],
+    "transposed": lambda x: np.ascontiguousarray(np.swapaxes(x, 0, -1)).swapaxes(0, -1),
+    "broadcast": lambda x: np.broadcast_to(x[..., :1], x.shape),
+}
+DTYPES = {"f4": 1e-5, "f8": 1e-13, "c8": 1e-5, "c16": 1e-13, "i4": 0, "u1": 0}
+
+
+def made(shape, dtype, layout, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 9, shape).astype(dtype) if dtype in ("i4", "u1") else rng.normal(size=shape)
+    return LAYOUTS[layout](x.astype(dtype))
+
+
+def check(function, *args, rtol):
+    got, want = fusec.jit(function)(*args), function(*args)
+    assert (type(got), got.dtype, got.shape) == (type(want), want.dtype, want.shape)
+    assert got.ndim == 0 or got.strides == want.strides
+    np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol * 10)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("a, b", SHAPES)
+def test_every_layout(a, b, dtype):
+    pairs = itertools.product(LAYOUTS, LAYOUTS) if dtype in ("f4", "f8") else [("C", "Fortran")]
+    for left, right in pairs:
+        x, y = made(a, dtype, left, 1), made(b, dtype, right, 2)
+        check(lambda x, y: x @ y, x, y, rtol=DTYPES[dtype])
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "x @ w.T", "x.T @ w", "np.dot(w, x[0])", "np.einsum('ij,kj->ki', x, w)",
+        "(x[:, ::-1] @ w.T)[1:]", "np.tensordot(x, w, axes=([1], [1]))",
+        "(np.maximum(x @ w.T, 0) @ x).T", "x.reshape(2, 2, 4) @ w.T", "np.asfortranarray(x) @ w.T",
+    ],
+)  # fmt: skip
+def test_views_of_operands_and_results(how):
+    x, w = made((4, 4), "f8", "C", 1), made((4, 4), "f8", "part", 2)
+    check(eval(f"lambda x, w: {how}", {"np": np}), x, w, rtol=1e-13)
+
+
+def test_a_program_with_products_is_one_native_call():
+    def step(x, w, y):
+        return (x @ w - y) @ x * 2.0
+
+    compiled = fusec.jit(step)
+    args = np.ones((8, 8)), np.ones(8), np.ones(8)
+    low = compiled.lower(*args)
+    assert [s.name if hasattr(s, "name") else "kernel" for s in low.program.steps] == [
+        "matmul", "kernel", "matmul", "kernel",
+    ]  # fmt: skip
+    assert "called by the program itself" in str(low.explain())
+    for _ in range(3):
+        np.testing.assert_array_equal(compiled(*args), step(*args))
+    ((plan,),) = compiled._plans.values()
+    assert plan.entry(args, args) is not None
+
+
+def test_all_sizes_share_one_text():
+    f = fusec.jit(lambda x, w: x @ w)
+    f(np.ones((3, 4)), np.ones((4, 5)))
+    before = cache.stats()["compiled"]
+    for m, k, n in [(7, 2, 9), (30, 40, 50), (2, 300, 2)]:
+        f(np.ones((m, k)), np.ones((k, n)))
+    assert cache.stats()["compiled"] == before
+
+
+def test_a_product_with_its_transpose_is_symmetric():
+    x = np.random.default_rng(0).normal(size=(40, 30))
+    y = fusec.jit(lambda x: x @ x.T)(x)
+    np.testing.assert_array_equal(y, y.T)
+    np.testing.assert_array_equal(y, x @ x.T)
+
+
+def test_numpy_runs_what_blas_is_not_found_for(monkeypatch):
+    monkeypatch.setattr(blas, "address", lambda routine: 0)
+    low = fusec.jit(lambda x, w: np.tanh(x @ w.T)).lower(np.ones((3, 4)), np.ones((5, 4)))
+    assert [s.name for s in low.program.steps if hasattr(s, "view")] == ["transpose", "matmul"]
+    check(lambda x, w: np.tanh(x @ w.T), np.ones((3, 4)), np.ones((5, 4)), rtol=1e-13)
+
+
+def test_batches_over_one_matrix_are_more_rows():
+    low = fusec.jit(lambda x, w: x @ w).lower(np.ones((8, 3, 4)), np.ones((4, 5)))
+    (step,) = low.program.steps
+    assert step.kernel.rows == 1
+    assert dict(step.kernel.ints)["m"] == 24
