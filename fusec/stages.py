@@ -297,9 +297,20 @@ class Lowered(Printable):
             for n, (read, written, _) in launches
         ]
 
+    @property
+    def _clusters(self) -> dict[str, Any]:
+        """The nodes of each kernel."""
+        steps = self.program.steps if self.program is not None else []
+        launches = [s for s in steps if isinstance(s, Launch)]
+        return {s.kernel.name: s.group.members for s in launches}
+
     def dot(self) -> str:
-        """The optimised graph in Graphviz' DOT language."""
-        return self.graph.dot()
+        """The optimised graph in Graphviz' DOT language, with a frame around each kernel."""
+        return self.graph.dot(self._clusters)
+
+    def mermaid(self) -> str:
+        """The optimised graph as a Mermaid flowchart, with a frame around each kernel."""
+        return self.graph.mermaid(self._clusters)
 
     def explain(self) -> Explanation:
         """Each kernel's ops and bytes, and the reason for everything that is not fused."""

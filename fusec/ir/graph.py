@@ -4,7 +4,7 @@
 ``Graph(params, outputs)`` is closed: every path from an output ends in a param or a constant.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -139,11 +139,17 @@ class Graph:
 
         return graph_html(self)
 
-    def dot(self) -> str:
-        """The graph in Graphviz' DOT language."""
+    def dot(self, clusters: Mapping[str, Collection["Node"]] | None = None) -> str:
+        """The graph in Graphviz' DOT language; clusters: nodes inside one frame, by its title."""
         from fusec.ir.text import graph_dot
 
-        return graph_dot(self)
+        return graph_dot(self, clusters)
+
+    def mermaid(self, clusters: Mapping[str, Collection["Node"]] | None = None) -> str:
+        """The graph as a Mermaid flowchart; clusters as in `dot`."""
+        from fusec.ir.text import graph_mermaid
+
+        return graph_mermaid(self, clusters)
 
 
 def toposort(outputs: Iterable[Node], first: Iterable[Node] = ()) -> list[Node]:

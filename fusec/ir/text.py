@@ -1,7 +1,7 @@
-"""Graphs as text, DOT and HTML. One line a node: ``%3 f4[8] = multiply(%1, 2.0)  # file:12``."""
+"""Graphs as text, DOT, Mermaid, HTML. One line a node: ``%3 f4[8] = multiply(%1, 2.0)  # f:12``."""
 
 import html
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fusec.ir.graph import Graph, Node
@@ -56,19 +56,69 @@ def graph_html(graph: Graph) -> str:
     return f"<pre>{html.escape(format_graph(graph))}</pre>"
 
 
-def graph_dot(graph: Graph) -> str:
-    """The graph for Graphviz: boxes are ops, ellipses are params."""
+Clusters = Mapping[str, Collection[Node]]
+"""Nodes that are drawn inside one box, by its title."""
+
+
+def _inside(nodes: Sequence[Node], clusters: Clusters) -> Iterator[tuple[str, list[Node]]]:
+    """The nodes of each box, those outside all boxes first; a node is drawn once."""
+    left = dict.fromkeys(nodes)
+    boxes = []
+    for title, members in clusters.items():
+        boxes.append((title, [n for n in nodes if n in members and n in left]))
+        for node in boxes[-1][1]:
+            del left[node]
+    yield "", list(left)
+    yield from boxes
+
+
+def graph_dot(graph: Graph, clusters: Clusters | None = None) -> str:
+    """The graph for Graphviz: boxes are ops, ellipses are params, frames are clusters."""
     nodes = graph.nodes()
     table = names(nodes)
     ids = {n: f"n{i}" for i, n in enumerate(nodes)}
     lines = ["digraph fusec {", '  node [shape=box, fontname="monospace"];']
-    for node in nodes:
-        label = table[node] if node.op.name in ("param", "const", "dim") else node.op.name
-        shape = ", shape=ellipse" if node.op.name == "param" else ""
-        tip = str(node.loc) if node.loc else ""
-        label = f"{label}\\n{node.aval!r}".replace('"', "'")
-        lines.append(f'  {ids[node]} [label="{label}", tooltip="{tip}"{shape}];')
-        lines += [f"  {ids[i]} -> {ids[node]};" for i in node.inputs]
+    for number, (title, inside) in enumerate(_inside(nodes, clusters or {})):
+        if title:
+            lines.append(f'  subgraph cluster{number} {{ label="{title}";')
+        for node in inside:
+            shape = ", shape=ellipse" if node.op.name == "param" else ""
+            tip = str(node.loc) if node.loc else ""
+            label = f"{_label(node, table)}\\n{node.aval!r}".replace('"', "'")
+            lines.append(f'  {ids[node]} [label="{label}", tooltip="{tip}"{shape}];')
+        lines += ["  }"] * bool(title)
+    lines += [f"  {ids[i]} -> {ids[node]};" for node in nodes for i in node.inputs]
     for k, out in enumerate(graph.outputs):
         lines.append(f'  out{k} [label="result {k}", shape=ellipse];  {ids[out]} -> out{k};')
     return "\n".join([*lines, "}"])
+
+
+def graph_mermaid(graph: Graph, clusters: Clusters | None = None) -> str:
+    """The graph as a Mermaid flowchart, which many pages draw by themselves::
+
+        flowchart TD
+          n0(["x f4[7]"])
+          subgraph g1 ["k0"]
+            n1["tanh f4[7]"]
+          end
+          n0 --> n1
+          n1 --> out0(["result 0"])
+    """
+    nodes = graph.nodes()
+    table = names(nodes)
+    ids = {n: f"n{i}" for i, n in enumerate(nodes)}
+    lines = ["flowchart TD"]
+    for number, (title, inside) in enumerate(_inside(nodes, clusters or {})):
+        lines += [f'  subgraph g{number} ["{title}"]'] * bool(title)
+        for node in inside:
+            left, right = ("([", "])") if node.op.name == "param" else ("[", "]")
+            label = f"{_label(node, table)} {node.aval!r}".replace('"', "'")
+            lines.append(f'  {ids[node]}{left}"{label}"{right}')
+        lines += ["  end"] * bool(title)
+    lines += [f"  {ids[i]} --> {ids[node]}" for node in nodes for i in node.inputs]
+    lines += [f'  {ids[o]} --> out{k}(["result {k}"])' for k, o in enumerate(graph.outputs)]
+    return "\n".join(lines)
+
+
+def _label(node: Node, table: Mapping[Node, str]) -> str:
+    return table[node] if node.op.name in ("param", "const", "dim") else node.op.name
