@@ -11,8 +11,8 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,6 +20,10 @@ import numpy as np
 
 #: A round calls a function until this much time has gone by, so that short ones are not noise.
 ROUND_SECONDS = 0.02
+#: Between two functions that are timed in turns.
+REST_SECONDS = 0.005
+#: Rows of the matrices whose product is timed.
+PRODUCT = 1024
 #: Bytes of the array whose copy is timed: far beyond any cache.
 COPY_BYTES = 128 << 20
 
@@ -62,7 +66,10 @@ def calls_per_round(call: Callable[[], Any], seconds: float = ROUND_SECONDS) -> 
 def alternate(
     calls: Mapping[str, Callable[[], Any]], budget: float = 1.0, least: int = 3, most: int = 15
 ) -> dict[str, Timing]:
-    """Time several functions in turns.
+    """Time several functions in turns, each after a rest and one call that is not timed.
+
+    The rest lets the threads of the one before go to sleep: OpenMP's and OpenBLAS's spin for
+    milliseconds after their work and would take a core from whoever comes next.
 
     calls: functions without arguments, by name. budget: seconds for all rounds together, though
     there are at least `least` rounds; most: the most rounds.
@@ -78,6 +85,8 @@ def alternate(
         if number >= least and time.perf_counter() > end:
             break
         for name, call in calls.items():
+            time.sleep(REST_SECONDS)
+            call()
             start = time.perf_counter()
             for _ in range(counts[name]):
                 call()
@@ -90,22 +99,54 @@ def cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@cache
+def _copier() -> Callable[[Any, Any], None]:
+    """Copies with all CPUs."""
+    import numba
+
+    @numba.njit(parallel=True)
+    def copier(source: Any, target: Any) -> None:
+        for k in numba.prange(source.size):
+            target[k] = source[k]
+
+    return copier
+
+
+def copy_of(moved: int, fresh: bool) -> Callable[[], Any]:
+    """A copy that reads and writes ``moved`` bytes altogether, with all CPUs.
+
+    fresh: into a new array each time, as a function that returns its result writes it; else
+    always into the same one.
+    """
+    source = np.ones(max(1, moved // 16))
+    reused, copier = np.empty_like(source), _copier()
+
+    def copy() -> Any:
+        target = np.empty_like(source) if fresh else reused
+        copier(source, target)
+        return target
+
+    return copy
+
+
 def copy_bandwidth() -> float:
-    """Bytes read plus written in a second by a copy that uses all CPUs: the roof of a kernel.
+    """Bytes read plus written in a second by a large copy: the roof of a kernel.
 
     The best of several rounds, as nothing can be faster than the memory.
     """
-    source = np.ones(COPY_BYTES // 8)
-    target = np.empty_like(source)
-    parts = list(zip(np.array_split(target, cpus()), np.array_split(source, cpus())))
-    with ThreadPoolExecutor(cpus()) as pool:
+    call = copy_of(2 * COPY_BYTES, fresh=False)
+    return 2 * COPY_BYTES / alternate({"copy": call}, budget=0.5, least=5)["copy"].best
 
-        def copy() -> None:
-            list(pool.map(lambda pair: np.copyto(*pair), parts))
 
-        copy()
-        best = alternate({"copy": copy}, budget=0.5, least=5)["copy"].best
-    return 2 * source.nbytes / best
+def product_flops(dtype: str) -> float:
+    """Operations in a second of a large matrix product: the other roof of a kernel."""
+    a = np.ones((PRODUCT, PRODUCT), dtype)
+    return 2 * PRODUCT**3 / alternate({"product": lambda: a @ a}, budget=0.5)["product"].best
+
+
+def roofs() -> dict[str, float]:
+    """Bytes in a second of a copy, and operations in a second of a product of either dtype."""
+    return {"copy": copy_bandwidth(), **{d: product_flops(d) for d in ("f4", "f8")}}
 
 
 def machine() -> dict[str, Any]:
@@ -113,7 +154,7 @@ def machine() -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {}
-    for name in ("numpy", "numba", "llvmlite", "jax", "torch", "numexpr"):
+    for name in ("numpy", "numba", "llvmlite", "numexpr", "jax", "torch", "cupy"):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
@@ -143,16 +184,22 @@ def require_rich() -> None:
 def print_table(
     title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
 ) -> None:
-    """Print a table with rich; the first `left` columns hold text, the others figures."""
+    """Print a table with rich; the first `left` columns hold text, the others figures.
+
+    Only the last column wraps where the terminal is narrow.
+    """
     require_rich()
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for number, header in enumerate(headers):
-        table.add_column(header, justify="left" if number < left else "right", no_wrap=number >= 1)
+        last = number == len(headers) - 1
+        justify: Any = "left" if number < left or (last and left == 1) else "right"
+        table.add_column(header, justify=justify, no_wrap=not last)
     for row in rows:
         table.add_row(*row)
     console = Console()
-    console = console if console.is_terminal else Console(width=140)
+    console = console if console.is_terminal else Console(width=200)
     console.print(table)

@@ -1,112 +1,147 @@
-"""One row of the suite: a kernel checked against NumPy, then timed beside it."""
+"""One row of the suite: a kernel under every contender, checked against NumPy, then timed."""
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from benchmarks import harness
+from benchmarks.contenders import Contender, Unable, copies, mapped
 from kernels import Kernel
-
-HEADERS = ("kernel", "size", "dtype", "NumPy ms", "fusec ms", "spread", "ratio", "GB/s",
-           "% copy", "kernels", "first ms", "check")  # fmt: skip
 
 
 @dataclass
-class Result:
-    """What was measured of one kernel at one size and dtype.
+class Time:
+    """Of one contender, in milliseconds: the median of the rounds; spread is relative.
 
-    Times are in milliseconds and are medians; spread is relative. bandwidth (GB/s) counts the
-    kernel's least possible bytes; of_copy is its percentage of a copy's and is filled in last,
-    when the copy has been timed before and after. error is '' when all is well.
+    error: why there is no time, or why the answer is wrong; a wrong answer is never timed.
     """
 
-    kernel: str
-    size: str
-    dtype: str
-    numpy_ms: float = 0.0
-    fusec_ms: float = 0.0
-    numpy_spread: float = 0.0
-    fusec_spread: float = 0.0
-    ratio: float = 0.0
-    bandwidth: float = 0.0
-    of_copy: float = 0.0
-    kernels: int = 0
+    ms: float = 0.0
+    spread: float = 0.0
     first_ms: float = 0.0
     error: str = ""
 
-    def cells(self) -> tuple[str, ...]:
-        """The row of the table."""
-        name = (self.kernel, self.size, self.dtype)
-        if self.error:
-            return (*name, *[""] * 8, f"[red]{self.error.splitlines()[0][:50]}[/red]")
-        return (
-            *name,
-            f"{self.numpy_ms:.3f}",
-            f"{self.fusec_ms:.3f}",
-            f"{self.fusec_spread:.0%}",
-            f"{self.ratio:.1f}x",
-            f"{self.bandwidth:.1f}",
-            f"{self.of_copy:.0f}",
-            str(self.kernels),
-            f"{self.first_ms:.0f}",
-            "ok",
-        )
+
+@dataclass
+class Row:
+    """What was measured of one kernel at one size and dtype.
+
+    bytes and flops: the least the kernel can do. kernels: how many kernels fusec made of it.
+    copy_ms: a copy that moves as many bytes, to a destination of the kind the kernel writes.
+    """
+
+    kernel: str
+    family: str
+    bound: str
+    size: str
+    dtype: str
+    bytes: int
+    flops: int
+    kernels: int = 0
+    copy_ms: float = 0.0
+    times: dict[str, Time] = field(default_factory=dict)
+
+    @property
+    def ours(self) -> Time:
+        return self.times["fusec"]
+
+    @property
+    def bandwidth(self) -> float:
+        """GB/s of the bytes that have to move."""
+        return self.bytes / self.ours.ms / 1e6 if self.ours.ms else 0.0
+
+    @property
+    def of_copy(self) -> float:
+        """Percent of the bandwidth of a copy of the same size."""
+        return 100 * self.copy_ms / self.ours.ms if self.ours.ms and self.copy_ms else 0.0
+
+    def ratio(self, name: str) -> float:
+        """How often fusec runs while the contender runs once; nan where there is no time."""
+        peer = self.times.get(name)
+        if peer is None or not peer.ms or not self.ours.ms:
+            return float("nan")
+        return peer.ms / self.ours.ms
+
+    def best_peer(self, but: Sequence[str] = ()) -> str:
+        """The name of the fastest contender beside fusec and those in ``but``; '' for none."""
+        timed = {n: t.ms for n, t in self.times.items() if t.ms and n not in ("fusec", *but)}
+        return min(timed, key=timed.__getitem__, default="")
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
+def row_from_json(values: dict[str, Any]) -> Row:
+    """The inverse of `Row.as_json`."""
+    times = {name: Time(**t) for name, t in values["times"].items()}
+    return Row(**{**values, "times": times})
+
+
 def flat(tree: Any) -> Iterator[Any]:
-    """The arrays and scalars of nested results."""
+    """The arrays and scalars of nested results, as NumPy's."""
     if isinstance(tree, (tuple, list)):
         for item in tree:
             yield from flat(item)
+    elif isinstance(tree, dict):
+        yield from flat(list(tree.values()))
     elif tree is not None:
-        yield tree
+        yield np.asarray(tree) if hasattr(tree, "__array__") else tree
+
+
+WIDE = {"f": np.float64, "c": np.complex128}
 
 
 def wide(value: Any) -> Any:
     """A float array in float64; anything else as it is."""
-    floats = isinstance(value, np.ndarray) and value.dtype.kind == "f"
-    return value.astype(np.float64) if floats else value
+    return value.astype(WIDE.get(value.dtype.kind, value.dtype))
 
 
-def copies(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(a.copy() if isinstance(a, np.ndarray) else a for a in args)
+@dataclass(frozen=True)
+class Reference:
+    """What a kernel should give: in its dtype, and as good as float64 can say."""
+
+    want: list[Any]
+    true: list[Any]
+
+    @classmethod
+    def of(cls, kernel: Kernel, args: tuple[Any, ...]) -> Reference:
+        theirs, exact = copies(args), mapped(args, wide)
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            want = list(flat((kernel.function(*theirs), theirs)))
+            return cls(want, list(flat((kernel.function(*exact), exact))))
 
 
-def problem(kernel: Kernel, dtype: str, compiled: Any, args: tuple[Any, ...]) -> str:
-    """Why fusec's answer is not NumPy's, or ''.
+def problem(kernel: Kernel, dtype: str, got: Any, reference: Reference, strict: bool) -> str:
+    """Why an answer is wrong, or ''.
 
-    The values are compared with a float64 run: within the kernel's tolerance, or at most twice
-    as far from it as NumPy in the same dtype is. Updated arguments count as results.
+    Values are compared with a float64 run: within the kernel's tolerance, or at most twice as far
+    from it as NumPy in the same dtype is. strict: dtypes and the kind of scalar count, too, and
+    so do updated arguments.
     """
-    ours, theirs, exact = copies(args), copies(args), tuple(wide(a) for a in args)
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        got = (compiled(*ours), ours)
-        want = (kernel.function(*theirs), theirs)
-        true = (kernel.function(*exact), exact)
-    for g, w, t in zip(flat(got), flat(want), flat(true)):
-        if found := _difference(kernel, dtype, g, w, t):
-            return found
+    found = list(flat(got))
+    if len(found) != len(reference.want) and (strict or not found):
+        return f"{len(found)} results for {len(reference.want)}"
+    for g, w, t in zip(found, reference.want, reference.true):
+        if text := _difference(kernel, dtype, g, w, t, strict):
+            return text
     return ""
 
 
-def _difference(kernel: Kernel, dtype: str, got: Any, want: Any, true: Any) -> str:
-    if type(got) is not type(want):
-        return f"{type(got).__name__} for {type(want).__name__}"
-    if not isinstance(want, (np.ndarray, np.generic)):
+def _difference(kernel: Kernel, dtype: str, got: Any, want: Any, true: Any, strict: bool) -> str:
+    if not isinstance(want, np.ndarray):
         return "" if got == want else f"{got!r} for {want!r}"
-    if (got.dtype, got.shape) != (want.dtype, want.shape):
-        return f"{got.dtype}{got.shape} for {want.dtype}{want.shape}"
-    if want.dtype.kind != "f":
+    if np.shape(got) != want.shape:
+        return f"shape {np.shape(got)} for {want.shape}"
+    if strict and got.dtype != want.dtype:
+        return f"{got.dtype} for {want.dtype}"
+    if want.dtype.kind not in "fc":
         share = float(np.mean(got != want))
         return "" if share <= kernel.mismatch else f"{share:.2%} of the integers differ"
     allowed = kernel.rtol[dtype] * float(np.max(np.abs(true), initial=0))
@@ -122,45 +157,72 @@ def _distance(got: Any, true: Any) -> float:
         return float(np.nanmax(np.abs(got - true), initial=0))
 
 
-def measure(kernel: Kernel, size: str, dtype: str, budget: float) -> Result:
-    """Check one kernel and time it for about `budget` seconds."""
+def measure(
+    kernel: Kernel, size: str, dtype: str, contenders: Sequence[Contender],
+    budget: float, device: str = "cpu",
+) -> Row:  # fmt: skip
+    """Check one kernel under every contender and time those that are right, in turns.
+
+    budget: seconds of timing for each contender.
+    """
+    args = kernel.args(size, dtype)
+    row = Row(kernel.name, kernel.family, kernel.bound, size, dtype,
+              kernel.bytes(*args), kernel.flops(*args))  # fmt: skip
+    reference = Reference.of(kernel, args)
+    ready: dict[str, Any] = {}
+    for contender in contenders:
+        call, known = _checked(contender, kernel, dtype, args, reference, device)
+        row.times[contender.name] = known
+        if call is not None:
+            ready[contender.name] = call
+    if not row.ours.error:
+        row.kernels = _kernels_of(kernel, args)
+    if size == "L" and device == "cpu":
+        ready["copy"] = harness.copy_of(row.bytes, fresh=_writes_fresh(reference, args, row.bytes))
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        timings = harness.alternate(ready, budget * len(ready))
+    for name, timing in timings.items():
+        if name == "copy":
+            row.copy_ms = timing.median * 1e3
+        else:
+            row.times[name].ms, row.times[name].spread = timing.median * 1e3, timing.spread
+    return row
+
+
+def _kernels_of(kernel: Kernel, args: tuple[Any, ...]) -> int:
     import fusec
 
-    args = kernel.args(size, dtype)
-    compiled = fusec.jit(kernel.function)
-    result = Result(kernel.name, size, dtype)
-    start = time.perf_counter()
-    compiled(*copies(args))
-    result.first_ms = (time.perf_counter() - start) * 1e3
-    result.error = problem(kernel, dtype, compiled, args)
-    if result.error:
-        return result
-    result.kernels = len(compiled.lower(*args).kernels)
-    with np.errstate(all="ignore"):
-        times = harness.alternate(
-            {"NumPy": lambda: kernel.function(*args), "fusec": lambda: compiled(*args)}, budget
-        )
-    return _filled(result, kernel.bytes(*args), times)
+    return len(fusec.jit(kernel.function).lower(*args).kernels)
 
 
-def _filled(result: Result, moved: int, times: dict[str, harness.Timing]) -> Result:
-    numpys, ours = times["NumPy"], times["fusec"]
-    result.numpy_ms, result.fusec_ms = numpys.median * 1e3, ours.median * 1e3
-    result.numpy_spread, result.fusec_spread = numpys.spread, ours.spread
-    result.ratio = numpys.median / ours.median
-    result.bandwidth = moved / ours.median / 1e9
-    return result
+def _writes_fresh(reference: Reference, args: tuple[Any, ...], moved: int) -> bool:
+    """Does the kernel give new arrays that matter beside what it reads?"""
+    results = reference.want[: len(reference.want) - len(list(flat(args)))]
+    return sum(r.nbytes for r in results if isinstance(r, np.ndarray)) > moved / 10
 
 
-def measured(kernel: Kernel, size: str, dtype: str, budget: float) -> Result:
-    """As `measure`; a kernel that fails becomes a row that says so."""
+def _checked(
+    contender: Contender, kernel: Kernel, dtype: str, args: tuple[Any, ...],
+    reference: Reference, device: str,
+) -> tuple[Any, Time]:  # fmt: skip
+    """The call to be timed (None where there is none) and what is known of it before."""
+    found = Time()
+    ours = contender.name == "fusec"
     try:
-        return measure(kernel, size, dtype, budget)
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mine = copies(args)
+            start = time.perf_counter()
+            bind = contender.make(kernel, device)
+            got = bind(mine)()
+            found.first_ms = (time.perf_counter() - start) * 1e3
+            whole = (got, mine) if ours and device == "cpu" else got
+            found.error = problem(kernel, dtype, whole, reference, strict=ours)
+            call = None if found.error else bind(copies(args))
+    except Unable as reason:
+        return None, Time(error=f"none: {reason}")
     except Exception as error:
-        return Result(kernel.name, size, dtype, error=f"{type(error).__name__}: {error}")
-
-
-def geometric_mean(results: list[Result]) -> float:
-    """Of the speed-ups over NumPy."""
-    ratios = [r.ratio for r in results if not r.error]
-    return float(np.exp(np.mean(np.log(ratios)))) if ratios else 0.0
+        found.error = f"{type(error).__name__}: {str(error).strip()[:200]}"
+        return None, found
+    return call, found
