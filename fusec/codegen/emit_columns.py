@@ -27,6 +27,7 @@ from fusec.codegen.emit_rows import BLOCK, GROUP
 from fusec.codegen.loops import Buffer, Fold, Line, closure
 from fusec.codegen.lower import IDENTITY
 from fusec.codegen.schedule import Schedule, inner_stores, row_stores, stage_targets
+from fusec.codegen.unroll import PAIRS
 from fusec.ir.aval import short
 from fusec.ops import OPS
 from fusec.ops.elementwise import expression
@@ -38,10 +39,6 @@ STRIPS = (512, 256, 128)
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 LANES = 32
 CHEAP_LANE = 8  # additions an element may cost for a block to be written out eight times
-PAIRS = {
-    "sum": "add", "prod": "multiply", "max": "maximum", "min": "minimum", "fmax": "fmax",
-    "fmin": "fmin", "any": "logical_or", "all": "logical_and",
-}  # fmt: skip
 
 
 def ordered(fold: Fold) -> bool:
