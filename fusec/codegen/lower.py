@@ -154,7 +154,7 @@ class _Lowering:
             bad = expression(OPS[node.op.name], holes, dtypes, node.dtype, key="!")
             if bad:
                 self._op(bad, args, np.dtype(bool), 1, effect=True)
-        text = expression(OPS[node.op.name], holes, dtypes, node.dtype)
+        text = expression(OPS[node.op.name], holes, dtypes, node.dtype, attrs=node.attrs)
         assert text is not None, node
         return self._op(text, args, node.dtype, node.op.cost)
 

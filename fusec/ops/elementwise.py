@@ -12,7 +12,8 @@ float16 has no expressions: it runs through NumPy.
 """
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,13 @@ from fusec.ops.registry import COSTLY, MEDIUM, NONDIFFERENTIABLE, elementwise
 
 
 def expression(
-    op: OpLike, operands: Sequence[str], dtypes: Sequence[np.dtype], to: np.dtype, key: str = ""
-) -> str | None:
+    op: OpLike, operands: Sequence[str], dtypes: Sequence[np.dtype], to: np.dtype, key: str = "",
+    attrs: Mapping[str, Any] = MappingProxyType({}),
+) -> str | None:  # fmt: skip
     """The scalar expression of ``op`` over inputs of ``dtypes``, or None when it has none.
 
-    ``key="!"`` asks for the check of a checked op instead; a power needs none unless its exponent
-    is a signed integer.
+    attrs: the node's, which the expression may name. ``key="!"`` asks for the check of a checked op
+    instead; a power needs none unless its exponent is a signed integer.
 
     >>> from fusec.ops.registry import OPS
     >>> expression(OPS["add"], ("a", "b"), (np.dtype("i4"),) * 2, np.dtype("i4"))
@@ -42,7 +44,7 @@ def expression(
     if template is not None and key:
         needless = op.name == "power" and dtypes[0].kind != "i"
         template = None if needless else op.expr.get(key)
-    return None if template is None else template.format(*operands, to=short(to))
+    return None if template is None else template.format(*operands, **{**attrs, "to": short(to)})
 
 
 # Arithmetic.

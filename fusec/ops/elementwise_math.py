@@ -23,7 +23,15 @@ import numpy as np
 
 from fusec.errors import DTypeError
 from fusec.ir.aval import Aval
-from fusec.ops.registry import COSTLY, MEDIUM, Op, broadcast_shape, elementwise, register
+from fusec.ops.registry import (
+    COSTLY,
+    MEDIUM,
+    NONDIFFERENTIABLE,
+    Op,
+    broadcast_shape,
+    elementwise,
+    register,
+)
 
 _ufunc: np.ufunc
 LN2 = math.log(2.0)
@@ -171,6 +179,26 @@ _CHECK: dict[str, Any] = {"!": "exponent_bad({1})"}
 _COMPLEX_POWER = "cpow({0}, {1})"
 _binary(np.power, *_POWER, checked=True, iu="ipow({0}, {1})", c=_COMPLEX_POWER, **_CHECK)
 _binary(np.float_power, *_POWER, c=_COMPLEX_POWER)
+
+
+def _whole_power(name: str, sign: int) -> None:
+    """``x**n`` or ``x**-n`` for an n that is part of the program; a pass makes it of ``power``."""
+    register(
+        Op(
+            name=name,
+            family="elementwise",
+            impl=lambda x, n: np.power(x, x.dtype.type(sign * n)),
+            infer_aval=lambda x, n: x,
+            vjp=NONDIFFERENTIABLE,  # passes run after differentiation
+            expr={"f": f"{name}{{n}}({{0}})"},
+            cost=MEDIUM,
+            sample=((-2.0, 2.0),),
+        )
+    )
+
+
+_whole_power("whole_power_", 1)
+_whole_power("inverse_power_", -1)
 _unary(np.sqrt, lambda y, x: 0.5 / y, 0.1, cost=MEDIUM)
 _unary(np.cbrt, lambda y, x: 1 / (3 * y * y), 0.1)
 elementwise(

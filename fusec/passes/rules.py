@@ -12,6 +12,7 @@ from fusec.ops import OPS
 from fusec.ops.reduce import IDENTITY
 from fusec.ops.registry import Op
 
+MOST_POWER = 12  # the largest whole exponent that is written out; the math library has no more
 FOLD_LIMIT = 64  # elements; larger constants are cheaper to compute again than to store
 
 
@@ -134,7 +135,7 @@ def multiply_by_one(node: Node) -> Node | None:
 
 
 def small_power(node: Node) -> Node | None:
-    """``x ** n`` for n = 1, 2, 3, 0.5, -1 as products, roots and quotients (within 2 ULP)."""
+    """``x ** n`` for small whole n as products and quotients (within 2 ULP)."""
     x, n = node.inputs[0], scalar(node.inputs[1])
     if n is None or x.dtype != node.dtype or x.shape != node.shape or x.dtype.kind not in "fiu":
         return None
@@ -146,6 +147,9 @@ def small_power(node: Node) -> Node | None:
         return node_of("multiply", node_of("square", x), x)
     if x.dtype.kind == "f" and n == -1:
         return node_of("reciprocal", x)
+    if x.dtype.kind == "f" and 2 <= abs(n) <= MOST_POWER and n == int(n):  # type: ignore[call-overload, arg-type]
+        name = "whole_power_" if n > 0 else "inverse_power_"  # type: ignore[operator]
+        return node_of(name, x, n=abs(int(n)))  # type: ignore[call-overload]
     return None
 
 

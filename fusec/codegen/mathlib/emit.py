@@ -14,6 +14,7 @@ from typing import Any
 from llvmlite import ir
 
 from fusec.codegen.mathlib.dsl import F32, F64, Kind, Val
+from fusec.codegen.mathlib.power import POWERS
 from fusec.codegen.mathlib.rare import new_function
 
 MODULES = (
@@ -25,6 +26,7 @@ NAMES = (
     "log", "log2", "log10", "log1p", "asinh", "acosh", "atanh",
     "sin", "cos", "tan", "asin", "acos", "atan", "atan2",
     "pow_", "cbrt", "hypot", "sqrt", "rint", "floor", "ceil", "trunc", "fabs", "copysign", "fma",
+    *POWERS,
 )  # fmt: skip
 COMPLEX = (
     "cexp", "cexp2", "cexpm1", "clog", "clog2", "clog10", "clog1p", "csqrt", "cpow",

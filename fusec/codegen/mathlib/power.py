@@ -1,4 +1,10 @@
-"""pow, cbrt, hypot: logarithm and exponential in two numbers, and roots."""
+"""pow, cbrt, hypot: logarithm and exponential in two numbers, and roots.
+
+``whole_power_6(x)`` and ``inverse_power_6(x)`` multiply out x**6 and x**-6, each product kept with
+its rounding error, so that they round about once.
+"""
+
+from collections.abc import Callable
 
 from fusec.codegen.mathlib.dsl import (
     INF,
@@ -64,6 +70,43 @@ def pow_(x: Val, y: Val) -> Val:
     size = where(odd, size.flip(x.signbit()), size)
     undefined = (x < 0.0) & (x > -INF) & ~whole
     return where(undefined, NAN, size)
+
+
+def _times(a: tuple[Val, Val], b: tuple[Val, Val]) -> tuple[Val, Val]:
+    """The product of two numbers, each high + low."""
+    (h, low), (g, other) = a, b
+    p = h * g
+    return p, fma(h, g, -p) + fma(h, other, low * g)
+
+
+def _whole(x: tuple[Val, Val], n: int) -> Val:
+    """x**n by squaring; the low part says nothing beside zero and infinity."""
+    found, square = None, x
+    while n:
+        if n & 1:
+            found = square if found is None else _times(found, square)
+        n >>= 1
+        square = _times(square, square) if n else square
+    assert found is not None
+    high, low = found
+    return where((abs(high) < INF) & (high != 0.0), high + low, high)
+
+
+def _powers(n: int) -> tuple[Callable[[Val], Val], Callable[[Val], Val]]:
+    def whole_power(x: Val) -> Val:
+        return _whole((x, x.const(0.0)), n)
+
+    def inverse_power(x: Val) -> Val:
+        r = 1.0 / x
+        return _whole((r, fma(-r, x, 1.0) * r), n)
+
+    return whole_power, inverse_power
+
+
+MOST_POWER = 12
+POWERS = [f"{kind}_power_{n}" for n in range(2, MOST_POWER + 1) for kind in ("whole", "inverse")]
+for _n in range(2, MOST_POWER + 1):
+    globals()[f"whole_power_{_n}"], globals()[f"inverse_power_{_n}"] = _powers(_n)
 
 
 def cbrt(x: Val) -> Val:
