@@ -12,6 +12,7 @@ are computed again inside whichever group reads them.
 from collections.abc import Iterator
 
 from fusec.ir.graph import Graph, Node
+from fusec.ops.registry import COSTLY
 from fusec.passes.access import MOVES, source_index
 from fusec.passes.groups import (
     FEW_ROWS,
@@ -30,7 +31,8 @@ from fusec.passes.groups import (
 from fusec.passes.inline import MAX_RECOMPUTE, recomputed, stored_values
 
 MAX_AGAIN = 64  # values that one node may have computed again at other indices
-MAX_MEMBERS = 96  # a larger kernel costs LLVM more than linear time and spills registers
+MAX_SIZE = 256  # a larger kernel costs LLVM more than linear time and spills registers
+COSTLY_SIZE = 3  # of an op such as exp, which is a few dozen instructions; others have 1
 
 
 def partition(graph: Graph, again: bool = True, few_rows: int = FEW_ROWS) -> Partition:
@@ -142,7 +144,7 @@ class _Fuser:
 
     def _may_unite(self, a: Group, b: Group) -> bool:
         """Whether two groups may be one kernel, and whether its size allows it."""
-        if a.shape != b.shape or len(a.members) + len(b.members) > MAX_MEMBERS:
+        if a.shape != b.shape or _size(a) + _size(b) > MAX_SIZE:
             return False
         if a.reduced and b.reduced and a.reduced != b.reduced:
             return False
@@ -228,8 +230,8 @@ class _Fuser:
     def _should_join(
         self, node: Node, idx: Idx, group: Group, sources: list[tuple[Node, Idx | None]]
     ) -> str | None:
-        if len(group.members) >= MAX_MEMBERS:
-            return f"the kernel already holds {MAX_MEMBERS} ops"
+        if _size(group) >= MAX_SIZE:
+            return f"the kernel already holds {len(group.members)} ops"
         if group.split and idx == group.indices and group.rows * len(group.shape) != 0:
             late = [s for s, _ in sources if s in group.results]
             if late:
@@ -279,6 +281,10 @@ class _Fuser:
         group = self.group_of.get(node)
         if group is not None and group.kind == "kernel" and node not in group.outputs:
             group.outputs.append(node)
+
+
+def _size(group: Group) -> int:
+    return sum([COSTLY_SIZE if m.op.cost >= COSTLY else 1 for m in group.members])
 
 
 def _topological(groups: list[Group]) -> list[Group]:
