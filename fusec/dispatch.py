@@ -1,7 +1,7 @@
 """Calls of a jitted function: find its plan, make it where there is none, run it.
 
 A call flattens its arguments, finds the plan for their dtypes, shapes and layouts, and runs it.
-Calls that are all arrays go through a native entry that does the same checks in machine code.
+Later calls take a short way (`fastcall`) that does the same checks in machine code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fusec import remote
+from fusec import fastcall, remote
 from fusec.config import config, log
 from fusec.device_plan import DevicePlan, Elsewhere, is_remote
 from fusec.errors import DataDependentShapeError, UnsupportedError
@@ -61,7 +61,7 @@ class JitFunction:
         self._static = _static_names(fn, static_argnums, static_argnames)
         self.donated = _static_names(fn, donate_argnums, ())
         self._plans: OrderedDict[Any, list[Plan | Fallback]] = OrderedDict()
-        self._fast: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
+        self._fast: list[fastcall.Fast] = []
 
     @property
     def __fusec_inline__(self) -> Callable[..., Any]:
@@ -81,14 +81,17 @@ class JitFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if config.disable or _raises():
             return self.fn(*args, **kwargs)
-        if not kwargs:
-            for fetch, entry in self._fast:
-                if fetch(()) is not None:
-                    result = entry(*args)
-                    if result is ERROR:
-                        return self.fn(*args)
-                    if result is not MISS:
-                        return result
+        for fetch, entry in self._fast:
+            if fetch is None:
+                result = entry(args, kwargs)
+            elif kwargs or fetch(()) is None:
+                continue
+            else:
+                result = entry(*args)
+            if result is ERROR:
+                return self.fn(*args, **kwargs)
+            if result is not MISS:
+                return result
         return self._call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -112,21 +115,20 @@ class JitFunction:
             result = plan.run(leaves, arrays, hidden)
         except (KernelError, DataDependentShapeError):
             return self.fn(*args, **kwargs)
-        if not kwargs and len(leaves) == len(args):
-            self._hasten(plan, leaves, arrays)
+        self._hasten(plan, tree, leaves, arrays)
         return result
 
-    def _hasten(self, plan: Plan, leaves: list[Any], arrays: list[Any]) -> None:
+    def _hasten(self, plan: Plan, tree: TreeDef, leaves: list[Any], arrays: list[Any]) -> None:
         """Let later calls of this signature go through a native entry."""
         if plan.hastened:
             if plan.hastened[0] is not None and plan.hastened[0] not in self._fast:
                 self._fast = [plan.hastened[0], *self._fast[: MAX_FAST - 1]]
             return
         with cpu.native_lock:
-            entry = plan.entry(leaves, arrays)
-        plan.hastened.append((plan.fetch, entry) if entry is not None else None)
-        if entry is not None:
-            self._hasten(plan, leaves, arrays)
+            fast = fastcall.make(plan, tree, leaves, arrays, self._static_leaves(tree))
+        plan.hastened.append(fast)
+        if fast is not None:
+            self._hasten(plan, tree, leaves, arrays)
 
     def plan(
         self, leaves: list[Any], tree: TreeDef

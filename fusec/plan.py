@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,7 @@ from fusec.ir.graph import Graph
 from fusec.passes.fuse import partition
 from fusec.passes.pipeline import optimise
 from fusec.runtime.cache import cache
-from fusec.runtime.executor import (
-    RELEASE_GIL_NS,
-    CallSpec,
-    Executor,
-    LaunchSpec,
-    SlotSpec,
-    step_specs,
-)
-from fusec.runtime.native import ArraySpec, FloatSpec, NativePlan, OutSpec, make_entry
+from fusec.runtime.executor import CallSpec, Executor, LaunchSpec, SlotSpec
 from fusec.trace.run import Result, Trace
 from fusec.trace.scalars import compute
 from fusec.trace.tracer import Step
@@ -109,7 +101,7 @@ class Plan:
         self.verified = False  # compared with NumPy (``FUSEC_VERIFY``)
         self._hidden = self._captured(trace)
         self._executor: Executor | None = None
-        self.hastened: list[Any] = []  # its native entry, once made (None: it has none)
+        self.hastened: list[Any] = []  # its short way, once made (None: it has none)
 
     def prepare(self) -> None:
         """Compile or load the kernels, once, before the plan runs."""
@@ -166,7 +158,12 @@ class Plan:
 
         Raises KernelError before anything of the caller's is written.
         """
-        outputs = self.executor.run(self.inputs(leaves, arrays, hidden))
+        return self.results(leaves, hidden, self.executor.run(self.inputs(leaves, arrays, hidden)))
+
+    def results(
+        self, leaves: Sequence[Any], hidden: Sequence[np.ndarray], outputs: Sequence[np.ndarray]
+    ) -> Any:
+        """Write changed arrays back and put the user's result together."""
         for source, k in self.trace.writes:
             target = leaves[source.ref] if source.kind == "arg" else hidden[source.ref]
             if outputs[k] is not target:
@@ -177,95 +174,11 @@ class Plan:
             made.append(made[r.ref] if same else _make(r, leaves, hidden, outputs))
         return self.trace.tree.unflatten(made)
 
-    def entry(self, leaves: Sequence[Any], arrays: Sequence[Any]) -> Callable[..., Any] | None:
-        """A builtin that checks the arguments and runs the plan natively, where it can.
-
-        None for programs with calls, views as results, or arguments that are no arrays, and where
-        changed arguments are copied back.
-        """
-        trace, program = self.trace, self.program
-        plain = all(r.kind == "output" and not (r.path or r.view or r.item) for r in trace.results)
-        order = [r.ref for r in trace.results]
-        written = [program.graph.outputs[k] in program.inplace for _, k in trace.writes]
-        if not all(written) or trace.scalar_guards or not plain or len(set(order)) != len(order):
-            return None
-        native = all(isinstance(s, Launch | Product) for s in program.steps)
-        if not native or not program.steps:
-            return None
-        shape = repr(trace.tree)
-        several = "(" + ", ".join("*" * len(order)) + ("," * (len(order) == 1)) + ")"
-        if shape not in (("*", several) if order else ("None",)):
-            return None
-        results = [program.results[k] for k in order]
-        inputs = _native_inputs(trace, leaves, arrays)
-        if inputs is None or len(set(results)) != len(results):
-            return None
-        return make_entry([self._native(inputs, results, shape != "*")])
-
-    def _native(self, inputs: list[Any], results: list[int], as_tuple: bool) -> NativePlan:
-        """The native plan over buffers numbered: arguments, results, blocks, constants."""
-        program, slots = self.program, self.executor.slots
-        number: dict[int, int] = {}
-        constants: list[np.ndarray] = []
-        base = len(inputs) + len(results) + len(program.blocks)
-        for slot, source in zip(program.inputs, self.trace.sources):
-            if source.kind in ("arg", "scalar"):
-                number[slot] = source.ref if source.kind == "arg" else source.ref[1]
-        for k, slot in enumerate(results):
-            number[slot] = len(inputs) + k
-        for k, spec in enumerate(slots):
-            if spec.block >= 0:
-                number[k] = len(inputs) + len(results) + spec.block
-            elif spec.value is not None:
-                number[k] = base + len(constants)
-                constants.append(spec.value)
-        for slot, source in zip(program.inputs, self.trace.sources):
-            if source.kind == "constant":
-                number[slot] = base + len(constants)
-                constants.append(source.ref)
-        launches = [s for s in self.executor.steps if isinstance(s, LaunchSpec)]
-        scalars = [r.scalar for r in self.trace.results]
-        outputs = [
-            OutSpec(slots[k].dtype, slots[k].shape, slots[k].strides, scalar)
-            for k, scalar in zip(results, scalars)
-        ]
-        return NativePlan(
-            inputs=inputs,
-            outputs=outputs,
-            steps=step_specs(launches, number.__getitem__),
-            result="tuple" if as_tuple else "single",
-            temporaries=program.blocks,
-            constants=constants,
-            release_gil=sum(x.work * x.rows for x in launches) > RELEASE_GIL_NS,
-        )
-
-
-def _native_inputs(
-    trace: Trace, leaves: Sequence[Any], arrays: Sequence[Any]
-) -> list[ArraySpec | FloatSpec] | None:
-    """The specs of the positional arguments, or None when one of them needs Python."""
-    if any(s.kind == "captured" for s in trace.sources):
-        return None
-    if any(s.kind == "scalar" and s.ref[0] != "arg" for s in trace.sources):
-        return None
-    pairs = zip(trace.sources, trace.graph.params)
-    dtypes = {s.ref[1]: p.dtype for s, p in pairs if s.kind == "scalar"}
-    specs: list[ArraySpec | FloatSpec] = []
-    changed = {source.ref for source, _ in trace.writes}
-    for k, leaf in enumerate(leaves):
-        if type(leaf) is np.ndarray and leaf is arrays[k]:
-            facts = leaf.dtype, leaf.shape, leaf.strides, leaf.flags.writeable
-            specs.append(ArraySpec(*facts, changed=k in changed))
-        elif type(leaf) is float and dtypes.get(k, np.dtype("f8")) == np.dtype("f8"):
-            specs.append(FloatSpec())
-        else:
-            return None
-    return specs
-
 
 def _make(
-    result: Result, leaves: Sequence[Any], hidden: list[np.ndarray], outputs: list[np.ndarray]
-) -> Any:
+    result: Result, leaves: Sequence[Any], hidden: Sequence[np.ndarray],
+    outputs: Sequence[np.ndarray],
+) -> Any:  # fmt: skip
     if result.kind == "value":
         return result.ref
     if result.kind == "python":

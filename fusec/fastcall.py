@@ -1,0 +1,269 @@
+"""The short way of a repeated call: Python written for one plan, in front of native code.
+
+It takes the arguments apart as their structure was, computes what follows from Python numbers, and
+hands arrays and numbers to the plan's native entry, which checks and runs them. For
+``step(params, x, rate)`` with a list of two arrays::
+
+    def call(args, kwargs):
+        if len(args) != 3 or kwargs: return MISS
+        t1 = args[0]
+        if type(t1) is not list or len(t1) != 2: return MISS
+        l0, l1, l2, l3 = t1[0], t1[1], args[1], args[2]
+        if type(l3) is not float: return MISS
+        return entry(l0, l1, l2, l3, asarray(neg(l3), d0))
+
+Anything unusual is a MISS: the ordinary way then finds or makes the plan, or raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fusec.codegen.program import Launch, Product
+from fusec.plan import Plan
+from fusec.runtime.executor import RELEASE_GIL_NS, LaunchSpec, step_specs
+from fusec.runtime.native import (
+    ERROR,
+    MISS,
+    ArraySpec,
+    FloatSpec,
+    NativePlan,
+    OutSpec,
+    make_entry,
+)
+from fusec.trace.tree import LEAF, TreeDef
+
+Fast = tuple[Callable[..., Any] | None, Callable[..., Any]]
+"""(guards, builtin that takes the arguments as they are) or (None, ``call(args, kwargs)``)."""
+
+
+def make(
+    plan: Plan, tree: TreeDef, leaves: Sequence[Any], arrays: Sequence[Any], static: frozenset[int]
+) -> Fast | None:
+    """The short way of a plan for calls like this one.
+
+    None for programs with steps in Python, for outputs that are no fresh arrays, and for arguments
+    that had to be copied into another layout.
+    """
+    program, direct = plan.program, _direct(plan)
+    native = all(isinstance(s, Launch | Product) for s in program.steps) and program.steps
+    fresh = _fresh(plan, direct)
+    roles = {program.slots[k].role for k in fresh}
+    copied = any(x is not y for x, y in zip(leaves, arrays))
+    if not native or copied or len(set(fresh)) != len(fresh) or roles - {"result"}:
+        return None
+    args, kwargs = tree.children
+    flat = all(c.cls is LEAF for c in args.children) and not kwargs.children and not static
+    places = [k for k, s in enumerate(plan.trace.sources) if s.kind != "constant"]
+    given = _given(plan, leaves) if flat and direct and not plan.trace.scalar_guards else None
+    specs = [_input(plan, k, leaves) for k in given or places]
+    entry = make_entry([_native(plan, given or places, specs, fresh, direct)])
+    if given is not None:
+        return plan.fetch, entry
+    return None, _Writer(plan, tree, leaves, static, entry, places, direct).function()
+
+
+def _direct(plan: Plan) -> bool:
+    """Whether the native entry's result is the user's: an array, a tuple of them, or None."""
+    trace, program = plan.trace, plan.program
+    plain = all(r.kind == "output" and not (r.path or r.view or r.item) for r in trace.results)
+    order = [r.ref for r in trace.results]
+    written = all(program.graph.outputs[k] in program.inplace for _, k in trace.writes)
+    several = "(" + ", ".join("*" * len(order)) + ("," * (len(order) == 1)) + ")"
+    shapes = ("*", several) if order else ("None",)
+    return plain and written and len(set(order)) == len(order) and repr(trace.tree) in shapes
+
+
+def _fresh(plan: Plan, direct: bool) -> list[int]:
+    """The slots that the native entry allocates, in the order of its results."""
+    program = plan.program
+    if direct:
+        return [program.results[r.ref] for r in plan.trace.results]
+    pairs = zip(program.results, program.graph.outputs)
+    return [k for k, node in pairs if node not in program.inplace]
+
+
+def _given(plan: Plan, leaves: Sequence[Any]) -> list[int] | None:
+    """The params in the order of the arguments, where each argument is one of them as it is."""
+    trace, found = plan.trace, dict[int, int]()
+    for k, (source, param) in enumerate(zip(trace.sources, trace.graph.params)):
+        if source.kind == "arg" and type(leaves[source.ref]) is np.ndarray:
+            found[source.ref] = k
+        elif source.kind == "scalar" and source.ref[0] == "arg" and param.dtype == np.float64:
+            if type(leaves[source.ref[1]]) is not float:
+                return None
+            found[source.ref[1]] = k
+        elif source.kind != "constant":
+            return None
+    complete = sorted(found) == list(range(len(leaves)))
+    return [found[leaf] for leaf in range(len(leaves))] if complete else None
+
+
+def _input(plan: Plan, k: int, leaves: Sequence[Any]) -> ArraySpec | FloatSpec:
+    """What the native entry checks of a param."""
+    trace = plan.trace
+    source, param = trace.sources[k], trace.graph.params[k]
+    if source.kind == "scalar" and param.dtype == np.float64:
+        return FloatSpec()
+    changed = any(s is source for s, _ in trace.writes)
+    dtype, writeable = np.dtype(param.dtype.type), changed
+    if source.kind == "arg" and isinstance(leaves[source.ref], np.ndarray):
+        given = leaves[source.ref]  # the entry compares dtypes by identity
+        dtype, writeable = given.dtype, given.flags.writeable
+    return ArraySpec(dtype, param.shape, trace.strides[k], writeable, changed)
+
+
+def _native(
+    plan: Plan, places: list[int], inputs: list[ArraySpec | FloatSpec], results: list[int],
+    direct: bool,
+) -> NativePlan:  # fmt: skip
+    """The native plan over buffers numbered: inputs, results, blocks, constants."""
+    program, slots = plan.program, plan.executor.slots
+    number = {program.inputs[k]: n for n, k in enumerate(places)}
+    number |= {slot: len(inputs) + n for n, slot in enumerate(results)}
+    base = len(inputs) + len(results)
+    number |= {k: base + s.block for k, s in enumerate(slots) if s.block >= 0}
+    constants = {k: s.value for k, s in enumerate(slots) if s.value is not None}
+    sources = zip(program.inputs, plan.trace.sources)
+    constants |= {slot: s.ref for slot, s in sources if s.kind == "constant"}
+    base += len(program.blocks)
+    number |= {slot: base + n for n, slot in enumerate(constants)}
+    launches = [s for s in plan.executor.steps if isinstance(s, LaunchSpec)]
+    scalars = [r.scalar for r in plan.trace.results] if direct else [False] * len(results)
+    single = direct and repr(plan.trace.tree) == "*"
+    return NativePlan(
+        inputs=inputs,
+        outputs=[OutSpec(slots[k].dtype, slots[k].shape, slots[k].strides, scalar)
+                 for k, scalar in zip(results, scalars)],
+        steps=step_specs(launches, number.__getitem__),
+        result="single" if single else "tuple",
+        temporaries=program.blocks,
+        constants=list(constants.values()),
+        release_gil=sum(x.work * x.rows for x in launches) > RELEASE_GIL_NS,
+    )  # fmt: skip
+
+
+class _Writer:
+    """Writes ``call`` for one plan."""
+
+    def __init__(
+        self, plan: Plan, tree: TreeDef, leaves: Sequence[Any], static: frozenset[int],
+        entry: Callable[..., Any], places: list[int], direct: bool,
+    ) -> None:  # fmt: skip
+        self.plan, self.tree, self.leaves, self.static = plan, tree, leaves, static
+        self.places, self.direct = places, direct
+        self.names: dict[str, Any] = {
+            "MISS": MISS, "ERROR": ERROR, "asarray": np.asarray, "entry": entry,
+            "fetch": plan.fetch, "holds": plan.trace.holds, "deliver": self._deliver,
+        }  # fmt: skip
+        self.lines: list[str] = []
+        self.count = 0
+
+    def function(self) -> Callable[..., Any]:
+        """Compile the text."""
+        trace = self.plan.trace
+        self._apart(self.tree.children[0], "args")
+        self._apart(self.tree.children[1], "kwargs")
+        for k, leaf in enumerate(self.leaves):
+            self._check(k, leaf)
+        every = "".join([f"l{k}, " for k in range(len(self.leaves))])
+        self.lines.append(f"hidden = fetch(({every}))")
+        self._miss("hidden is None")
+        if trace.scalar_guards:
+            self._miss(f"not holds(({every}))")
+        inputs = ", ".join([self._input(k) for k in self.places])
+        body = "\n        ".join([*self.lines, f"result = entry({inputs})"])
+        text = (f"def call(args, kwargs):\n    try:\n        {body}\n"
+                "    except Exception:\n        return MISS\n")  # fmt: skip
+        if not self.direct:
+            text += "    if result is MISS or result is ERROR: return result\n"
+            text += f"    return deliver(({every}), hidden, result)\n"
+        text += "    return result\n"
+        exec(compile(text, "<fusec call>", "exec"), self.names)
+        found: Callable[..., Any] = self.names["call"]
+        return found
+
+    def _miss(self, condition: str) -> None:
+        self.lines.append(f"if {condition}: return MISS")
+
+    def _constant(self, value: Any) -> str:
+        name = f"k{len(self.names)}"
+        self.names[name] = value
+        return name
+
+    def _apart(self, tree: TreeDef, text: str) -> None:
+        """Take a container apart, or give a leaf its name."""
+        if tree.cls is LEAF:
+            self.lines.append(f"l{self.count} = {text}")
+            self.count += 1
+            return
+        if tree.cls is None:
+            return self._miss(f"{text} is not None")
+        name = f"t{len(self.lines)}"
+        self.lines.append(f"{name} = {text}")
+        cls, n = self._constant(tree.cls), len(tree.children)
+        if issubclass(tree.cls, tuple | list):
+            self._miss(f"type({name}) is not {cls} or len({name}) != {n}")
+            parts = [f"{name}[{i}]" for i in range(n)]
+        elif tree.cls is dict:
+            keys: Any = tree.aux
+            self._miss(f"type({name}) is not {cls} or (*{name},) != {self._constant(keys)}")
+            parts = [f"{name}[{self._constant(key)}]" for key in keys]
+        else:
+            self._miss(f"type({name}) is not {cls}")
+            self.lines.append(f"{name}, aux = {self._constant(tree._node().flatten)}({name})")
+            self._miss(f"aux != {self._constant(tree.aux)}")
+            self.lines.append(f"{name} = (*{name},)")
+            parts = [f"{name}[{i}]" for i in range(n)]
+        for child, part in zip(tree.children, parts):
+            self._apart(child, part)
+
+    def _check(self, k: int, leaf: Any) -> None:
+        """What of a leaf that is no array the plan depends on."""
+        if k in self.static:
+            known = self._constant(leaf)
+            self._miss(f"type(l{k}) is not {self._constant(type(leaf))} or l{k} != {known}")
+        elif not isinstance(leaf, np.ndarray):
+            self._miss(f"type(l{k}) is not {self._constant(type(leaf))}")
+            if isinstance(leaf, str | bytes):
+                self._miss(f"l{k} != {self._constant(leaf)}")
+
+    def _deliver(self, leaves: Sequence[Any], hidden: Sequence[Any], made: Any) -> Any:
+        """The user's result, of what the native entry gave."""
+        plan, fresh = self.plan, iter(made or ())
+        sources = {id(param): s for param, s in zip(plan.trace.graph.params, plan.trace.sources)}
+        outputs = []
+        for node in plan.program.graph.outputs:
+            slot = plan.program.inplace.get(node)
+            if slot is None:
+                outputs.append(next(fresh))
+                continue
+            source = sources[id(slot.node)]
+            outputs.append(leaves[source.ref] if source.kind == "arg" else hidden[source.ref])
+        return plan.results(leaves, hidden, outputs)
+
+    def _input(self, k: int) -> str:
+        """An argument of the native entry."""
+        source, dtype = self.plan.trace.sources[k], self.plan.trace.graph.params[k].dtype
+        if source.kind == "captured":
+            return f"hidden[{source.ref}]"
+        if source.kind == "arg":
+            plain = isinstance(self.leaves[source.ref], np.ndarray)
+            return f"l{source.ref}" if plain else f"asarray(l{source.ref})"
+        value = self._recipe(source.ref)
+        if dtype != np.float64:
+            return f"asarray({value}, {self._constant(np.dtype(dtype.type))})"
+        exact = source.ref[0] == "arg" and type(self.leaves[source.ref[1]]) is float
+        return value if exact else f"float({value})"
+
+    def _recipe(self, recipe: tuple[Any, ...]) -> str:
+        if recipe[0] == "arg":
+            return f"l{recipe[1]}"
+        if recipe[0] == "lit":
+            return self._constant(recipe[1])
+        inner = ", ".join([self._recipe(r) for r in recipe[1:]])
+        return f"{self._constant(recipe[0])}({inner})"
+

@@ -1,0 +1,151 @@
+"""The short way of repeated calls: taken for every kind of argument, where it is right."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import fusec
+from fusec.runtime.native import MISS
+
+
+class Pair(NamedTuple):
+    a: object
+    b: object
+
+
+@dataclasses.dataclass
+class Model:
+    w: object
+    rate: float = 0.5
+
+
+X, Y = np.arange(4.0), np.ones(4)
+W = np.full(4, 2.0)
+
+
+def taken(compiled, *args, **kwargs):
+    """Whether a call goes the short way."""
+    for fetch, entry in compiled._fast:
+        if fetch is None:
+            found = entry(args, kwargs)
+        elif kwargs or fetch(()) is None:
+            continue
+        else:
+            found = entry(*args)
+        if found is not MISS:
+            return True
+    return False
+
+
+CALLS = [
+    pytest.param(lambda x, y: x * 2 + y, (X, Y), {}, id="arrays"),
+    pytest.param(lambda x, rate: x * (1 - rate), (X, 0.25), {}, id="computed number"),
+    pytest.param(lambda x, n: x * n, (X.astype("f4"), 3), {}, id="integer"),
+    pytest.param(lambda x, z: x * z, (X, 1 + 2j), {}, id="complex number"),
+    pytest.param(lambda x, s: x * s, (X, np.float32(3)), {}, id="NumPy scalar"),
+    pytest.param(lambda x, *, y: x - y, (X,), {"y": Y}, id="keyword"),
+    pytest.param(lambda p: p[0] * p[1], ([X, Y],), {}, id="list"),
+    pytest.param(lambda p: p["a"] + p["b"], ({"a": X, "b": Y},), {}, id="dict"),
+    pytest.param(lambda p: Pair(p.b, p.a * 2), (Pair(X, Y),), {}, id="named tuple"),
+    pytest.param(lambda m: {"w": m.w * m.rate, "none": None}, (Model(X),), {}, id="dataclass"),
+    pytest.param(lambda x, how: x + 1 if how == "up" else x, (X, "up"), {}, id="text"),
+    pytest.param(lambda x, none=None: x + 1, (X, None), {}, id="None"),
+    pytest.param(lambda x: x * W, (X,), {}, id="captured array"),
+    pytest.param(lambda x: [x.sum(), float(2), x[1:]], (X,), {}, id="several kinds of result"),
+    pytest.param(lambda x: (x + 1, x), (X,), {}, id="argument as result"),
+    pytest.param(lambda x, n: x[: int(n)] * 2, (X, 2), {}, id="number that is part of the program"),
+]
+
+
+@pytest.mark.parametrize("function, args, kwargs", CALLS)
+def test_short_way_is_taken_and_right(function, args, kwargs):
+    compiled = fusec.jit(function)
+    want = function(*args, **kwargs)
+    for _ in range(3):
+        got = compiled(*args, **kwargs)
+        assert type(got) is type(want)
+        assert repr(got) == repr(want)
+    assert taken(compiled, *args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "function, args, others",
+    [
+        (lambda p: p[0] + 1, ([X, Y],), [((X, Y),), ([X],), ([X, Y, X],), (X,)]),
+        (lambda p: p["a"] + 1, ({"a": X},), [({"a": X, "b": Y},), ({"a": X.astype("f4")},)]),
+        (lambda x, n: x * n, (X, 2), [(X, 2.5), (X, True), (X, 2**70), (X, np.int64(3))]),
+        (lambda x, how: x * len(how), (X, "ab"), [(X, "abc"), (X, ("a",))]),
+        (lambda x, n: x[: int(n)] * 2, (X, 2), [(X, 3), (X, 1.0)]),
+        (lambda x, y=1.0: x + y, (X,), [(X, 2.0), (X, Y)]),
+    ],
+)
+def test_other_arguments_are_noticed(function, args, others):
+    compiled = fusec.jit(function)
+    for _ in range(3):
+        compiled(*args)
+    for other in [*others, args, *others]:
+        try:
+            want = function(*other)
+        except Exception as error:
+            with pytest.raises(type(error)):
+                compiled(*other)
+        else:
+            got = compiled(*other)
+            assert repr(got) == repr(want)
+            assert getattr(got, "dtype", None) == getattr(want, "dtype", None)
+
+
+def test_what_the_function_reads_may_change():
+    class Layer:
+        def __init__(self):
+            self.w, self.rate = np.ones(3), 2.0
+
+        @fusec.jit
+        def step(self, x):
+            self.w *= self.rate
+            return self.w @ x
+
+    one, other = Layer(), Layer()
+    for k in range(4):
+        for layer in (one, other):
+            assert layer.step(np.arange(3.0)) == 3.0 * 2 ** (k + 1)
+    one.rate = 3.0
+    assert one.step(np.arange(3.0)) == 3.0 * 2**4 * 3
+    one.w = np.zeros(3)
+    assert one.step(np.arange(3.0)) == 0.0
+
+
+def test_updates_in_containers_reach_the_caller():
+    @fusec.jit
+    def update(params, grads, rate):
+        for p, g in zip(params, grads):
+            p -= rate * g
+        return [p.sum() for p in params]
+
+    params, grads = [np.ones(3), np.ones((2, 2))], [np.ones(3), np.full((2, 2), 2.0)]
+    for k in range(1, 4):
+        sums = update(params, grads, 0.5)
+        np.testing.assert_array_equal(params[0], np.ones(3) - 0.5 * k)
+        assert sums == [params[0].sum(), params[1].sum()]
+    assert taken(update, params, grads, 0.5)
+    shared = np.ones(3)
+    update([shared, np.ones((2, 2))], [shared, np.ones((2, 2))], 0.5)  # overlap: NumPy runs it
+    np.testing.assert_array_equal(shared, np.full(3, 0.5))
+
+
+def test_static_arguments():
+    compiled = fusec.jit(lambda x, n: x.reshape(n, -1).sum(axis=0), static_argnums=(1,))
+    x = np.arange(12.0)
+    for n in (2, 3, 2, 4, 3):
+        np.testing.assert_array_equal(compiled(x, n), x.reshape(n, -1).sum(axis=0))
+    assert taken(compiled, x, 3)
+
+
+def test_python_errors_of_numbers_stay_pythons():
+    compiled = fusec.jit(lambda x, a, b: x * (a / b))
+    for _ in range(3):
+        compiled(X, 1.0, 2.0)
+    with pytest.raises(ZeroDivisionError):
+        compiled(X, 1.0, 0.0)

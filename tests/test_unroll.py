@@ -1,0 +1,141 @@
+"""Short axes are straight lines, short strides are numbers, whole powers are products."""
+
+import itertools
+
+import mpmath
+import numpy as np
+import pytest
+
+import fusec
+from fusec.codegen.unroll import fixed
+from fusec.passes.access import Data, Index, Quotient, Remainder
+
+RNG = np.random.default_rng(5)
+P = RNG.normal(size=(200, 3))
+Q = RNG.normal(size=(50, 3))
+V = np.array([1.0, -2.0, 0.5])
+
+
+def values(n, *shape):
+    return RNG.normal(size=(*shape, n))
+
+
+#: function, arguments, does a reduction of its own remain
+PROGRAMS = {
+    "pairwise distances": (lambda a, b: np.sqrt(((a[:, None] - b) ** 2).sum(-1)), (P, Q), False),
+    "dot of rows": (lambda a, b: (a * b).sum(axis=1), (P, P[::-1]), False),
+    "norms": (lambda a: np.linalg.norm(a, axis=1), (P,), False),
+    "softmax of five": (lambda x: np.exp(x - x.max(-1, keepdims=True)), (values(5, 60),), False),
+    "variance of seven": (lambda x: x.var(axis=-1), (values(7, 60),), False),
+    "argmax of four": (lambda x: x.argmax(axis=-1), (values(4, 60),), False),
+    "nanmax": (lambda x: np.nanmax(np.where(x > 0, x, np.nan), axis=1), (abs(P) - 0.001,), False),
+    "any of rows": (lambda x: (x > 1).any(axis=1), (P,), False),
+    "both axes": (lambda x: x.sum(axis=(1, 2)), (values(2, 30, 3),), False),
+    "eight in pairs": (lambda x: x.sum(axis=1), (values(8, 40),), False),
+    "nine are a loop": (lambda x: x.sum(axis=1), (values(9, 40),), True),
+    "column sums": (lambda x: x.sum(axis=0), (P,), True),
+    "row offset": (lambda x, v: x * v + 1, (P, V), False),
+    "stack last": (lambda x: np.stack([x[:, 0], x[:, 1] * 2, x[:, 0] - 1], -1), (P,), False),
+    "stack and reduce": (lambda x: np.stack([x, x * x], -1).max(-1), (values(40),), False),
+    "rotation": (
+        lambda p, a: np.stack([p[:, 0] * a - p[:, 1], p[:, 1] * a + p[:, 0]], axis=1), (P, 0.3),
+        False,
+    ),
+    "cross product": (lambda a, v: np.cross(a, v), (P, V), False),
+    "roll along a short axis": (lambda x: np.roll(x, 1, axis=1) - x, (P,), False),
+    "gather of rows": (lambda x, i: (x[i] ** 2).sum(1), (P, np.array([3, 1, 3, 199])), False),
+    "gather along rows": (
+        lambda x, i: np.take_along_axis(x, i, axis=1), (P, np.argsort(P, axis=1)), False,
+    ),
+    "reshape": (lambda x: (x.reshape(-1, 2) + 1).reshape(-1, 3).sum(1), (P,), False),
+    "forces": (
+        lambda p: (((p - p[:, None]) ** 2).sum(-1)[..., None] * (p - p[:, None])).sum(axis=1),
+        (Q,), True,
+    ),
+}  # fmt: skip
+LAYOUTS = {
+    "C": lambda x: x,
+    "Fortran": lambda x: np.asfortranarray(x),
+    "strided": lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_with_short_axes(name, dtype, layout):
+    function, args, _ = PROGRAMS[name]
+    args = [LAYOUTS[layout](a.astype(dtype)) if isinstance(a, np.ndarray) and a.dtype.kind == "f"
+            else a for a in args]  # fmt: skip
+    with np.errstate(all="ignore"):
+        want = function(*args)
+    got = fusec.jit(function)(*args)
+    assert (got.dtype, got.shape, got.strides) == (want.dtype, want.shape, want.strides)
+    tolerance = {"f4": 2e-5, "f8": 1e-12}[dtype]
+    np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_no_loop_remains_over_short_axes(name):
+    function, args, remains = PROGRAMS[name]
+    kernels = fusec.jit(function).lower(*args).kernels
+    assert any("fold_" in k.source or "lane" in k.source for k in kernels) == remains
+
+
+def test_sums_of_fewer_than_eight_are_numpys_bit_for_bit():
+    f = fusec.jit(lambda x: x.sum(axis=-1))
+    for n, dtype in itertools.product(range(1, 8), ("f4", "f8")):
+        x = (RNG.normal(size=(100, n)) * 10.0 ** RNG.integers(-6, 6, (100, n))).astype(dtype)
+        np.testing.assert_array_equal(f(x), x.sum(axis=-1))
+
+
+def test_the_layout_does_not_show_in_the_bits():
+    f = fusec.jit(lambda x: (x * x).sum(axis=(1, 2)))
+    x = RNG.normal(size=(40, 2, 3))
+    turned = np.ascontiguousarray(x.transpose(2, 0, 1)).transpose(1, 2, 0)
+    np.testing.assert_array_equal(f(x), f(turned))
+
+
+def test_channels_are_read_through_one_pointer():
+    luma = fusec.jit(lambda c: c[..., 0] * 0.2 + c[..., 1] * 0.7 + c[..., 2] * 0.1)
+    (kernel,) = luma.lower(fusec.ShapeDtype((64, 64, 3), "f4")).kernels
+    assert "x0[i1 * 3]" in kernel.source
+    assert "x0[i1 * 3 + 2]" in kernel.source
+    assert not kernel.ints
+
+
+def test_fixed_places():
+    i, j = Index((("i", 6), ("j", 1))), Index((("j", 1),))
+    assert fixed(i, "j", 2) == Index((("i", 6),), 2)
+    assert fixed(Index(((Quotient(j, 2), 5), (Remainder(j, 2), 1))), "j", 3) == Index((), 6)
+    data = Data(None, (j,), 9)
+    assert fixed(Index(((data, 1),)), "j", 1) == Index(((Data(None, (Index((), 1),), 9), 1),))
+    assert fixed(Index(((Quotient(i, 3), 1),)), "j", 1).terms[0][0].value.const == 1
+
+
+POWERS = [*range(2, 13), *range(-12, -1)]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("n", POWERS)
+def test_whole_powers(n, dtype):
+    f, info = fusec.jit(lambda x: x**n), np.finfo(dtype)
+    edges = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1, -1, info.tiny, -info.tiny,
+                      info.smallest_subnormal, info.max, -info.max], dtype)  # fmt: skip
+    with np.errstate(all="ignore"):
+        want = edges ** np.dtype(dtype).type(n)
+    np.testing.assert_array_equal(f(edges), want)
+    known = ~np.isnan(want)
+    np.testing.assert_array_equal(np.signbit(f(edges))[known], np.signbit(want)[known])
+    reach = np.log(float(info.max)) / abs(n)
+    x = np.exp(RNG.uniform(-reach, reach, 300)).astype(dtype)
+    with mpmath.workprec(300):
+        for a, y in zip(x, f(x)):
+            true = mpmath.mpf(float(a)) ** n
+            if np.isfinite(y):
+                assert abs(mpmath.mpf(float(y)) - true) <= 2 * float(np.spacing(abs(y)))
+
+
+def test_whole_powers_call_no_pow():
+    (kernel,) = fusec.jit(lambda x: x**6 + x**-2).lower(np.ones(9)).kernels
+    assert "pow_" not in kernel.source.replace("power_", "")
