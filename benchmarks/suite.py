@@ -144,7 +144,8 @@ def _difference(kernel: Kernel, dtype: str, got: Any, want: Any, true: Any, stri
     if want.dtype.kind not in "fc":
         share = float(np.mean(got != want))
         return "" if share <= kernel.mismatch else f"{share:.2%} of the integers differ"
-    allowed = kernel.rtol[dtype] * float(np.max(np.abs(true), initial=0))
+    with np.errstate(invalid="ignore"):
+        allowed = kernel.rtol[dtype] * float(np.nanmax(np.abs(true), initial=0))
     error, numpys = _distance(got, true), _distance(want, true)
     return "" if error <= max(allowed, 2 * numpys) else f"off by {error:.2g} (NumPy {numpys:.2g})"
 
@@ -217,7 +218,7 @@ def _checked(
             bind = contender.make(kernel, device)
             got = bind(mine)()
             found.first_ms = (time.perf_counter() - start) * 1e3
-            whole = (got, mine) if ours and device == "cpu" else got
+            whole = (got, mine) if (ours or got is None) and device == "cpu" else got
             found.error = problem(kernel, dtype, whole, reference, strict=ours)
             call = None if found.error else bind(copies(args))
     except Unable as reason:

@@ -77,7 +77,6 @@ STEPS = {
     "linear_relu": (1, 1),
     "attention": (1, 2),
     "batched_matmul": (0, 1),
-    "mandelbrot": (3, 0),  # longer than a kernel may be
     "nbody_acceleration": (2, 0),
     "adam_parameters": (6, 0),  # one for each array of the list
     "kmeans_step": (4, 1),
