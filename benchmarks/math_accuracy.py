@@ -26,10 +26,12 @@ from llvmlite import ir
 
 from fusec.codegen.mathlib.dsl import KINDS
 from fusec.codegen.mathlib.emit import NAMES, arity, define
+from fusec.codegen.mathlib.power import MOST_POWER, POWERS
 from fusec.codegen.mathlib.rare import finish
 
 DTYPES = {"f32": np.dtype("f4"), "f64": np.dtype("f8")}
-MEASURED = NAMES[: NAMES.index("sqrt") + 1]
+MEASURED = (*NAMES[: NAMES.index("sqrt") + 1], *POWERS)
+WHOLE = {"whole_power_": 1, "inverse_power_": -1}
 WIDER = {np.dtype("f4"): np.dtype("f8"), np.dtype("f8"): np.dtype(np.longdouble)}
 # float32 is cheap to measure, and mpmath's erf is not.
 SHARE = {"f32": 16, "f64": 1}
@@ -128,6 +130,8 @@ LONG = {
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "atan2": np.arctan2,
     "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh, "pow_": np.power,
 }  # fmt: skip
+LONG |= {f"{name}{n}": lambda x, k=sign * n: np.power(x, x.dtype.type(k))
+         for n in range(2, MOST_POWER + 1) for name, sign in WHOLE.items()}  # fmt: skip
 EXACT = {"pow_": mp.power, "log2": lambda x: mp.log(x, 2), "exp2": lambda x: mp.power(2, x)}
 
 

@@ -83,17 +83,18 @@ class Store:
 
 @dataclass(eq=False)
 class Fold:
-    """A reduction of ``value`` over the reduced variables; ``result`` is its line."""
+    """A reduction of ``value`` over the variables ``axes``; ``result`` is its line."""
 
     op: str
     value: Line
     result: Line
     identity: str
+    axes: frozenset[str]
 
 
 @dataclass(eq=False)
 class Body:
-    """All that a group computes, without loops."""
+    """All that a group computes, without loops. short: variables that are to be written out."""
 
     extents: dict[str, int]
     reduced: tuple[str, ...]
@@ -102,6 +103,7 @@ class Body:
     folds: list[Fold]
     title: str = ""
     notes: list[tuple[str, Loc | None]] = field(default_factory=list)
+    short: tuple[str, ...] = ()
 
 
 def closure(targets: list[Line], stop: set[Line]) -> set[Line]:

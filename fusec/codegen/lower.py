@@ -16,7 +16,7 @@ from fusec.ops import OPS
 from fusec.ops.elementwise import expression
 from fusec.ops.registry import COSTLY, MEDIUM
 from fusec.passes.access import ZERO, Data, Index, flatten, rejoin
-from fusec.passes.groups import Group, Idx, inputs_at, region_index
+from fusec.passes.groups import Group, Idx, inputs_at, reduced_names, region_index
 
 INT = np.dtype(np.int64)
 IDENTITY: dict[str, Callable[[np.dtype], str]] = {
@@ -84,10 +84,11 @@ class _Lowering:
                 buffer = Buffer(self._name("y"), node.dtype, strides, "out", node)
             stores.append(Store(buffer, _offset(idx, strides), line))
         reduced = tuple([v for v in group.extents if v in group.reduced])
+        short = tuple([v for v in group.extents if v in group.short])
         names = list(dict.fromkeys(m.op.name for m in group.members))
         notes = [(_describe(m), m.loc) for m in group.members]
         title = ", ".join(names[:12]) + (" ..." if len(names) > 12 else "")
-        return Body(group.extents, reduced, self.lines, stores, self.folds, title, notes)
+        return Body(group.extents, reduced, self.lines, stores, self.folds, title, notes, short)
 
     # -- helpers ------------------------------------------------------------------------------
 
@@ -207,20 +208,24 @@ class _Lowering:
         return {d: self.value(d.node, d.idx) for d in index.data()}
 
     def _reduce(self, node: Node) -> Line:
-        value = self.value(node.inputs[0], self.group.indices)
+        idx = self.group.reads[node]
+        value, axes = self.value(node.inputs[0], idx), reduced_names(node, idx)
+        if not axes:
+            return value  # of one element
         result = Line(
             self._name("r"),
             "fold",
             node.dtype,
-            variables=frozenset(v for v in self.group.extents if v not in self.group.reduced),
+            variables=frozenset().union(*[i.variables() for i in self.group.members[node]]),
             stage=value.stage + 1,
             cost=10 * COSTLY,
         )
         self.lines.append(result)
         op = node.op.name.removeprefix("reduce_")
         self.folds.append(
-            Fold(op, value, result, f"cast_{_letters(node.dtype)}({IDENTITY[op](node.dtype)})")
-        )
+            Fold(op, value, result, f"cast_{_letters(node.dtype)}({IDENTITY[op](node.dtype)})",
+                 axes)
+        )  # fmt: skip
         return result
 
     def _scan(self, node: Node, idx: Idx) -> Line:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fusec.codegen.loops import Body, Line, Store, closure
-from fusec.codegen.unroll import unroll_kept, unroll_reduced
+from fusec.codegen.unroll import unroll_kept, unroll_short
 from fusec.ops.registry import MEDIUM
 from fusec.passes.access import Index, Quotient, Remainder, make
 
@@ -35,8 +35,8 @@ class Schedule:
 
 def schedule(body: Body) -> Schedule:
     """Order and merge the loops of ``body`` (which is changed) and choose the vector axis."""
+    unroll_short(body)
     kept = [v for v in body.extents if v not in body.reduced and body.extents[v] != 1]
-    unroll_reduced(body, kept)
     reduced = [v for v in body.reduced if body.extents[v] != 1] or list(body.reduced[-1:])
     kept = _order(body, kept)
     pinned = _pinned(body)

@@ -1,7 +1,7 @@
 """Short axes become straight lines: the last axis of points ``(n, 3)`` is no loop.
 
-A reduction over at most ``SHORT_REDUCED`` elements is written out, in NumPy's order, and the loop
-that remains runs along a longer axis, where LLVM makes vectors of it::
+A reduction over at most ``passes.groups.SHORT_REDUCED`` elements is written out, in NumPy's order,
+and the loop that remains runs along a longer axis, where LLVM makes vectors of it::
 
     for i1 in range(n_i1):
         v0 = x0[i1 * 3]
@@ -25,7 +25,7 @@ from fusec.ops import OPS
 from fusec.ops.elementwise import expression
 from fusec.passes.access import Atom, Data, Index, Quotient, Remainder
 
-SHORT_REDUCED, SHORT_KEPT = 8, 4
+SHORT_KEPT = 4
 MOST_LINES = 400  # of the unrolled body
 PAIRWISE = 8  # from this length on NumPy adds in pairs
 
@@ -41,21 +41,22 @@ def count(lines: Iterable[Line]) -> int:
     return sum(1 + sum(count(b.lines) for b in x.blocks or ()) for x in lines)
 
 
-def unroll_reduced(body: Body, kept: list[str]) -> bool:
-    """Write the reductions of ``body`` out when their axes are short; says whether it did."""
-    size = 1
-    for name in body.reduced:
-        size *= body.extents[name]
-    scans = any(x.kind == "scan" for x in body.lines)
-    if not kept or not body.folds or scans or not 1 < size <= SHORT_REDUCED:
-        return False
-    if count(body.lines) * size > MOST_LINES:
-        return False
-    for name in reversed(body.reduced):
+def unroll_short(body: Body) -> None:
+    """Write out the reductions over axes that the fusion pass found short."""
+    for name in reversed(body.short):
         _Unrolling(body, name).run()
+    if body.short:
+        _restage(body)
+
+
+def _restage(body: Body) -> None:
+    """Count anew which folds have to be finished before each line."""
+    folds = {f.result: f for f in body.folds}
     for line in _everything(body.lines):
-        line.stage = 0
-    return True
+        before = [*line.args, *[b.value for b in line.blocks or ()]]
+        line.stage = max([x.stage for x in before], default=0)
+        if line in folds:
+            line.stage = folds[line].value.stage + 1
 
 
 def unroll_kept(body: Body, name: str) -> bool:
@@ -70,9 +71,9 @@ def unroll_kept(body: Body, name: str) -> bool:
 
 def _everything(lines: Iterable[Line]) -> Iterable[Line]:
     for line in lines:
-        yield line
         for block in line.blocks or ():
             yield from _everything(block.lines)
+        yield line
 
 
 class _Unrolling:
@@ -85,12 +86,12 @@ class _Unrolling:
 
     def run(self) -> None:
         """Change the body: its lines, folds, stores and axes."""
-        body, reduced = self.body, self.name in self.body.reduced
+        body = self.body
         folds = {f.result: f for f in body.folds}
         body.folds = []
         for line in body.lines:
             if line in folds:
-                self._fold(folds[line], reduced)
+                self._fold(folds[line])
             elif self.name in line.variables:
                 self.copies[line] = [self._copy(line, k, {}, self.lines) for k in range(self.size)]
             else:
@@ -145,24 +146,30 @@ class _Unrolling:
             inner[x] = self._copy(x, k, inner, lines)
         return Block(lines, self._of(block.value, k, inner))
 
-    def _fold(self, fold: Fold, reduced: bool) -> None:
-        if not reduced:
-            for k in range(self.size) if self.name in fold.result.variables else (0,):
-                result = replace(fold.result, name=f"{fold.result.name}_{k}",
-                                 variables=fold.result.variables - {self.name})  # fmt: skip
-                self.copies.setdefault(fold.result, []).append(result)
-                self.lines.append(result)
-                value = self._of(fold.value, k, {})
-                self.body.folds.append(Fold(fold.op, value, result, fold.identity))
-            self.copies[fold.result] *= self.size // len(self.copies[fold.result])
+    def _fold(self, fold: Fold) -> None:
+        if self.name in fold.axes:
+            self._combine(fold)
             return
+        moves = self.name in fold.result.variables
+        made = []
+        for k in range(self.size) if moves else (0,):
+            name = f"{fold.result.name}_{k}" if moves else fold.result.name
+            result = replace(fold.result, name=name, variables=fold.result.variables - {self.name})
+            made.append(result)
+            self.lines.append(result)
+            value = self._of(fold.value, k, {})
+            self.body.folds.append(replace(fold, value=value, result=result))
+        self.copies[fold.result] = made if moves else made * self.size
+
+    def _combine(self, fold: Fold) -> None:
         values = [self._of(fold.value, k, {}) for k in range(self.size)]
         total = _combined(values, lambda x, y: self._pair(fold, x, y))
-        if len(self.body.reduced) == 1:
+        left = fold.axes - {self.name}
+        if not left:
             self.copies[fold.result] = [total] * self.size
             return
         self.lines.append(fold.result)
-        self.body.folds.append(Fold(fold.op, total, fold.result, fold.identity))
+        self.body.folds.append(replace(fold, value=total, axes=left))
 
     def _pair(self, fold: Fold, x: Line, y: Line) -> Line:
         op, dtype = OPS[PAIRS[fold.op]], fold.value.dtype

@@ -24,7 +24,8 @@ from fusec.passes.groups import (
     inputs_at,
     is_call,
     is_free,
-    level_index,
+    is_short,
+    level_indices,
     reduced_names,
     source_of,
 )
@@ -32,6 +33,7 @@ from fusec.passes.inline import MAX_RECOMPUTE, recomputed, stored_values
 
 MAX_AGAIN = 64  # values that one node may have computed again at other indices
 MAX_SIZE = 256  # a larger kernel costs LLVM more than linear time and spills registers
+MAX_COPIES = 16  # of what depends on axes that are written out
 COSTLY_SIZE = 3  # of an op such as exp, which is a few dozen instructions; others have 1
 
 
@@ -160,7 +162,7 @@ class _Fuser:
 
     def _aligned(self, node: Node, group: Group, other: Group) -> bool:
         """Whether ``node`` reads members of ``other`` only at their own index."""
-        idx = group.indices if node.op.family == "reduce" else group.members[node]
+        idx = group.reads.get(node, group.members[node])
         full = idx == group.indices
         for source, at in self._sources(node, idx, group):
             if source in other.members:
@@ -174,7 +176,8 @@ class _Fuser:
         """Put ``b``'s members into ``a``."""
         a.members.update(b.members)
         a.results |= b.results
-        a.reduced = a.reduced or b.reduced
+        a.reads.update(b.reads)
+        a.reduced, a.short = a.reduced or b.reduced, a.short | b.short
         bit, gone = 1 << a.number, 1 << b.number
         a.ancestors = (a.ancestors | b.ancestors) & ~bit & ~gone
         self.groups.remove(b)
@@ -199,16 +202,17 @@ class _Fuser:
 
     def _join(self, node: Node, reading: Node, group: Group) -> str | None:
         """Put ``node`` into ``group``, or say why not."""
-        idx = level_index(reading.shape, group)
-        if idx is None:
-            return "another shape to loop over"
-        if node.op.family in ("reduce", "scan") and idx != group.indices:
-            return "reduces values that are themselves results of the group's reduction"
-        sources = list(self._sources(node, idx, group))
-        reason = self._may_join(node, idx, group, sources)
-        reason = reason or self._should_join(node, idx, group, sources)
-        if reason is None:
-            self._add(node, group, idx, sources)
+        reason: str | None = "another shape to loop over"
+        for idx in level_indices(reading.shape, group):
+            if reduced_names(node, idx) and not _runs_through(idx, group):
+                reason = "reduces values that are themselves results of the group's reduction"
+                continue
+            sources = list(self._sources(node, idx, group))
+            reason = self._may_join(node, idx, group, sources)
+            reason = reason or self._should_join(node, idx, group, sources)
+            if reason is None:
+                self._add(node, group, idx, sources)
+                return None
         return reason
 
     def _may_join(
@@ -220,9 +224,13 @@ class _Fuser:
                 return "read at another index than the one it is computed at"
             if owner is not None and owner is not group and owner.ancestors >> group.number & 1:
                 return "depends on the group through another kernel"
-        axes = reduced_names(node)
+        axes = reduced_names(node, idx)
+        if is_short(node):
+            return _too_many(group, axes)
         if axes and group.reduced and axes != group.reduced:
             return "reduces other axes"
+        if node.op.family == "scan" and group.short:
+            return "a scan and a reduction that is written out"
         if axes and any(m in group.results for m in group.members) and not group.reduced:
             return "the group already has results of another shape"
         return None
@@ -241,13 +249,16 @@ class _Fuser:
     def _add(
         self, node: Node, group: Group, idx: Idx, sources: list[tuple[Node, Idx | None]]
     ) -> None:
-        axes = reduced_names(node)
-        if axes:
+        axes = reduced_names(node, idx)
+        if is_short(node):
+            group.short |= axes
+        elif axes:
             group.reduced = axes
         if node.op.family == "reduce":
+            group.reads[node] = idx
             idx = tuple([i for k, i in enumerate(idx) if k not in node.attrs["axes"]])
         group.members[node] = idx
-        if node.op.family == "reduce" or (group.reduced and idx != group.indices):
+        if group.reduced and not any(i.variables() & group.reduced for i in idx):
             group.results.add(node)
         self.group_of[node] = group
         before = group.ancestors
@@ -270,9 +281,7 @@ class _Fuser:
             for child in node.inputs:
                 self._output(source_of(child))
             return
-        idx = group.members[node]
-        if node.op.family == "reduce":
-            idx = group.indices
+        idx = group.reads.get(node, group.members[node])
         for source, _ in self._sources(node, idx, group):
             if self.group_of.get(source) is not group:
                 self._output(source)
@@ -281,6 +290,24 @@ class _Fuser:
         group = self.group_of.get(node)
         if group is not None and group.kind == "kernel" and node not in group.outputs:
             group.outputs.append(node)
+
+
+def _runs_through(idx: Idx, group: Group) -> bool:
+    """Whether an index has every loop of the group but those that are written out."""
+    loops = {f"i{k}" for k, n in enumerate(group.shape) if n != 1}
+    return loops - group.short <= set().union(*[i.variables() for i in idx])
+
+
+def _too_many(group: Group, axes: frozenset[str]) -> str | None:
+    """Why a reduction over short axes can't be written out in a group."""
+    if any(m.op.family == "scan" for m in group.members):
+        return "a scan and a reduction that is written out"
+    copies = 1
+    for name in group.short | axes:
+        copies *= group.extents[name]
+    if copies > MAX_COPIES or _size(group) * copies > MAX_SIZE * 2:
+        return f"the kernel already holds {len(group.members)} ops, {copies} times each"
+    return None
 
 
 def _size(group: Group) -> int:

@@ -22,6 +22,7 @@ Idx = tuple[Index, ...]
 POINTWISE = frozenset({"elementwise", "gather", "update"})
 LEAVES = frozenset({"const", "dim", "iota"})
 FEW_ROWS = 16  # below this, rows alone cannot keep all threads of a CPU busy
+SHORT_REDUCED = 8  # elements of a reduction that is written out
 LONG_ROW = 1 << 14  # elements from which one row is worth several threads
 
 
@@ -30,15 +31,18 @@ class Group:
     """Nodes that one kernel computes.
 
     extents: loop variable -> size; reduced: the variables that reductions and scans run along;
-    members: node -> its index in loop variables; outputs: members that are stored.
-    kind: "kernel", or "call" for a node that is a step of its own.
+    short: variables of reductions that are written out (`is_short`), on top of those;
+    members: node -> its index in loop variables; reads: of a reduction, the index of its input;
+    outputs: members that are stored. kind: "kernel", or "call" for a step of its own.
     """
 
     number: int
     shape: tuple[int, ...]
     kind: str = "kernel"
     reduced: frozenset[str] = frozenset()
+    short: frozenset[str] = frozenset()
     members: dict[Node, Idx] = field(default_factory=dict)
+    reads: dict[Node, Idx] = field(default_factory=dict)
     outputs: list[Node] = field(default_factory=list)
     ancestors: int = 0
     results: set[Node] = field(default_factory=set)  # members without the reduced axes
@@ -56,7 +60,7 @@ class Group:
     def rows(self) -> int:
         rows = 1
         for name, n in self.extents.items():
-            rows *= 1 if name in self.reduced else n
+            rows *= 1 if name in self.reduced or name in self.short else n
         return rows
 
     @property
@@ -120,26 +124,39 @@ def is_call(node: Node) -> bool:
     return node.op.family in ("library", "host") or not (node.op.name == "param" or fusable(node))
 
 
-def reduced_names(node: Node) -> frozenset[str]:
-    """The loop variables that a reduction or scan runs along."""
-    if node.op.family == "reduce":
-        return frozenset(f"i{k}" for k in node.attrs["axes"])
-    if node.op.family == "scan":
-        return frozenset([f"i{node.attrs['axis']}"])
-    return frozenset()
+def is_short(node: Node) -> bool:
+    """Whether a reduction is over so few elements that it is written out for each of its results.
+
+    It then needs no loop, and shares a kernel with reductions over other axes.
+    """
+    if node.op.family != "reduce" or node.aval.size < 2:
+        return False
+    return 1 < node.inputs[0].aval.size // node.aval.size <= SHORT_REDUCED
 
 
-def level_index(shape: tuple[int, ...], group: Group) -> Idx | None:
-    """The index of a value of ``shape`` in the group's loops: every variable, or the kept ones."""
-    if shape == group.shape:
-        return group.indices
-    kept = [f"i{k}" for k, n in enumerate(group.shape) if n != 1]
-    kept = [name for name in kept if name not in group.reduced]
-    extents = group.extents
-    if not group.reduced or [extents[k] for k in kept] != [n for n in shape if n != 1]:
-        return None
-    names = iter(kept)
-    return tuple([Index() if n == 1 else var(next(names)) for n in shape])
+def reduced_names(node: Node, idx: Idx) -> frozenset[str]:
+    """The loop variables that a reduction or scan runs along, for its input at ``idx``."""
+    if node.op.family not in ("reduce", "scan"):
+        return frozenset()
+    axes = node.attrs["axes"] if node.op.family == "reduce" else (node.attrs["axis"],)
+    return frozenset().union(*[idx[k].variables() for k in axes])
+
+
+def level_indices(shape: tuple[int, ...], group: Group) -> list[Idx]:
+    """The indices that a value of ``shape`` may have in the group's loops.
+
+    Every variable, or all but the reduced ones, the short ones, or both.
+    """
+    found = [group.indices] if shape == group.shape else []
+    wanted, extents = [n for n in shape if n != 1], group.extents
+    loops = [f"i{k}" for k, n in enumerate(group.shape) if n != 1]
+    for without in (group.reduced, group.short, group.reduced | group.short):
+        kept = [name for name in loops if name not in without]
+        if without and [extents[k] for k in kept] == wanted:
+            names = iter(kept)
+            idx = tuple([Index() if n == 1 else var(next(names)) for n in shape])
+            found += [idx] if idx not in found else []
+    return found
 
 
 def inputs_at(node: Node, idx: Idx, group: Group) -> list[tuple[Node, Idx | None]]:
