@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fusec.codegen.inplace import elementwise
-from fusec.codegen.program import Call, Program
+from fusec.codegen.steps import Call, Program
 from fusec.errors import DeviceError
 from fusec.plan import Plan, apply_view, lower_graph, slot_specs
 from fusec.runtime.array import Array, dense_strides, overlap, same_device, upload

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fusec.codegen.program import Call, Launch, Program
+from fusec.codegen.steps import Call, Launch, Program
 from fusec.ir.graph import Loc, Node
 from fusec.passes.groups import Group, source_of
 from fusec.trace.run import Trace

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from fusec.codegen.program import Launch, Product
+from fusec.codegen.steps import Launch, Product
 from fusec.plan import Plan
 from fusec.runtime.executor import RELEASE_GIL_NS, LaunchSpec, step_specs
 from fusec.runtime.native import (

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from fusec.codegen.backends import BACKENDS
-from fusec.codegen.program import Call, Launch, Oversize, Product, Program, build
+from fusec.codegen.program import Oversize, build
+from fusec.codegen.steps import Call, Launch, Product, Program
 from fusec.config import log
 from fusec.ir.graph import Graph
 from fusec.passes.fuse import partition

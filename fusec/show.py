@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fusec.codegen.program import Call, Launch, Program, Slot
+from fusec.codegen.steps import Call, Launch, Program, Slot
 from fusec.config import config, log
 from fusec.traffic import amount, counted
 

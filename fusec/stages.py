@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fusec.codegen.backends import BACKENDS
-from fusec.codegen.program import Launch, Program
 from fusec.codegen.ptxas import PROCESSORS, Resources, assemble, disassemble
+from fusec.codegen.steps import Launch, Program
 from fusec.errors import DTypeError, ShapeError, UnsupportedError
 from fusec.explain import Explanation, explain
 from fusec.ir.graph import Graph

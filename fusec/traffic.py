@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fusec.codegen.emit import Pointer
-from fusec.codegen.program import Call, Launch, Program, Slot
+from fusec.codegen.steps import Call, Launch, Program, Slot
 from fusec.ir.graph import Loc, Node
 from fusec.passes.access import MOVES
 from fusec.passes.groups import Group

@@ -26,7 +26,7 @@ RANDOM = 500
 
 CLOSE = {
     *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logaddexp", "logaddexp2"),
-    *("power", "float_power", "cbrt", "hypot", "sin", "cos", "tan", "arcsin", "arccos", "arctan"),
+    *("power", "whole_power_", "inverse_power_", "float_power", "cbrt", "hypot", "sin", "cos", "tan", "arcsin", "arccos", "arctan"),
     *("arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "erf"),
 }
 """Within MAX_ULP of NumPy, which has an error of its own."""
@@ -108,7 +108,7 @@ def input_dtypes(op, dtype):
             return None
         return inputs if loop[: len(inputs)] == inputs else None
     kinds = {"scaled": "fc", "erf": "f", "real": "c", "imag": "c", "make_complex": "f"}
-    kinds["bitcast"] = "iuf"
+    kinds |= {"bitcast": "iuf", **dict.fromkeys(ATTRS, "f")}
     if name == "wrap_index":
         return (dtype,) * 2 if dtype == "i8" else None
     if dtype.kind not in kinds.get(name, "biufc") or (dtype == "f2" and name in kinds):
@@ -139,7 +139,10 @@ def cases(attribute="expr"):
         inputs = input_dtypes(op, dtype)
         if inputs is not None:
             for to in targets(op, dtype):
-                yield op, name, inputs, ({"dtype": DTYPES[to]} if to else {})
+                yield op, name, inputs, ({"dtype": DTYPES[to]} if to else ATTRS.get(op.name, {}))
+
+
+ATTRS = {"whole_power_": {"n": 5}, "inverse_power_": {"n": 3}}
 
 
 def targets(op, dtype):
@@ -155,7 +158,7 @@ CASES = list(cases())
 
 def case_id(case):
     op, name, _, attrs = case
-    return f"{op.name}-{name}" + (f"-{short(attrs['dtype'])}" if attrs else "")
+    return f"{op.name}-{name}" + (f"-{short(attrs['dtype'])}" if "dtype" in attrs else "")
 
 
 def reference(op, arrays, attrs):
@@ -182,12 +185,13 @@ def compiled(name):
         op, of, inputs, attrs = case
         to = output(op, inputs, attrs)
         texts = [read(d, f"{'abc'[k]}[i]") for k, d in enumerate(inputs)]
-        text = expression(op, texts, inputs, to)
+        text = expression(op, texts, inputs, to, attrs=attrs)
         if of != name or text is None:
             continue
         number, values = len(results), inputs_of(op, inputs)
         args = [f"x{number}_{k}" for k in range(len(values))]
-        text = expression(op, [read(d, f"{a}[i]") for a, d in zip(args, inputs)], inputs, to)
+        texts = [read(d, f"{a}[i]") for a, d in zip(args, inputs)]
+        text = expression(op, texts, inputs, to, attrs=attrs)
         lines.append(f"    for i in range(n{number}):\n        y{number}[i] = {store(to, text)}\n")
         results[case_id(case)] = np.empty(len(values[0]), to)
         pointers += [(a, d.str) for a, d in zip(args, inputs)] + [(f"y{number}", to.str)]
@@ -283,7 +287,7 @@ def test_dtype_is_numpys(case):
 def has_expression(case):
     op, _, inputs, attrs = case
     to = output(op, inputs, attrs)
-    return expression(op, ["a"] * len(inputs), inputs, to) is not None
+    return expression(op, ["a"] * len(inputs), inputs, to, attrs=attrs) is not None
 
 
 HOST: dict[str, str] = {}

@@ -230,6 +230,8 @@ class _Lowering:
 
     def _scan(self, node: Node, idx: Idx) -> Line:
         value = self.value(node.inputs[0], idx)
+        if not reduced_names(node, idx):
+            return value  # along one element
         op = node.op.name.removeprefix("scan_")
         text = expression(OPS[SCANS[op]], ("{carry}", "{0}"), [node.dtype] * 2, node.dtype)
         assert text is not None

@@ -104,6 +104,10 @@ class _Unrolling:
     def _mapped(self, line: Line) -> Line:
         """A line that does not depend on the variable, over the results that were replaced."""
         line.args = tuple([self._of(a, 0, {}) for a in line.args])
+        line.data = {d: self._of(x, 0, {}) for d, x in line.data.items()}
+        for block in line.blocks or ():
+            block.lines = [self._mapped(x) for x in block.lines]
+            block.value = self._of(block.value, 0, {})
         return line
 
     def _of(self, line: Line, k: int, local: dict[Line, Line]) -> Line:

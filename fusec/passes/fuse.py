@@ -150,6 +150,10 @@ class _Fuser:
             return False
         if a.reduced and b.reduced and a.reduced != b.reduced:
             return False
+        if (a.short or b.short) and (_scans(a) or _scans(b)):
+            return False
+        if _copies(a, a.short | b.short) > MAX_COPIES:
+            return False
         if (a.results and not a.reduced) or (b.results and not b.reduced):
             return False
         for g in self.groups:
@@ -300,14 +304,23 @@ def _runs_through(idx: Idx, group: Group) -> bool:
 
 def _too_many(group: Group, axes: frozenset[str]) -> str | None:
     """Why a reduction over short axes can't be written out in a group."""
-    if any(m.op.family == "scan" for m in group.members):
+    if _scans(group):
         return "a scan and a reduction that is written out"
-    copies = 1
-    for name in group.short | axes:
-        copies *= group.extents[name]
+    copies = _copies(group, group.short | axes)
     if copies > MAX_COPIES or _size(group) * copies > MAX_SIZE * 2:
         return f"the kernel already holds {len(group.members)} ops, {copies} times each"
     return None
+
+
+def _scans(group: Group) -> bool:
+    return any(m.op.family == "scan" for m in group.members)
+
+
+def _copies(group: Group, names: frozenset[str]) -> int:
+    copies = 1
+    for name in names:
+        copies *= group.extents[name]
+    return copies
 
 
 def _size(group: Group) -> int:

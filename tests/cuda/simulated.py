@@ -4,7 +4,7 @@ import numpy as np
 
 import fusec
 from fusec.codegen.cuda_simulator import simulate
-from fusec.codegen.program import Call, Launch, Program
+from fusec.codegen.steps import Call, Launch, Program
 from fusec.plan import lower_graph
 from fusec.stages import Traced
 

@@ -1,0 +1,149 @@
+"""What a program is made of: buffers, and the steps that run over them.
+
+Intermediates whose lives do not overlap share a block of memory.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fusec.codegen.emit import KernelSource
+from fusec.ir.graph import Graph, Node
+from fusec.passes.groups import Group, Partition
+
+Strides = tuple[int, ...]
+
+
+@dataclass
+class Slot:
+    """One buffer: an input (param), a result, a temporary, a constant or the value of a call.
+
+    strides: bytes, as kernels see them; node: None for the partial results of a split reduction.
+    """
+
+    number: int
+    role: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None = None
+    node: Node | None = None
+    place: int = -1  # which temporary block holds it
+
+    @property
+    def nbytes(self) -> int:
+        size = self.dtype.itemsize
+        for n in self.shape:
+            size *= n
+        return size
+
+
+@dataclass
+class Launch:
+    """Run a kernel over its rows. arguments: for each pointer a slot and a byte offset."""
+
+    kernel: KernelSource
+    arguments: list[tuple[int, int]]
+    chunk: int
+    group: Group
+
+
+@dataclass
+class Call:
+    """``outputs = function(*inputs)`` in NumPy; a view when it moves no data."""
+
+    name: str
+    function: Callable[..., Any]
+    inputs: list[int]
+    outputs: list[int]
+    view: bool = False
+    why: str = ""
+    node: Node | None = None
+
+
+@dataclass
+class Product(Call):
+    """A matrix product that runs inside the program: machine code calls BLAS.
+
+    kernel, arguments: as of a launch.
+    """
+
+    kernel: KernelSource | None = None
+    arguments: list[tuple[int, int]] = field(default_factory=list)
+
+
+Step = Launch | Call
+
+
+def slots_used(step: Step) -> list[int]:
+    """The buffers that a step is given; a call of NumPy makes its own results."""
+    if isinstance(step, Launch | Product):
+        return [number for number, _ in step.arguments]
+    return step.inputs
+
+
+@dataclass
+class Program:
+    """Steps over slots. ``inputs`` follow the graph's params, ``results`` its outputs.
+
+    inplace: new values of arguments that are written where the arguments lie.
+    """
+
+    graph: Graph
+    partition: Partition
+    slots: list[Slot] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    inputs: list[int] = field(default_factory=list)
+    results: list[int] = field(default_factory=list)
+    blocks: list[int] = field(default_factory=list)
+    result_strides: list[Strides] = field(default_factory=list)
+    inplace: dict[Node, Slot] = field(default_factory=dict)
+
+    @property
+    def kernels(self) -> list[KernelSource]:
+        """What is launched; not the steps that only call a library."""
+        return [s.kernel for s in self.steps if isinstance(s, Launch)]
+
+    @property
+    def sources(self) -> list[KernelSource]:
+        """Everything that has to be compiled."""
+        steps = [s for s in self.steps if isinstance(s, Launch | Product)]
+        return [s.kernel for s in steps if s.kernel is not None]
+
+
+def share_memory(program: Program) -> None:
+    """Give temporaries whose lives do not overlap the same block."""
+    last: dict[int, int] = {}
+    for k, step in enumerate(program.steps):
+        for number in slots_used(step):
+            last[number] = k
+    for step in reversed(program.steps):  # a view keeps what it looks at alive
+        if isinstance(step, Call) and step.view:
+            end = max([last.get(o, 0) for o in step.outputs], default=0)
+            for number in step.inputs:
+                last[number] = max(last.get(number, 0), end)
+    free: list[int] = []
+    ending: dict[int, list[int]] = {}
+    for k, step in enumerate(program.steps):
+        for number in slots_used(step):
+            slot = program.slots[number]
+            if slot.role == "temp" and slot.place < 0:
+                slot.place = _block(program.blocks, free, slot.nbytes)
+                if number not in program.results:
+                    ending.setdefault(last[number], []).append(slot.place)
+        free += ending.pop(k, [])
+    for slot in program.slots:  # nothing is launched for values without elements
+        if slot.role == "temp" and slot.place < 0:
+            slot.place = _block(program.blocks, free, slot.nbytes)
+
+
+def _block(blocks: list[int], free: list[int], nbytes: int) -> int:
+    """A free block of about that size, or a new one."""
+    fitting = sorted(free, key=lambda p: abs(blocks[p] - nbytes))
+    if fitting:
+        free.remove(fitting[0])
+        blocks[fitting[0]] = max(blocks[fitting[0]], nbytes)
+        return fitting[0]
+    blocks.append(nbytes)
+    return len(blocks) - 1
