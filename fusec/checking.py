@@ -20,9 +20,13 @@ import numpy as np
 
 from fusec.codegen.program import c_strides
 from fusec.compare import Comparison, allowed, compare, same, scales
+from fusec.device_plan import Elsewhere, adopt, device_copies, device_executor, host_copies
 from fusec.errors import VerifyError, VerifyWarning
 from fusec.ir.graph import Graph, Loc, Node
 from fusec.passes.pipeline import optimise
+from fusec.remote import Donated, device_of
+from fusec.runtime.array import Array, extent, upload
+from fusec.runtime.device import Device
 from fusec.trace.run import labels
 from fusec.trace.tree import flatten
 from fusec.traffic import Printable, place
@@ -64,7 +68,8 @@ def verify(
 ) -> Report:
     """Run ``fn`` through NumPy and through fusec on copies of the arguments, and compare.
 
-    fn: a function, jitted or not. Raises VerifyError on a difference if ``raise_on_difference``.
+    fn: a function, jitted or not. With arrays on a device, or ``jit(device=...)``, its kernels run
+    there, on copies too. Raises VerifyError on a difference if ``raise_on_difference``.
 
     >>> import numpy as np
     >>> print(verify(lambda x: x * 2 + 1, np.arange(3.0)))
@@ -106,7 +111,10 @@ class _Outcome:
 class _Check:
     def __init__(self, function: JitFunction, args: Any, kwargs: dict[str, Any]) -> None:
         self.function = function
-        self.leaves, self.tree = flatten((args, kwargs))
+        leaves, self.tree = flatten((args, kwargs))
+        self.leaves = [adopt(x) for x in leaves]
+        self.device = device_of(function, self.leaves)
+        self.before = host_copies(self.leaves, "verify", "")
         self.search: _Search | None = None
         self.report = Report(str(getattr(function, "__qualname__", "function")))
 
@@ -115,8 +123,12 @@ class _Check:
         if plan is None and self.report.notes[0].startswith("NumPy runs"):
             return self.report
         kept = [a.copy() for a in hidden]
-        numpy, theirs = self._outcome(self.function.fn, hidden, kept)
-        ours, mine = self._outcome(self.function, hidden, kept)
+        reference = self.function.fn
+        if plan is not None and any(type(a) is Array for a in hidden):
+            self.report.notes.append("reads arrays of a device: NumPy runs the traced graph")
+            reference = self._by_graph(plan, hidden)
+        numpy, theirs = self._outcome(reference, self.before, hidden, kept)
+        ours, mine = self._outcome(self.function, self.leaves, hidden, kept)
         if plan is not None and numpy.error is None and ours.error is None:
             self.search = self._search(plan, hidden)
             for source, k in plan.trace.writes:
@@ -131,15 +143,37 @@ class _Check:
     def _search(self, plan: Plan, hidden: list[np.ndarray]) -> _Search:
         from fusec.dispatch import native_layout
 
-        leaves = copied(self.leaves)
+        leaves = copied(self.before)
         inputs = plan.inputs(leaves, [native_layout(x) for x in leaves], hidden)
-        return _Search(plan, [np.array(x) for x in inputs])
+        return _Search(plan, [np.array(x) for x in inputs], self.device)
+
+    def _by_graph(self, plan: Plan, hidden: list[Any]) -> Callable[..., Any]:
+        """The function as NumPy runs its traced graph: it cannot read arrays of a device."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            leaves, _ = flatten((args, kwargs))
+            arrays = host_copies(hidden, "verify", "")
+            env = _values(plan.trace.graph, plan.inputs(leaves, leaves, arrays))
+            outputs = [env[node] for node in plan.trace.graph.outputs]
+            made = plan.finish(leaves, arrays, outputs)
+            for source, _ in plan.trace.writes:
+                if source.kind == "captured":
+                    hidden[source.ref][...] = arrays[source.ref]
+            return made
+
+        return run
 
     def _plan(self) -> tuple[Plan | None, list[np.ndarray]]:
         from fusec.plan import Plan
 
+        function, leaves = self.function, copied(self.leaves)
         try:
-            plan, hidden, _ = self.function.plan(copied(self.leaves), self.tree)
+            if self.device is None:
+                plan, hidden, _ = function.plan(leaves, self.tree)
+                self.device = plan.device if isinstance(plan, Elsewhere) else None
+            if self.device is not None:
+                static = function._static_leaves(self.tree)
+                plan, hidden = function.device_plan(self.device, leaves, self.tree, static)
         except Exception as error:
             self.report.notes.append(f"tracing raises {type(error).__name__}")
             return None, []
@@ -150,21 +184,36 @@ class _Check:
         return plan, hidden
 
     def _outcome(
-        self, run: Callable[..., Any], hidden: list[np.ndarray], kept: list[np.ndarray]
+        self, run: Callable[..., Any], given: list[Any], hidden: list[Any], kept: list[Any]
     ) -> tuple[_Outcome, list[np.ndarray]]:
-        """One run, and what it left in the captured arrays, which become what they were."""
-        made = _Outcome(copied(self.leaves))
-        args, kwargs = self.tree.unflatten(made.leaves)
+        """One run on copies of ``given``, and what it left in the captured arrays.
+
+        Those become what they were. Everything is brought to the host.
+        """
+        leaves = copied(given)
+        made = _Outcome(leaves)
+        args, kwargs = self.tree.unflatten(leaves)
         try:
             with np.errstate(all="ignore"):
-                made.value = run(*args, **kwargs)
+                values, tree = flatten(run(*args, **kwargs))
+            made.value = tree.unflatten([self._home(x) for x in values])
         except Exception as error:
             made.error = error
-        after = [a.copy() for a in hidden]
+        made.leaves = [
+            x if type(x) is not Array else old if type(x.buffer) is Donated else np.asarray(x)
+            for x, old in zip(leaves, self.before)
+        ]
+        after = [np.array(a) for a in hidden]
         for array, old in zip(hidden, kept):
             if array.flags.writeable:
                 array[...] = old
         return made, after
+
+    def _home(self, x: Any) -> Any:
+        """A result on the host; devices do not tell numbers from arrays without axes."""
+        x = np.asarray(x) if type(x) is Array else x
+        plain = self.device is not None and isinstance(x, np.ndarray) and not x.ndim
+        return x[()] if plain else x
 
     # -- comparing ----------------------------------------------------------------------------
 
@@ -183,7 +232,7 @@ class _Check:
         for k, (path, a, b) in enumerate(zip(paths, values, found)):
             self._compare(path, a, b, self._output(plan, k))
         names = labels(self.function.fn, self.tree)
-        for k, (before, a, b) in enumerate(zip(self.leaves, numpy.leaves, ours.leaves)):
+        for k, (before, a, b) in enumerate(zip(self.before, numpy.leaves, ours.leaves)):
             if isinstance(a, np.ndarray) and not (same(before, a) and same(before, b)):
                 self._compare(f"{names[k]} (changed)", a, b, self._output(plan, k, True))
 
@@ -227,8 +276,8 @@ class _Check:
 class _Search:
     """Compares single values of a traced graph: NumPy op by op against kernels of the prefix."""
 
-    def __init__(self, plan: Plan, inputs: list[np.ndarray]) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, inputs: list[np.ndarray], device: Device | None) -> None:
+        self.plan, self.device = plan, device
         self.inputs = inputs
         self.env = _values(plan.trace.graph, inputs)
         self.said: dict[Node, str] = {}  # what differs, or nothing
@@ -282,7 +331,12 @@ class _Search:
             x if x.strides == strides else _with_strides(x, strides)
             for x, strides in zip(self.inputs, trace.strides)
         ]
-        return executor(lower_graph(trace), self.plan.fastmath).run(inputs)[0]
+        if self.device is None:
+            return executor(lower_graph(trace), self.plan.fastmath).run(inputs)[0]
+        low, on = lower_graph(trace, target=self.device.target), self.device.current()
+        runner = device_executor(low, self.device, self.plan.fastmath)
+        moved = [_moved(self.device, x, strides) for x, strides in zip(inputs, trace.strides)]
+        return np.asarray(runner.run(moved, on, {})[0])
 
 
 def _values(graph: Graph, inputs: list[np.ndarray]) -> dict[Node, Any]:
@@ -293,6 +347,15 @@ def _values(graph: Graph, inputs: list[np.ndarray]) -> dict[Node, Any]:
             if node not in env:
                 env[node] = node.op.impl(*[env[i] for i in node.inputs], **node.attrs)
     return env
+
+
+def _moved(device: Device, array: np.ndarray, strides: tuple[int, ...]) -> Array:
+    """``array`` on a device, in memory with these strides."""
+    low, span = extent(array.shape, strides, array.dtype)
+    memory = np.zeros(span, np.uint8)
+    np.ndarray(array.shape, array.dtype, memory, -low, strides)[...] = array
+    buffer = upload(device, memory, "verify").buffer
+    return Array(buffer, -low, array.shape, array.dtype, strides)
 
 
 def _with_strides(array: np.ndarray, strides: tuple[int, ...]) -> np.ndarray:
@@ -313,6 +376,7 @@ def _raised(error: BaseException | None) -> str:
 def copied(leaves: list[Any]) -> list[Any]:
     """The leaves with arrays copied: same layout, and views of one memory stay views of one."""
     memory: dict[int, np.ndarray] = {}
+    leaves = device_copies(leaves)
     return [_copy(x, memory) if isinstance(x, np.ndarray) else x for x in leaves]
 
 

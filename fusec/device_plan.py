@@ -16,7 +16,15 @@ from fusec.codegen.inplace import elementwise
 from fusec.codegen.steps import Call, Program
 from fusec.errors import DeviceError
 from fusec.plan import Plan, apply_view, lower_graph, slot_specs
-from fusec.runtime.array import Array, dense_strides, overlap, same_device, upload
+from fusec.runtime.array import (
+    Array,
+    dense_strides,
+    empty,
+    overlap,
+    overwrite,
+    same_device,
+    upload,
+)
 from fusec.runtime.device import Device, Stream
 from fusec.runtime.device_executor import DeviceExecutor
 from fusec.runtime.executor import CallSpec
@@ -54,7 +62,7 @@ def on_host(
 
     name = getattr(fn, "__qualname__", "the function")
     hidden = why or f"NumPy runs {name}; {name}.lower(...).explain() says why"
-    hosts = _host_copies(leaves, f"argument of {name}", hidden)
+    hosts = host_copies(leaves, f"argument of {name}", hidden)
     before = [x.copy() if type(leaf) is Array else None for x, leaf in zip(hosts, leaves)]
     args, kwargs = tree.unflatten(hosts)
     result = fn(*args, **kwargs)
@@ -72,11 +80,36 @@ def on_host(
     return structure.unflatten(moved)
 
 
-def _host_copies(leaves: Sequence[Any], name: str, hidden: str) -> list[Any]:
+def host_copies(leaves: Sequence[Any], name: str, hidden: str) -> list[Any]:
     """Copies on the host of the arrays among ``leaves``, sharing memory where those do."""
+    copies: dict[int, np.ndarray] = {}
+    for group, whole in _groups(leaves):
+        if len(group) == 1:
+            copies[id(group[0])] = group[0]._to_host(name, hidden)
+            continue
+        memory = whole._to_host(name, hidden)
+        for x, at in _places(group, whole):
+            copies[id(x)] = np.ndarray(x.shape, x.dtype, memory, at, x.strides)
+    return [copies[id(x)] if type(x) is Array else x for x in leaves]
+
+
+def device_copies(leaves: Sequence[Any]) -> list[Any]:
+    """Copies of the device arrays among ``leaves``: same layout, sharing memory where those do."""
+    copies: dict[int, Array] = {}
+    for group, whole in _groups(leaves):
+        twin = empty(whole.buffer.device, whole.shape, whole.dtype, whole.strides)
+        overwrite(twin, whole, whole.buffer.device.current())
+        for x, at in _places(group, whole):
+            copies[id(x)] = Array(twin.buffer, at, x.shape, x.dtype, x.strides)
+    return [copies[id(x)] if type(x) is Array else x for x in leaves]
+
+
+def _groups(leaves: Sequence[Any]) -> list[tuple[list[Array], Array]]:
+    """The device arrays in groups that share memory, each with all bytes of its group."""
     groups: list[list[Array]] = []
     for x in leaves:
         if type(x) is Array:
+            x.resolve()
             apart, joined = [], [x]
             for group in groups:
                 if any(x.buffer is y.buffer or overlap(x, y) for y in group):
@@ -84,23 +117,19 @@ def _host_copies(leaves: Sequence[Any], name: str, hidden: str) -> list[Any]:
                 else:
                     apart.append(group)
             groups = [*apart, joined]
-    copies: dict[int, np.ndarray] = {}
+    found = []
     for group in groups:
-        if len(group) == 1:
-            copies[id(group[0])] = group[0]._to_host(name, hidden)
-            continue
-        for x in group:
-            x.resolve()
         begin = group[0].buffer.address
-        places = [x.buffer.address + x.offset - begin for x in group]
-        reach = [(at + low, n) for x, at in zip(group, places) for low, n in [x.extent]]
-        first = min([start for start, _ in reach])
-        span = max([start + n for start, n in reach]) - first
-        whole = Array(group[0].buffer, first, (span,), np.dtype("u1"), (1,))
-        memory = whole._to_host(name, hidden)
-        for x, at in zip(group, places):
-            copies[id(x)] = np.ndarray(x.shape, x.dtype, memory, at - first, x.strides)
-    return [copies[id(x)] if type(x) is Array else x for x in leaves]
+        places = [x.buffer.address + x.offset - begin + x.extent[0] for x in group]
+        span = max([at + x.extent[1] for x, at in zip(group, places)]) - min(places)
+        found.append((group, Array(group[0].buffer, min(places), (span,), np.dtype("u1"), (1,))))
+    return found
+
+
+def _places(group: Sequence[Array], whole: Array) -> list[tuple[Array, int]]:
+    """Each array of a group with the place of its first element among the group's bytes."""
+    begin = whole.buffer.address + whole.offset
+    return [(x, x.buffer.address + x.offset - begin) for x in group]
 
 
 class Elsewhere(Plan):
@@ -133,7 +162,7 @@ class DevicePlan(Plan):
         self.device = device
         self.program = lower_graph(trace, target=device.target)
         self.fetch = trace.guards.compiled()
-        self.verified = True
+        self.verified = False
         self._runner: DeviceExecutor | None = None
         self._constants: dict[int, Array] = {}
         self.hastened = [None]
@@ -290,7 +319,7 @@ def _overlap(a: Any, b: Any) -> bool:
 def _retry(fn: Callable[..., Any], leaves: list[Any], tree: TreeDef) -> None:
     """Let NumPy raise what a kernel reported, on copies."""
     hidden = "a kernel reported an error, which NumPy names"
-    hosts = _host_copies(leaves, "argument", hidden)
+    hosts = host_copies(leaves, "argument", hidden)
     args, kwargs = tree.unflatten(hosts)
     fn(*args, **kwargs)
 

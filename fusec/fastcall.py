@@ -243,7 +243,7 @@ class _Writer:
                 continue
             source = sources[id(slot.node)]
             outputs.append(leaves[source.ref] if source.kind == "arg" else hidden[source.ref])
-        return plan.results(leaves, hidden, outputs)
+        return plan.finish(leaves, hidden, outputs)
 
     def _input(self, k: int) -> str:
         """An argument of the native entry."""

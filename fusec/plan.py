@@ -159,9 +159,9 @@ class Plan:
 
         Raises KernelError before anything of the caller's is written.
         """
-        return self.results(leaves, hidden, self.executor.run(self.inputs(leaves, arrays, hidden)))
+        return self.finish(leaves, hidden, self.executor.run(self.inputs(leaves, arrays, hidden)))
 
-    def results(
+    def finish(
         self, leaves: Sequence[Any], hidden: Sequence[np.ndarray], outputs: Sequence[np.ndarray]
     ) -> Any:
         """Write changed arrays back and put the user's result together."""

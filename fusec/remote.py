@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusec.config import config
 from fusec.device_plan import ADVICE, DevicePlan, adopt, on_host
 from fusec.errors import DataDependentShapeError, DeviceError
 from fusec.runtime.array import Array, dense_strides, same_device, shadow, upload
@@ -32,18 +33,16 @@ def call(
     home: where the arrays are that the function reads from outside.
     """
     leaves = [x if type(x) is Array else adopt(x) for x in leaves]
-    found = same_device([x for x in leaves if type(x) is Array]) or home
-    device = get_device(function.device) if function.device else found
+    device = device_of(function, leaves) or home
     assert device is not None
-    if found is not None and found is not device:
-        raise DeviceError(
-            f"{function.__qualname__} is for {device.name} and got an array on {found.name}: "  # type: ignore[attr-defined]
-            f'move it, fusec.to_device(x, "{device.name}")'
-        )
     static = function._static_leaves(tree)
     plan, captured = function.device_plan(device, leaves, tree, static)
     if not isinstance(plan, DevicePlan) or plan.shares(leaves, captured):
         return on_host(function.fn, device, leaves, tree)
+    if config.verify and not plan.verified:
+        from fusec.checking import check_first_call
+
+        check_first_call(function, *tree.unflatten(leaves))
     moved = leaves
     if any(isinstance(x, np.ndarray) for x in leaves):
         moved = _moved(function, device, leaves, tree, static)
@@ -58,6 +57,18 @@ def call(
             leaves[k].buffer = Donated(labels(function.fn, tree)[k])
     _back(plan.trace, leaves, moved)
     return result
+
+
+def device_of(function: JitFunction, leaves: Sequence[Any]) -> Device | None:
+    """The device of the function, or of its arguments. Raises DeviceError for two devices."""
+    found = same_device([x for x in leaves if type(x) is Array])
+    device = get_device(function.device) if function.device else found
+    if device is not None and found is not None and found is not device:
+        raise DeviceError(
+            f"{function.__qualname__} is for {device.name} and got an array on {found.name}: "  # type: ignore[attr-defined]
+            f'move it, fusec.to_device(x, "{device.name}")'
+        )
+    return device
 
 
 def _moved(
