@@ -52,6 +52,7 @@ def matmul_kernel(a: Layout, b: Layout, out: Layout, dtype: np.dtype) -> KernelS
     made = KernelSource("matmul", text, ints, [Pointer(x.name, x, 0) for x in buffers], 1, 1.0)
     blocks = -(-m // TILE) * -(-n // TILE)
     made.grid, made.block = (max(blocks, 1), max(min(count, MAX_Y), 1)), (THREADS, 1)
+    made.product = (a, b, out)
     return made
 
 

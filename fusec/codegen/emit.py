@@ -10,6 +10,7 @@ A stride of a few elements along the vector axis (the channels of an image) is t
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,8 @@ class KernelSource:
 
     rows: the grid; work: estimated nanoseconds a row; scratch: bytes a thread needs (the last
     pointer argument, when not 0); partial: elements of each array between two kernels. For CUDA:
-    grid and block in (x, y); aligned: vector loads need pointers that are multiples of 16 bytes.
+    grid and block in (x, y); aligned: vector loads need pointers that are multiples of 16 bytes;
+    product: shape and strides of the three matrices of a product, which a library may do instead.
     """
 
     name: str
@@ -67,6 +69,7 @@ class KernelSource:
     grid: tuple[int, int] = (0, 0)
     block: tuple[int, int] = (0, 0)
     aligned: bool = False
+    product: tuple[Any, Any, Any] | None = None
 
     @property
     def launch_text(self) -> str:

@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 
 from fusec.errors import DeviceError
+from fusec.runtime import cublas
 from fusec.runtime.array import Array
 from fusec.runtime.device import Buffer, Device, Launcher, OutOfMemory, Place, Stream
 
 VECTOR = 16  # bytes that addresses of vector loads are multiples of
+PRODUCTS = (cublas.product,)
+"""What may do a matrix product, in order; where none does, our tiled kernel."""
 INSTALL = "pip install 'fusec[cuda12]' or 'fusec[cuda13]', whichever nvidia-smi shows"
 
 
@@ -85,6 +88,7 @@ class CudaDevice(Device):
         self.total = self._call(driver.cuDeviceTotalMem(device.device_id))
         self._pool = module.DeviceMemoryResource(number)
         self._kernels: dict[str, Any] = {}
+        self.blas: Any = None  # cuBLAS' handles once they were asked for; False without it
         self.default_stream = Stream(self, module.LEGACY_DEFAULT_STREAM)
 
     def _fork(self) -> None:
@@ -171,6 +175,10 @@ class CudaDevice(Device):
     # -- kernels --------------------------------------------------------------------------------
 
     def prepare(self, kernel: Any, fastmath: bool) -> Launcher:
+        for make in PRODUCTS if kernel.product else ():
+            made = make(self, kernel, fastmath)
+            if made is not None:
+                return made
         return _Launch(self, kernel, fastmath)
 
     def function(self, kernel: Any, aligned: bool, fastmath: bool) -> Any:
@@ -206,6 +214,8 @@ class CudaDevice(Device):
         return self._driver.CUfunction(int(loaded.handle))
 
     def capture(self, work: Callable[[Stream], None]) -> Callable[[Stream], None]:
+        if self.blas:
+            self.blas.get()  # a new handle allocates, which no graph can hold
         builder = self._use().create_graph_builder().begin_building()
         try:
             work(Stream(self, builder.stream))

@@ -83,12 +83,13 @@ class DeviceExecutor:
         self.steps: list[Any] = [
             s if isinstance(s, CallSpec) else (device.prepare(s[0], fastmath), s[1]) for s in steps
         ]
+        blocks = self._with_workspace(blocks)
         kernels = [s[0] for s in steps if not isinstance(s, CallSpec)]
         self.raises = any("status |=" in kernel.text for kernel in kernels)
         self.pending: list[Check] = []
         self.sent: tuple[bytes, Buffer] | None = None  # the numbers of the last run
-        self.fresh = sorted({k for k in self.results if slots[k].role == "result"})
-        self.extents = {k: extent(s.shape, s.strides, s.dtype) for k, s in enumerate(slots)}
+        self.fresh = sorted({k for k in self.results if self.slots[k].role == "result"})
+        self.extents = {k: extent(s.shape, s.strides, s.dtype) for k, s in enumerate(self.slots)}
         self.places, self.arena_bytes = self._lay_out(blocks)
         self.replayable = device.replays and len(steps) > 1 and len(kernels) == len(steps)
         self.replays: OrderedDict[Any, Any] = OrderedDict()
@@ -100,6 +101,19 @@ class DeviceExecutor:
             for k, s in enumerate(slots)
             if s.value is not None
         }
+
+    def _with_workspace(self, blocks: Sequence[int]) -> Sequence[int]:
+        """Give the steps that are a library's one more temporary, the memory it works in."""
+        needs = {k: getattr(s[0], "workspace", 0) for k, s in enumerate(self.steps)
+                 if not isinstance(s, CallSpec)}  # fmt: skip
+        room, number = max(needs.values(), default=0), len(self.slots)
+        if not room:
+            return blocks
+        self.slots.append(SlotSpec("temp", np.dtype("u1"), (room,), (1,), None, len(blocks)))
+        for k in [k for k, need in needs.items() if need]:
+            launcher, pointers = self.steps[k]
+            self.steps[k] = launcher, [*pointers, (number, 0)]
+        return [*blocks, room]
 
     def _lay_out(self, blocks: Sequence[int]) -> tuple[dict[int, int], int]:
         """Where temporaries lie in one allocation, and its size."""
