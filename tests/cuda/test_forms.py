@@ -4,12 +4,15 @@ import os
 
 import numpy as np
 import pytest
-from simulated import program, run
+from simulated import check_assembled, has_ptxas, program, run
 
 from fusec.codegen.cuda_simulator import simulate
 
-pytestmark = pytest.mark.skipif(
+simulated = pytest.mark.skipif(
     not os.environ.get("NUMBA_ENABLE_CUDASIM"), reason="needs NUMBA_ENABLE_CUDASIM=1"
+)
+assembled = pytest.mark.skipif(
+    bool(os.environ.get("NUMBA_ENABLE_CUDASIM")) or not has_ptxas(), reason="needs ptxas"
 )
 
 
@@ -102,6 +105,17 @@ def sample(shape, dtype):
     return np.asarray(values).astype(dtype)
 
 
+@assembled
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("name", FORMS)
+def test_form_assembles(name, arch):
+    function, shapes, dtype = FORMS[name]
+    for shape in shapes[-1:]:
+        for kernel in program(function, sample(shape, dtype), target="cuda").kernels:
+            check_assembled(kernel, arch)
+
+
+@simulated
 @pytest.mark.parametrize(("name", "shape"), CASES, ids=lambda v: str(v))
 def test_form(name, shape):
     function, _, dtype = FORMS[name]
@@ -119,6 +133,7 @@ def test_form(name, shape):
         np.testing.assert_array_equal(got, want)
 
 
+@simulated
 def test_an_access_outside_of_a_buffer_is_found():
     made = program(lambda x: x + 1, sample((8,), "f4"))
     kernel = made.kernels[0]
@@ -128,6 +143,7 @@ def test_an_access_outside_of_a_buffer_is_found():
                  kernel.grid, kernel.block, np.zeros(1, np.int64))  # fmt: skip
 
 
+@simulated
 def test_a_kernel_reports_errors_in_its_status():
     with pytest.raises(AssertionError):
         run(lambda x, i: x[i], sample((4,), "f4"), np.array([1, 9]))
