@@ -18,11 +18,14 @@ from numpy.typing import DTypeLike
 from fusec.codegen.backends import BACKENDS
 from fusec.codegen.ptxas import PROCESSORS, Resources, assemble, disassemble
 from fusec.codegen.steps import Launch, Program
+from fusec.device_plan import adopt
 from fusec.errors import DTypeError, ShapeError, UnsupportedError
 from fusec.explain import Explanation, explain
 from fusec.ir.graph import Graph
 from fusec.plan import lower_graph
+from fusec.runtime.array import Array, same_device
 from fusec.runtime.cache import cache
+from fusec.runtime.device import Device
 from fusec.show import program_text, write
 from fusec.trace.run import Trace, labels
 from fusec.trace.standin import stand_in
@@ -79,6 +82,7 @@ class Traced(Printable):
         self.names = labels(function.fn, tree)
         self.copies: list[str] = []
         self.fallback = ""
+        self.home: Device | None = None  # where arguments are
 
     @classmethod
     def of(cls, function: JitFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
@@ -86,9 +90,12 @@ class Traced(Printable):
         from fusec.dispatch import native_layout
 
         leaves, tree = flatten((args, kwargs))
-        leaves = [stand_in(x.shape, x.dtype) if type(x) is ShapeDtype else x for x in leaves]
+        leaves = [stand_in(x.shape, x.dtype) if type(x) is ShapeDtype else adopt(x) for x in leaves]
+        home = same_device([x for x in leaves if type(x) is Array])
+        leaves = [x.like if type(x) is Array else x for x in leaves]
         arrays = [native_layout(x) for x in leaves]
         made = cls(function, tree, arrays)
+        made.home = home
         made.copies = [
             f"argument {name} is copied: kernels read aligned native data"
             for name, x, y in zip(made.names, leaves, arrays)
@@ -136,11 +143,15 @@ class Traced(Printable):
         """Optimise the program and cut it into kernels.
 
         target: "cpu", or "cuda:sm_90" for an architecture ("cuda" for the oldest one); by default
-        that of the function's device. No GPU is needed. Raises UnsupportedError for others.
+        that of the function's device, or of its arguments. No GPU is needed. Raises
+        UnsupportedError for others.
         """
         kind, _, arch = (target or self.function.device or "cpu").partition(":")
-        if target is None or not arch:
-            arch = DEFAULT_ARCH
+        if target is None:
+            device = self.home
+            kind = device.target if device else {"null": "cuda"}.get(kind, kind)
+            arch = device.arch if device else ""
+        arch = arch or DEFAULT_ARCH
         if kind not in BACKENDS or (kind == "cuda" and arch not in PROCESSORS):
             known = ", ".join([f"cuda:{name}" for name in PROCESSORS])
             raise UnsupportedError(f"target={target!r}: say 'cpu' or one of {known}")
@@ -369,7 +380,7 @@ class Compiled(Lowered):
 
 def _kind(leaf: Any) -> tuple[str, list[int] | str]:
     """Dtype (or type) and shape of an argument."""
-    if isinstance(leaf, np.ndarray):
+    if isinstance(leaf, np.ndarray | Array):
         return leaf.dtype.name, list(leaf.shape)
     return type(leaf).__name__, ""
 

@@ -117,6 +117,18 @@ def test_a_captured_device_array_decides_where(null):
     assert type(y) is fusec.Array and y.device == null.name
 
 
+def test_lower_takes_device_arrays_as_arguments(null):
+    w = fusec.to_device(np.ones((4, 6), "f4"), null)
+    f = fusec.jit(lambda x, y: x.T @ y + 1)
+    low = f.lower(w, np.ones((4, 3), "f4"))
+    assert [p.attrs["name"] for p in low.traced.graph.params] == ["x", "y"]
+    assert (low.target, low.arch) == ("cuda", null.arch)
+    assert f.lower(w, w, target="cpu").target == "cpu"
+    assert fusec.jit(lambda x: x + 1, device=null.name).lower(np.ones(3)).target == "cuda"
+    again = f(w, np.ones((4, 3), "f4"))
+    assert low.compile()(w, np.ones((4, 3), "f4")).shape == again.shape
+
+
 # -- donated memory -------------------------------------------------------------------------------
 
 
