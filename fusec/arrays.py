@@ -59,9 +59,14 @@ def synchronize(device: str | Device | None = None) -> None:
         one.synchronize()
 
 
-def stream(device: str | Device = "cuda") -> Stream:
-    """A new stream; see ``Stream``. Raises DeviceError when there is no such device."""
-    return get_device(device).new_stream()
+def stream(device: str | Device = "cuda", of: Any = None) -> Stream:
+    """A new stream; see ``Stream``. Raises DeviceError when there is no such device.
+
+    of: another library's stream, to be used as ours: PyTorch's, CuPy's, anything that has
+        ``__cuda_stream__``, or a handle as a number. ``stream=`` elsewhere takes these as well.
+    """
+    target = get_device(device)
+    return target.new_stream() if of is None else target.stream(of)
 
 
 def memory(device: str | Device = "cuda") -> Memory:
@@ -96,16 +101,16 @@ def pinned_empty(
 
 
 def to_device(
-    x: ArrayLike | Array, device: str | Device = "cuda", stream: Stream | None = None
+    x: ArrayLike | Array, device: str | Device = "cuda", stream: Any = None
 ) -> Array:
     """``x`` as an array on ``device``.
 
     x: anything NumPy makes an array of, of booleans, integers, floats or complex numbers; the order
         of its axes is kept. An array that is there already comes back as it is; CuPy's, PyTorch's,
         JAX's and Numba's device arrays are shared without a copy.
-    stream: the stream that copies. Without it the values are taken when this returns. With it the
-        copy of pinned memory (``pinned_empty``) only starts: leave ``x`` as it is until
-        ``stream.synchronize()``.
+    stream: the stream that copies, ours or another library's. Without it the values are taken when
+        this returns. With it the copy of pinned memory (``pinned_empty``) only starts: leave ``x``
+        as it is until ``stream.synchronize()``.
 
     Raises DeviceError when there is no such device or no memory, UnsupportedError for other dtypes.
 
@@ -119,7 +124,9 @@ def to_device(
         if shared.buffer.device is target:
             return shared
         x = shared._to_host("to_device", "")
-    return upload(target, x, "to_device", stream=stream)
+    return upload(
+        target, x, "to_device", stream=None if stream is None else target.stream(stream)
+    )
 
 
 def from_dlpack(x: Any, device: str | Device | None = None) -> Array:

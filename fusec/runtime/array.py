@@ -127,7 +127,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
 
     # -- to the host ----------------------------------------------------------------------------
 
-    def copy_to_host(self, out: np.ndarray | None = None, stream: Stream | None = None) -> Any:
+    def copy_to_host(self, out: np.ndarray | None = None, stream: Any = None) -> Any:
         """A NumPy array with the same values; waits for them.
 
         out: receives the values, of this shape and dtype. With ``out`` and ``stream`` the copy only
@@ -138,7 +138,8 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         >>> fusec.to_device(np.ones(2), "null").copy_to_host().shape
         (2,)
         """
-        return self._to_host("copy_to_host", "", out, stream)
+        on = None if stream is None else self.buffer.device.stream(stream)
+        return self._to_host("copy_to_host", "", out, on)
 
     def _to_host(
         self, name: str, hidden: str, out: np.ndarray | None = None, stream: Stream | None = None

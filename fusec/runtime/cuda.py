@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fusec.codegen.ptxas import PROCESSORS
 from fusec.errors import DeviceError
 from fusec.runtime import cublas
 from fusec.runtime.array import Array
@@ -48,6 +49,16 @@ def count() -> int:
         ) from None
 
 
+def newest(capability: int) -> str:
+    """The newest architecture known here that a GPU runs; PTX of an older one is compiled too.
+
+    >>> newest(90), newest(121)
+    ('sm_90', 'sm_120')
+    """
+    known = [int(name[3:]) for name in PROCESSORS]
+    return f"sm_{max([n for n in known if n <= capability], default=capability)}"
+
+
 def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n", 1)[0]
 
@@ -61,6 +72,16 @@ class Pinned:
             "shape": (nbytes,), "typestr": "|u1", "data": (int(self.buffer.handle), False),
             "version": 3,
         }  # fmt: skip
+
+
+class _Foreign:
+    """Another library's stream, kept alive for as long as ours is."""
+
+    def __init__(self, handle: int, owner: Any) -> None:
+        self.handle, self.owner = handle, owner
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.handle
 
 
 class CudaDevice(Device):
@@ -80,10 +101,10 @@ class CudaDevice(Device):
 
         super().__init__()
         self.number = number
-        self._core, self._driver, self._forked = module, driver, False
+        self._core, self._driver = module, driver
         os.register_at_fork(after_in_child=self._fork)
         device = self._use()
-        self.arch = f"sm_{device.arch}"
+        self.arch = newest(int(device.arch))
         self.multiprocessors = device.properties.multiprocessor_count
         self.total = self._call(driver.cuDeviceTotalMem(device.device_id))
         self._pool = module.DeviceMemoryResource(number)
@@ -92,11 +113,11 @@ class CudaDevice(Device):
         self.default_stream = Stream(self, module.LEGACY_DEFAULT_STREAM)
 
     def _fork(self) -> None:
-        self._forked = True
+        self.lost = True
 
     def _use(self) -> Any:
         """cuda.core's device of this thread, made current."""
-        if self._forked:
+        if self.lost:
             raise DeviceError("CUDA does not survive fork: start processes with 'spawn'")
         device = self._core.Device(self.number)
         device.set_current()
@@ -172,6 +193,9 @@ class CudaDevice(Device):
     def new_stream(self) -> Stream:
         return Stream(self, self._use().create_stream())
 
+    def _foreign(self, handle: int, owner: Any) -> Any:
+        return self._use().create_stream(_Foreign(handle, owner))
+
     # -- kernels --------------------------------------------------------------------------------
 
     def prepare(self, kernel: Any, fastmath: bool) -> Launcher:
@@ -216,12 +240,13 @@ class CudaDevice(Device):
     def capture(self, work: Callable[[Stream], None]) -> Callable[[Stream], None]:
         if self.blas:
             self.blas.get()  # a new handle allocates, which no graph can hold
-        builder = self._use().create_graph_builder().begin_building()
+        builder = self._use().create_graph_builder()
         try:
-            work(Stream(self, builder.stream))
-        finally:
-            builder.end_building()
-        try:
+            builder.begin_building()
+            try:
+                work(Stream(self, builder.stream))
+            finally:
+                builder.end_building()  # raises where the work was not to be captured
             graph = builder.complete()
         except Exception as error:
             raise DeviceError(f"{self.name}: {first_line(error)}") from None
@@ -235,6 +260,10 @@ class CudaDevice(Device):
     def export(self, array: Array, stream: Stream, options: dict[str, Any]) -> Any:
         """A DLPack capsule of an array whose values are ready on ``stream``."""
         self._use()
+        if options.pop("dl_device", None) not in (None, array.__dlpack_device__()):
+            raise BufferError(f"{array!r} is shared where it is: copy_to_host brings it home")
+        if options.pop("copy", None):
+            array = array.copy("K")  # type: ignore[attr-defined]
         consumer = options.get("stream")
         if consumer != -1:  # -1: the consumer orders itself; None: the legacy default stream
             other = self._core.Stream.from_handle(consumer or 1)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -25,6 +26,9 @@ Launcher = Callable[[Sequence[Place], "Buffer", "Stream"], None]  # pointers, st
 MAX_PENDING = 64  # runs whose errors were not asked for yet, and which keep their inputs alive
 LISTED = 8  # buffers that the message of an exhausted device names
 LARGE = 4096  # bytes from which the line that made a buffer is kept
+_LEGACY = (0, 1)  # handles of the legacy default stream
+_PER_THREAD = 2  # handle of each thread's own default stream
+_ATTRIBUTES = ("cuda_stream", "ptr")  # PyTorch's and CuPy's
 _SMALL = ("a small buffer", 0)
 _PACKAGE = str(Path(__file__).parents[1])
 
@@ -117,8 +121,8 @@ class Buffer:
         self.writer, self.readers = stream, []
 
     def __del__(self) -> None:
-        if self.number:
-            self.device._freed(self)
+        if not (sys.is_finalizing() or self.device.lost):
+            (self.device._freed if self.number else self.device._left)(self)
 
 
 class Device:
@@ -134,6 +138,7 @@ class Device:
     target = "cuda"  # what programs are lowered for
     on_host = False  # its memory is the host's
     replays = False  # programs are worth capturing
+    lost = False  # a forked process cannot use it
 
     def __init__(self) -> None:
         self.lock = threading.RLock()  # a collected buffer may be freed while it is held
@@ -141,6 +146,7 @@ class Device:
         self.live = self.peak = self._count = 0
         self.pending: list[Any] = []
         self.default_stream = Stream(self)
+        self._foreigners: WeakValueDictionary[int, Stream] = WeakValueDictionary()
 
     def __repr__(self) -> str:
         return f"<fusec device {self.name}: {self.arch}>"
@@ -214,13 +220,17 @@ class Device:
             return Buffer(self, address, nbytes, owner, stream, self._count)
 
     def _freed(self, buffer: Buffer) -> None:
-        if sys.is_finalizing():
-            return
         with self.lock:
             self.live -= self.held.pop(buffer.number)[0]
         for reader in buffer.readers:
             buffer.writer.wait(reader)
         self._release(buffer.owner, buffer.writer)
+
+    def _left(self, buffer: Buffer) -> None:
+        """Somebody else's memory may be used again, by work on the default stream."""
+        for other in (buffer.writer, *buffer.readers):
+            if other is not self.default_stream:
+                self.default_stream.wait(other)
 
     def memory(self) -> Memory:
         return Memory(self.live, self.peak, len(self.held))
@@ -245,6 +255,28 @@ class Device:
             if stream.device is self:
                 return stream
         return self.default_stream
+
+    def stream(self, given: Any) -> Stream:
+        """``given`` as one of our streams: that of CuPy, PyTorch or another library, or a handle.
+
+        Raises DeviceError for a stream of another device and for what is no stream.
+        """
+        if isinstance(given, Stream):
+            if given.device is not self:
+                raise DeviceError(f"a stream of {given.device.name} for work on {self.name}")
+            return given
+        handle = _handle(given)
+        if handle in _LEGACY:
+            return self.default_stream
+        with self.lock:
+            known = self._foreigners.get(handle)
+            if known is None:
+                known = self._foreigners[handle] = Stream(self, self._foreign(handle, given))
+            return known
+
+    def _foreign(self, handle: int, owner: Any) -> Any:
+        """The native stream of a handle that belongs to ``owner``."""
+        return owner
 
     def owes(self, check: Any) -> None:
         """Remember a run that may have failed; ask the oldest when there are many."""
@@ -277,6 +309,20 @@ class Device:
         """Wait for all work; raises the errors that it found."""
         self._sync(None)
         self.settle()
+
+
+def _handle(stream: Any) -> int:
+    """The address of a ``cudaStream_t``, as the libraries of Python give it."""
+    if hasattr(stream, "__cuda_stream__"):
+        said = stream.__cuda_stream__
+        found = (said() if callable(said) else said)[1]
+    else:
+        found = next((getattr(stream, n) for n in _ATTRIBUTES if hasattr(stream, n)), stream)
+    if isinstance(found, bool) or not isinstance(found, int):
+        raise DeviceError(f"{stream!r} is no CUDA stream")
+    if found == _PER_THREAD:
+        raise DeviceError("a thread's default stream is another one in each thread: make a stream")
+    return found
 
 
 def _user_line() -> tuple[str, int]:

@@ -3,13 +3,15 @@
 import gc
 import os
 import threading
+import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import fusec
 from fusec.errors import DeviceError
-from fusec.runtime.device import get_device
+from fusec.runtime.device import Buffer, get_device
 
 try:
     from fusec.runtime.cuda import count
@@ -211,6 +213,69 @@ def test_another_stream_waits_for_the_first(null):
     null.log.clear()
     y.copy_to_host()
     assert ("wait", (null.default_stream, other)) in null.log
+
+
+class Protocol:
+    def __cuda_stream__(self):
+        return 0, 4096
+
+
+#: name: (what is given for a stream, its handle)
+FOREIGN = {
+    "the protocol": (Protocol(), 4096),
+    "the protocol as an attribute": (SimpleNamespace(__cuda_stream__=(0, 4096)), 4096),
+    "PyTorch's": (SimpleNamespace(cuda_stream=8192), 8192),
+    "CuPy's": (SimpleNamespace(ptr=8192), 8192),
+    "a number": (12288, 12288),
+    "PyTorch's default": (SimpleNamespace(cuda_stream=0), 0),
+    "the legacy default": (1, 0),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_streams_of_other_libraries(null, name):
+    given, handle = FOREIGN[name]
+    x = fusec.to_device(np.ones(3), null)
+    null.log.clear()
+    on = fusec.stream(null, of=given)
+    assert fusec.stream(null, of=given) is on
+    assert (on is null.default_stream) is (handle == 0)
+    with on:
+        y = x + 1
+    assert y.buffer.writer is on
+    assert (("wait", (on, null.default_stream)) in null.log) is (handle != 0)
+    out = np.empty(3)
+    assert y.copy_to_host(out, stream=given) is out
+    assert fusec.to_device(np.ones(3), null, stream=given).buffer.writer is on
+
+
+def test_a_foreign_stream_is_kept_alive_while_ours_is(null):
+    theirs = Protocol()
+    alive = weakref.ref(theirs)
+    on = fusec.stream(null, of=theirs)
+    del theirs
+    assert alive() is not None
+    del on
+    gc.collect()
+    assert alive() is None
+
+
+@pytest.mark.parametrize("given", ["s", 1.5, True, None.__class__, 2], ids=repr)
+def test_what_is_no_stream(null, given):
+    with pytest.raises(DeviceError, match="stream"):
+        fusec.stream(null, of=given)
+    with pytest.raises(DeviceError, match="a stream of null for work on"):
+        fusec.to_device(np.ones(3), null, stream=fusec.stream("null"))
+
+
+def test_somebody_elses_memory_is_left_in_order(null):
+    memory = Buffer(null, 4096, 0, "theirs", null.default_stream)
+    x = fusec.Array(memory, 0, (3,), np.dtype("f8"), (8,))
+    with fusec.stream(null) as other:
+        x + 1
+    null.log.clear()
+    del x, memory
+    assert null.log == [("wait", (null.default_stream, other))]
 
 
 def test_memory_is_freed_behind_its_last_reader(null):

@@ -11,8 +11,8 @@ from simulated import program
 import fusec
 import kernels
 from fusec.codegen.ptxas import occupancy, tool
-from fusec.errors import UnsupportedError
-from fusec.runtime.cuda import CudaDevice
+from fusec.errors import DeviceError, UnsupportedError
+from fusec.runtime.cuda import CudaDevice, newest
 
 ARCHITECTURES = ("sm_80", "sm_90")
 SPILLING: set[str] = set()  #: kernels of the suite that may spill registers
@@ -226,3 +226,56 @@ def test_machine_code_is_shown():
     assert "LDG.E.128" in kernel.sass
     assert "FMUL" in kernel.sass
     assert "FFMA" not in kernel.sass
+
+
+class Builder:
+    """A graph builder whose capture the driver may refuse."""
+
+    def __init__(self, refuses):
+        self.refuses, self.stream, self.calls = refuses, "capturing", []
+
+    def begin_building(self):
+        self.calls.append("begin")
+
+    def end_building(self):
+        self.calls.append("end")
+        if self.refuses == "end":
+            raise RuntimeError("CUDA_ERROR_STREAM_CAPTURE_INVALIDATED: ...\nmore")
+
+    def complete(self):
+        if self.refuses == "complete":
+            raise RuntimeError("Instantiation failed")
+        return SimpleNamespace(launch=lambda stream: self.calls.append(stream))
+
+
+def capturing(builder):
+    """A device as far as capturing needs it."""
+    device = object.__new__(CudaDevice)
+    device.name, device.blas = "cuda:0", SimpleNamespace(get=lambda: builder.calls.append("handle"))
+    device._use = lambda: SimpleNamespace(create_graph_builder=lambda: builder)
+    return device
+
+
+def test_work_is_captured_and_replayed():
+    builder, seen = Builder(None), []
+    replay = capturing(builder).capture(lambda on: seen.append(on.native))
+    replay(SimpleNamespace(native="stream"))
+    assert seen == ["capturing"]
+    assert builder.calls == ["handle", "begin", "end", "stream"]  # no handle is made in between
+
+
+@pytest.mark.parametrize("refuses", ["end", "complete", "work"])
+def test_what_cannot_be_captured_is_a_device_error(refuses):
+    builder = Builder(refuses)
+
+    def work(on):
+        if refuses == "work":
+            raise DeviceError("not in a graph")
+
+    with pytest.raises(DeviceError, match="cuda:0: "):
+        capturing(builder).capture(work)
+    assert builder.calls[-1] == "end"
+
+
+def test_newer_processors_run_what_is_known():
+    assert [newest(n) for n in (90, 100, 121, 88)] == ["sm_90", "sm_100", "sm_120", "sm_87"]
