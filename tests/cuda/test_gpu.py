@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 import test_arrays as tables
+import test_cublas as products
 
 import fusec
 from fusec.errors import DeviceError
@@ -162,3 +163,43 @@ def test_sixteen_threads():
     for t in threads:
         t.join()
     assert not failed
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "i4"])
+@pytest.mark.parametrize("name", products.LAYOUTS)
+def test_matrix_products(name, dtype):
+    a, b = products.LAYOUTS[name][0]()
+    a, b = np.asarray(a.real, dtype), np.asarray(b.real, dtype)
+    found = np.asarray(fusec.jit(lambda a, b: a @ b)(cuda(a), cuda(b)))
+    np.testing.assert_array_equal(found, a @ b)  # of small integers: exact in any order
+
+
+def test_float32_products_are_not_rounded_to_tf32():
+    x = RNG.standard_normal((300, 300)).astype("f4")
+    found = np.asarray(cuda(x) @ cuda(x.T))
+    np.testing.assert_allclose(found, x.astype("f8") @ x.T.astype("f8"), rtol=0, atol=1e-4)
+
+
+def test_products_are_replayed_on_several_streams():
+    x = RNG.standard_normal((200, 200)).astype("f8")
+    f = fusec.jit(lambda x: (x @ x.T) @ x / 200)
+    device, wanted = cuda(x), (x @ x.T) @ x / 200
+    for stream in [fusec.stream("cuda"), fusec.stream("cuda")] * 4:
+        with stream:
+            found = f(device)
+        np.testing.assert_allclose(np.asarray(found), wanted, rtol=1e-12, atol=1e-9)
+
+
+def test_streams_of_torch():
+    torch = pytest.importorskip("torch")
+    theirs = torch.cuda.Stream()
+    with torch.cuda.stream(theirs):
+        x = torch.ones(1 << 20, device="cuda") * 3
+    with fusec.stream("cuda", of=theirs):
+        y = fusec.jit(lambda x: x * 2)(x)
+    assert float(y.sum()) == 6.0 * (1 << 20)
+
+
+def test_verify():
+    report = fusec.verify(lambda x: np.exp(x - x.max(axis=1, keepdims=True)), cuda(X))
+    assert report, str(report)
