@@ -12,7 +12,9 @@ import itertools
 import numpy as np
 import pytest
 
+import fusec
 from fusec.codegen.numba_cpu import compile_kernel
+from fusec.codegen.program import Call
 from fusec.errors import DTypeError
 from fusec.ir.aval import Aval, short
 from fusec.ops.elementwise import expression
@@ -291,7 +293,10 @@ def has_expression(case):
 
 
 HOST: dict[str, str] = {}
-"""What NumPy runs although it takes these kinds; float16 always."""
+"""What NumPy runs although it takes these kinds."""
+HALF_HOST = {"nextafter", "spacing", "ldexp"}
+"""What NumPy runs of float16."""
+HALF_CASES = [c for c in CASES if c[1] == "f2" and c[0].ufunc is not None]
 
 
 def test_what_runs_in_numpy_is_known():
@@ -315,6 +320,51 @@ def test_expression_is_numpys(case):
     wrong = failures(op, arrays, got, want)
     shown = [([a[k] for a in arrays], got[k], want[k]) for k in wrong[:5]]
     assert not len(wrong), f"{len(wrong)} differ, such as (inputs, ours, NumPy's) {shown}"
+
+
+# float16, which a pass surrounds with casts.
+
+
+@pytest.mark.parametrize("case", HALF_CASES, ids=case_id)
+def test_float16_is_numpys(case):
+    op, _, inputs, attrs = case
+    arrays, function = inputs_of(op, inputs), fusec.jit(lambda *arrays: op.ufunc(*arrays))
+    steps = function.lower(*arrays).program.steps
+    assert any(isinstance(step, Call) for step in steps) == (op.name in HALF_HOST)
+    want = reference(op, arrays, attrs)
+    with np.errstate(all="ignore"):
+        got = function(*arrays)
+    assert got.dtype == want.dtype
+    wrong = failures(op, arrays, got, want)
+    shown = [([a[k] for a in arrays], got[k], want[k]) for k in wrong[:5]]
+    assert not len(wrong), f"{len(wrong)} differ, such as (inputs, ours, NumPy's) {shown}"
+
+
+def test_every_float16_is_rounded_as_numpy_does():
+    halves = np.arange(65536).astype("u2").view("f2")
+    known = np.sort(halves[np.isfinite(halves)].astype("f8"))
+    between = (known[:-1] + known[1:]) / 2
+    exact = np.concatenate([known, between, np.nextafter(between, 9), np.nextafter(between, -9)])
+    exact = np.concatenate([exact, [65519.9, 65520, 1e300, np.inf, -np.inf, np.nan, 5e-324]])
+    with np.errstate(all="ignore"):
+        for dtype in ("f8", "f4", "c16"):
+            x = exact.astype(dtype)
+            got = fusec.jit(lambda x: x.astype("f2"))(x)
+            assert same_bits(got, x.real.astype("f2")).all()
+        for dtype in ("f8", "f4", "c8", "i4", "u1", "?"):
+            got = fusec.jit(lambda x, dtype: x.astype(dtype), static_argnums=1)(halves, dtype)
+            assert same_bits(got, halves.astype(dtype)).all()
+
+
+def test_float16_is_rounded_after_every_op():
+    def function(x, y):
+        return ((x * y + x) / y - x).sum(axis=1), np.where(x > y, x, -y).max(axis=0)
+
+    x, y = (np.random.default_rng(k).normal(3, 1, (50, 70)).astype("f2") for k in (0, 1))
+    kernels = fusec.jit(function).lower(x, y).kernels
+    assert kernels and all("cast_f2" in k.source for k in kernels)
+    for got, want in zip(fusec.jit(function)(x, y), function(x, y)):
+        np.testing.assert_array_equal(got, want)
 
 
 # What the loop over dtypes does not reach.

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import types
 
 from fusec.codegen.complexes import ordered
-from fusec.codegen.intrinsic import intrinsic, join, names_of, parts
+from fusec.codegen.intrinsic import call, intrinsic, join, names_of, parts
 
 TYPES: dict[str, Any] = {
     "b1": types.boolean,
@@ -103,6 +103,36 @@ def _cast(name: str, t: Any) -> Any:
     emit.__name__ = f"cast_{name}"
     emit.__doc__ = f"x as {t}."
     return intrinsic(1, to=t)(emit)
+
+
+@intrinsic(1, to=types.float32)
+def from_half(b: Any, of: Any, x: Any) -> Any:
+    """The float16 whose bits are x, as float32."""
+    return b.fpext(b.bitcast(x, ir.HalfType()), ir.FloatType())
+
+
+@intrinsic(1, to=types.uint16)
+def cast_f2(b: Any, of: Any, x: Any) -> Any:
+    """The bits of x as float16. NumPy's integers go through float32, its doubles do not."""
+    if isinstance(of, types.Complex):
+        of, x = of.underlying_float, parts(b, x)[0]
+    single = convert(b, of, x, types.float32)
+    if of == types.float64:
+        single = _to_odd(b, x, single)
+    return b.bitcast(b.fptrunc(single, ir.HalfType()), ir.IntType(16))
+
+
+def _to_odd(b: Any, x: Any, single: Any) -> Any:
+    """The float32 next to x towards zero, with its last bit set if it is not x.
+
+    Rounded again, to float16, it gives what x itself gives (Boldo and Melquiond, 2008).
+    """
+    bits, back = b.bitcast(single, ir.IntType(32)), b.fpext(single, x.type)
+    apart = b.fcmp_ordered("!=", back, x)
+    sizes = [call(b, "llvm.fabs", v) for v in (back, x)]
+    beyond = b.zext(b.fcmp_ordered(">", *sizes), bits.type)
+    odd = b.or_(b.sub(bits, beyond), bits.type(1))
+    return b.bitcast(b.select(apart, odd, bits), single.type)
 
 
 cast_b1 = _cast("b1", TYPES["b1"])

@@ -32,7 +32,7 @@ def matmul_kernel(a: Layout, b: Layout, out: Layout, dtype: np.dtype) -> KernelS
     a, b, out: shape and strides (in elements), all with as many axes; batch axes of length 1 are
     broadcast. dtype: of all three; integers, floats or complex numbers.
     """
-    if dtype.kind not in KINDS or dtype == np.float16 or not all(map(all, (a[0], b[0]))):
+    if dtype.kind not in KINDS or not all(map(all, (a[0], b[0]))):
         return None
     batch, (m, n), k = out[0][:-2], out[0][-2:], a[0][-1]
     ints = [("m", m), ("n", n), ("k", k), ("tiles", -(-n // TILE))]
@@ -46,7 +46,7 @@ def matmul_kernel(a: Layout, b: Layout, out: Layout, dtype: np.dtype) -> KernelS
     names = [name for name, _ in ints] + ["a", "b", "y"]
     w = Writer()
     with w.block(f"def kernel({', '.join(names)}):"):
-        _text(w, short(dtype), dtype.kind, len(batch), a[1][-1] == 1, b[1][-1] == 1)
+        _text(w, dtype, len(batch), a[1][-1] == 1, b[1][-1] == 1)
     text = f"# matmul {dtype}\n{CUDA_HEADER}\n\n{w.text()}\n"
     buffers = [Buffer(name, dtype, (), role) for name, role in zip("aby", ("in", "in", "out"))]
     made = KernelSource("matmul", text, ints, [Pointer(x.name, x, 0) for x in buffers], 1, 1.0)
@@ -56,7 +56,10 @@ def matmul_kernel(a: Layout, b: Layout, out: Layout, dtype: np.dtype) -> KernelS
     return made
 
 
-def _text(w: Writer, letters: str, kind: str, axes: int, a_rows: bool, b_rows: bool) -> None:
+def _text(w: Writer, dtype: np.dtype, axes: int, a_rows: bool, b_rows: bool) -> None:
+    half = dtype == np.float16  # added up in float32
+    letters = "f4" if half else short(dtype)
+    load, store = ("from_half({})", "cast_f2({})") if half else ("{}", "{}")
     zero = f"cast_{letters}(0)"
     w("status = 0")
     w(f"tile_a = shared_{letters}({DEPTH * PITCH})")
@@ -82,18 +85,20 @@ def _text(w: Writer, letters: str, kind: str, axes: int, a_rows: bool, b_rows: b
                 w(f"c{i}{j} = zero")
         w("first = 0")
         with w.block("while first < k:"):
-            _fill(w, "a", a_rows, "top", "m", "a_down", "a_across")
-            _fill(w, "b", not b_rows, "left", "n", "b_across", "b_down")
+            _fill(w, "a", load, a_rows, "top", "m", "a_down", "a_across")
+            _fill(w, "b", load, not b_rows, "left", "n", "b_across", "b_down")
             w("syncthreads()")
-            _products(w, kind)
+            _products(w, dtype.kind)
             w("syncthreads()")
             w(f"first += {DEPTH}")
-        _store(w)
+        _store(w, store)
         w("number += gridDim_y()")
     w("return status")
 
 
-def _fill(w: Writer, name: str, deep: bool, side: str, limit: str, step: str, along: str) -> None:
+def _fill(
+    w: Writer, name: str, load: str, deep: bool, side: str, limit: str, step: str, along: str
+) -> None:
     """Copy a strip of ``name`` into shared memory; ``deep``: neighbours lie along k."""
     shift = DEPTH.bit_length() - 1 if deep else TILE.bit_length() - 1
     low, high = ("p", "q") if deep else ("q", "p")
@@ -103,7 +108,8 @@ def _fill(w: Writer, name: str, deep: bool, side: str, limit: str, step: str, al
         w(f"{high} = e >> {shift}")
         w("value = zero")
         with w.block(f"if ({side} + q < {limit}) & (first + p < k):"):
-            w(f"value = {name}[{name}_at + ({side} + q) * {step} + (first + p) * {along}]")
+            place = f"{name}[{name}_at + ({side} + q) * {step} + (first + p) * {along}]"
+            w(f"value = {load.format(place)}")
         w(f"tile_{name}[p * {PITCH} + q] = value")
 
 
@@ -119,10 +125,10 @@ def _products(w: Writer, kind: str) -> None:
                 w(f"{c} = {text.get(kind, f'iadd({c}, imul({x}, {y}))')}")
 
 
-def _store(w: Writer) -> None:
+def _store(w: Writer, store: str) -> None:
     for i in range(EACH):
         with w.block(f"if top + down + {i} < m:"):
             for j in range(EACH):
                 with w.block(f"if left + across + {j} < n:"):
                     where = f"(top + down + {i}) * y_down + (left + across + {j}) * y_across"
-                    w(f"y[y_at + {where}] = c{i}{j}")
+                    w(f"y[y_at + {where}] = {store.format(f'c{i}{j}')}")

@@ -140,7 +140,7 @@ class Emitter:
     def scratch(self, name: str, dtype: np.dtype, count: int) -> str:
         """A private array of ``count`` elements; its place is an int argument."""
         place = self.int_arg(f"at_{name}", self.scratch_bytes)
-        letters = "u1" if dtype.kind == "b" else short(dtype)
+        letters = cell(dtype)
         self.scratches.append((name, f"scratch_{letters}(scratch, {place})"))
         self.scratch_bytes += -(-max(count, 1) * dtype.itemsize // 64) * 64
         return name
@@ -301,6 +301,11 @@ class Emitter:
             self.partial,
             notes=self.body.notes,
         )
+
+
+def cell(dtype: np.dtype) -> str:
+    """How an array of ``dtype`` lies in memory, as two letters: float16 as its bits."""
+    return {"b1": "u1", "f2": "u2"}.get(short(dtype), short(dtype))
 
 
 def loaded(dtype: np.dtype, text: str) -> str:

@@ -23,7 +23,7 @@ fits, each element by the thread that uses it. Softmax::
 
 import numpy as np
 
-from fusec.codegen.emit import KernelSource, loaded, stored
+from fusec.codegen.emit import KernelSource, cell, loaded, stored
 from fusec.codegen.emit_columns import ordered, pair
 from fusec.codegen.emit_cuda import WARP, CudaEmitter, CudaLimits
 from fusec.codegen.loops import Buffer, Fold, Line, closure
@@ -49,7 +49,7 @@ class CudaReducer(CudaEmitter):
     def shared(self, name: str, line: Line | Fold, count: int) -> str:
         """An array in shared memory, declared on top of the kernel."""
         dtype = line.dtype if isinstance(line, Line) else line.value.dtype
-        letters = "u1" if dtype.kind == "b" else short(dtype)
+        letters = cell(dtype)
         declared = (name, f"shared_{letters}({count})")
         if declared not in self.scratches:
             self.scratches.append(declared)

@@ -21,11 +21,10 @@ there by threads that are neighbours along the inner one. Rows of 33 keep the ba
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fusec.codegen.emit import KernelSource, loaded, stored
+from fusec.codegen.emit import KernelSource, cell, loaded, stored
 from fusec.codegen.emit_cuda import MAX_Y, CudaEmitter, CudaLimits
 from fusec.codegen.loops import Line, closure
 from fusec.codegen.schedule import Schedule, stage_targets
-from fusec.ir.aval import short
 
 TILE, DOWN = 32, 8  # elements along both sides of a tile, threads along y of a block
 PITCH = TILE + 1
@@ -76,7 +75,7 @@ class CudaTileEmitter(CudaEmitter):
         rows, across = self.count(others) * tiles, -(-extents[vector] // TILE)
         places = {}
         for line in self.loads:
-            letters = "u1" if line.dtype.kind == "b" else short(line.dtype)
+            letters = cell(line.dtype)
             places[line] = f"tile_{line.name}"
             self.scratches.append((places[line], f"shared_{letters}({TILE * PITCH})"))
         self.w(f"first_{vector} = blockIdx_x() * {TILE}")

@@ -8,7 +8,8 @@ ties of ``maximum`` and ``minimum`` share evenly and a NaN gets nothing; ``absol
 How a scalar expression is read (:func:`expression`): ``{0} {1} {2}`` are the operands, each a name
 or a literal because it may occur twice; ``{to}`` is the result's dtype as two letters. The entry
 ``"!"`` of a checked op is a boolean expression that is true where the kernel must report an error.
-float16 has no expressions: it runs through NumPy.
+float16 is kept as its bits, which kernels move, choose and cast; ``passes/halves.py`` puts casts
+around what computes with it.
 """
 
 import operator
@@ -24,6 +25,10 @@ from fusec.ops import elementwise_casts  # noqa: F401  (its import states the op
 from fusec.ops.elementwise_math import erf, scaled
 from fusec.ops.registry import COSTLY, MEDIUM, NONDIFFERENTIABLE, elementwise
 
+HALF = np.dtype("f2")
+OF_BITS = frozenset({"cast", "where", "check"})
+"""Ops that kernels do with float16 itself; all others compute in float32."""
+
 
 def expression(
     op: OpLike, operands: Sequence[str], dtypes: Sequence[np.dtype], to: np.dtype, key: str = "",
@@ -38,8 +43,12 @@ def expression(
     >>> expression(OPS["add"], ("a", "b"), (np.dtype("i4"),) * 2, np.dtype("i4"))
     'iadd(a, b)'
     """
-    if np.dtype("f2") in (*dtypes, to):
+    if HALF in (*dtypes, to) and op.name not in OF_BITS:
         return None
+    if op.name == "cast" and dtypes[0] == HALF:
+        operands, dtypes = [f"from_half({operands[0]})"], [np.dtype("f4")]
+        if to == dtypes[0]:
+            return operands[0]
     template = op.expr.get(dtypes[0].kind)
     if template is not None and key:
         needless = op.name == "power" and dtypes[0].kind != "i"

@@ -7,6 +7,7 @@ fusion pass and code generation know about movement, regions and gathers.
 from dataclasses import dataclass, field
 
 from fusec.ir.graph import Graph, Node
+from fusec.ops.elementwise import HALF, OF_BITS
 from fusec.passes.access import (
     MOVES,
     Index,
@@ -99,7 +100,7 @@ def fusable(node: Node) -> bool:
     op = node.op
     if op.family == "elementwise":
         kinds = [i.dtype for i in node.inputs] + [node.dtype]
-        if any(d.kind not in "biufc" or (d.itemsize == 2 and d.kind == "f") for d in kinds):
+        if any(d.kind not in "biufc" or (d == HALF and op.name not in OF_BITS) for d in kinds):
             return False
         if any(d.itemsize > (16 if d.kind == "c" else 8) for d in kinds):
             return False

@@ -6,6 +6,7 @@ from fusec.config import config, log
 from fusec.ir.graph import Graph
 from fusec.ir.rewrite import RewriteLog, rebuild
 from fusec.ir.text import format_graph
+from fusec.passes.halves import HALVES
 from fusec.passes.rules import FOLD, SIMPLIFY
 
 Pass = Callable[[Graph], Graph]
@@ -26,8 +27,14 @@ def simplify(graph: Graph, log: RewriteLog | None = None) -> Graph:
     return rebuild(graph, SIMPLIFY, log)
 
 
+def widen(graph: Graph) -> Graph:
+    """float16 is computed in float32."""
+    return rebuild(graph, HALVES)
+
+
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("cse", cse),
+    ("widen", widen),
     ("fold", fold),
     ("simplify", simplify),
     ("dce", cse),

@@ -12,6 +12,7 @@ from simulated import check_assembled, graph_program, has_ptxas, run_program
 from test_ops_table import (
     CASES,
     DTYPES,
+    HALF_HOST,
     case_id,
     failures,
     has_expression,
@@ -31,7 +32,6 @@ simulated = pytest.mark.skipif(
 assembled = pytest.mark.skipif(
     bool(os.environ.get("NUMBA_ENABLE_CUDASIM")) or not has_ptxas(), reason="needs ptxas"
 )
-DTYPE_NAMES = [name for name in DTYPES if name != "f2"]
 VALUES = 24  # of an op and dtype
 
 LIMITATIONS = {
@@ -69,9 +69,15 @@ def few(case):
     return made
 
 
+def is_half(case):
+    """Whether a pass makes float32 of it."""
+    op, name, _, _ = case
+    return name == "f2" and op.ufunc is not None and op.name not in HALF_HOST
+
+
 def whole(name, target):
     """All elementwise ops of a dtype as one program, with the cases and the values of each."""
-    cases = [c for c in CASES if c[1] == name and has_expression(c)]
+    cases = [c for c in CASES if c[1] == name and (has_expression(c) or is_half(c))]
     params, arrays, outputs = [], [], []
     for case in cases:
         op, _, inputs, attrs = case
@@ -87,14 +93,14 @@ def whole(name, target):
 
 
 @assembled
-@pytest.mark.parametrize("name", ["b1", "i1", "u8", "f4", "f8", "c16"])  # the others differ little
+@pytest.mark.parametrize("name", ["b1", "i1", "u8", "f2", "f4", "f8", "c16"])  # kinds and widths
 def test_elementwise_kernels_assemble(name):
     for kernel in whole(name, "cuda")[0].kernels:
         check_assembled(kernel)
 
 
 @simulated
-@pytest.mark.parametrize("name", DTYPE_NAMES)
+@pytest.mark.parametrize("name", DTYPES)
 def test_elementwise(name):
     made, cases, arrays = whole(name, "simulator")
     found = run_program(made, [x for given in arrays for x in given])
@@ -119,7 +125,7 @@ OTHERS = {
     **{
         f"reduce_{name}": (dtypes, [([s], {"axes": a}) for s, a in REDUCED])
         for name, dtypes in {
-            "sum": NUMBERS, "prod": NUMBERS, "max": f"b1 {REALS}", "min": f"b1 {REALS}",
+            "sum": f"f2 {NUMBERS}", "prod": NUMBERS, "max": f"b1 {REALS}", "min": f"b1 {REALS}",
             "fmax": "f4 f8", "fmin": "f4 f8", "any": "b1", "all": "b1",
         }.items()
     },
@@ -142,7 +148,7 @@ OTHERS = {
     "slice_update": ("f4 i8", [([ROWS, (2, 13)], {"start": (0, 1), "step": (2, 3)})]),
     "iota": ("", [([], {"shape": (3, 40), "axis": 1}), ([], {"shape": (5,), "axis": 0})]),
     "gather": ("f4 c8", [([ROWS, (5, 1), (4,)], {"shape": (5, 4)})]),
-    "matmul": ("f4 f8 i4 c16", [([(5, 7), (7, 3)], {}), ([(2, 1, 4, 3), (3, 3, 2)], {})]),
+    "matmul": ("f2 f4 f8 i4 c16", [([(5, 7), (7, 3)], {}), ([(2, 1, 4, 3), (3, 3, 2)], {})]),
 }  # fmt: skip
 
 
