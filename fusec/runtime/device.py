@@ -12,23 +12,22 @@ import gc
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import numpy as np
 
 from fusec.errors import DeviceError
+from fusec.runtime.streams import LEGACY, Stream, entered, handle_of
 
 Place = tuple["Buffer", int]  # memory and an offset in bytes
 Launcher = Callable[[Sequence[Place], "Buffer", "Stream"], None]  # pointers, status word, stream
 MAX_PENDING = 64  # runs whose errors were not asked for yet, and which keep their inputs alive
+MAX_SPARE = 2  # buffers kept for one result of a program
+SPARED = 64 << 20  # bytes up to which they are kept; larger ones take longer to fill than to get
 LISTED = 8  # buffers that the message of an exhausted device names
 LARGE = 4096  # bytes from which the line that made a buffer is kept
-_LEGACY = (0, 1)  # handles of the legacy default stream
-_PER_THREAD = 2  # handle of each thread's own default stream
-_ATTRIBUTES = ("cuda_stream", "ptr")  # PyTorch's and CuPy's
 _SMALL = ("a small buffer", 0)
 _PACKAGE = str(Path(__file__).parents[1])
 
@@ -45,62 +44,22 @@ class Memory(NamedTuple):
     buffers: int
 
 
-class Stream:
-    """A queue of work on one device; ``with stream:`` makes it the current one.
-
-    Work on one stream runs in order; work on different streams may overlap. Arrays may be used on
-    any stream: the second stream waits for what the first has done to them.
-
-    >>> import numpy as np, fusec
-    >>> with fusec.stream("null") as s:
-    ...     x = fusec.to_device(np.ones(3), "null")
-    >>> s.synchronize()
-    """
-
-    __slots__ = ("__weakref__", "device", "native")
-
-    def __init__(self, device: Device, native: Any = None) -> None:
-        self.device = device
-        self.native = native
-
-    def synchronize(self) -> None:
-        """Wait until all work on this stream is done; raises the errors that it found."""
-        self.device._sync(self)
-        self.device.settle()
-
-    def wait(self, other: Stream) -> None:
-        """Let later work on this stream wait for what is on ``other`` now."""
-        self.device._wait(self, other)
-
-    def __enter__(self) -> Stream:
-        _streams.set((*_streams.get(), self))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _streams.set(_streams.get()[:-1])
-
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return self.native.__cuda_stream__()  # type: ignore[no-any-return]
-
-    def __repr__(self) -> str:
-        return f"<fusec stream of {self.device.name}>"
-
-
-_streams: ContextVar[tuple[Stream, ...]] = ContextVar("fusec streams", default=())
-
-
 class Buffer:
     """Memory of a device, freed with its last reference.
 
     owner: what keeps the memory: the device's own object, or somebody else's array.
     checks: runs that wrote it and whose kernels may still report an error.
+    spare: takes the memory when nobody needs it any more.
     """
 
-    __slots__ = ("address", "checks", "device", "nbytes", "number", "owner", "readers", "writer")
+    __slots__ = (
+        "address", "checks", "device", "nbytes", "number", "owner", "readers", "spare", "writer",
+    )  # fmt: skip
 
     def __init__(
         self, device: Device, address: int, nbytes: int, owner: Any, stream: Stream, number: int = 0
     ) -> None:
+        self.spare: Spare | None = None
         self.device, self.address, self.nbytes, self.owner = device, address, nbytes, owner
         self.writer = stream
         self.readers: list[Stream] = []
@@ -125,6 +84,40 @@ class Buffer:
             (self.device._freed if self.number else self.device._left)(self)
 
 
+class Spare:
+    """Memory of a program's earlier results, for its next ones: the same addresses come again.
+
+    Captured programs are found by their addresses, and need no allocation then.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.items: list[tuple[int, Any, Stream]] = []  # address, owner, stream that used it last
+        device.spares.add(self)
+
+    def take(self, stream: Stream) -> tuple[int, Any] | None:
+        """Memory that was last used on ``stream``, and so is free there."""
+        with self.device.lock:
+            free = [k for k, item in enumerate(self.items) if item[2] is stream]
+            return self.items.pop(free[-1])[:2] if free else None
+
+    def put(self, buffer: Buffer) -> None:
+        """Keep the memory of a buffer that is gone."""
+        with self.device.lock:
+            self.items.append((buffer.address, buffer.owner, buffer.writer))
+        self.clear(MAX_SPARE)
+
+    def clear(self, keep: int = 0) -> None:
+        """Give back what was kept longest."""
+        while len(self.items) > keep:
+            _, owner, stream = self.items.pop(0)
+            self.device._release(owner, stream)
+
+    def __del__(self) -> None:
+        if not (sys.is_finalizing() or self.device.lost):
+            self.clear()
+
+
 class Device:
     """One device; see the module. Subclasses give memory, copies, streams and launches.
 
@@ -146,6 +139,7 @@ class Device:
         self.live = self.peak = self._count = 0
         self.pending: list[Any] = []
         self.default_stream = Stream(self)
+        self.spares: WeakSet[Spare] = WeakSet()
         self._foreigners: WeakValueDictionary[int, Stream] = WeakValueDictionary()
 
     def __repr__(self) -> str:
@@ -201,30 +195,45 @@ class Device:
 
     # -- memory ---------------------------------------------------------------------------------
 
-    def allocate(self, nbytes: int, stream: Stream) -> Buffer:
-        """Fresh memory, ordered on ``stream``. Raises DeviceError when there is none left."""
-        try:
-            address, owner = self._allocate(nbytes, stream)
-        except OutOfMemory:
-            gc.collect()
-            self._sync(None)
-            try:
-                address, owner = self._allocate(nbytes, stream)
-            except OutOfMemory:
-                raise DeviceError(self._exhausted(nbytes)) from None
+    def allocate(self, nbytes: int, stream: Stream, spare: Spare | None = None) -> Buffer:
+        """Memory that is free on ``stream``. Raises DeviceError when there is none left.
+
+        spare: memory of this size that may be taken, and where it goes when it is free again.
+        """
+        found = spare.take(stream) if spare is not None else None
+        address, owner = found or self._obtain(nbytes, stream)
         with self.lock:
             self._count += 1
             self.held[self._count] = (nbytes, *(_user_line() if nbytes >= LARGE else _SMALL))
             self.live += nbytes
             self.peak = max(self.peak, self.live)
-            return Buffer(self, address, nbytes, owner, stream, self._count)
+            made = Buffer(self, address, nbytes, owner, stream, self._count)
+        made.spare = spare
+        return made
+
+    def _obtain(self, nbytes: int, stream: Stream) -> tuple[int, Any]:
+        """Fresh memory, after what is not needed was given back if there was none."""
+        try:
+            return self._allocate(nbytes, stream)
+        except OutOfMemory:
+            gc.collect()
+            for spare in list(self.spares):
+                spare.clear()
+            self._sync(None)
+        try:
+            return self._allocate(nbytes, stream)
+        except OutOfMemory:
+            raise DeviceError(self._exhausted(nbytes)) from None
 
     def _freed(self, buffer: Buffer) -> None:
         with self.lock:
             self.live -= self.held.pop(buffer.number)[0]
         for reader in buffer.readers:
             buffer.writer.wait(reader)
-        self._release(buffer.owner, buffer.writer)
+        if buffer.spare is not None:
+            buffer.spare.put(buffer)
+        else:
+            self._release(buffer.owner, buffer.writer)
 
     def _left(self, buffer: Buffer) -> None:
         """Somebody else's memory may be used again, by work on the default stream."""
@@ -251,7 +260,7 @@ class Device:
 
     def current(self) -> Stream:
         """The stream of the innermost ``with stream:`` for this device, or the default one."""
-        for stream in reversed(_streams.get()):
+        for stream in reversed(entered.get()):
             if stream.device is self:
                 return stream
         return self.default_stream
@@ -265,8 +274,8 @@ class Device:
             if given.device is not self:
                 raise DeviceError(f"a stream of {given.device.name} for work on {self.name}")
             return given
-        handle = _handle(given)
-        if handle in _LEGACY:
+        handle = handle_of(given)
+        if handle in LEGACY:
             return self.default_stream
         with self.lock:
             known = self._foreigners.get(handle)
@@ -309,20 +318,6 @@ class Device:
         """Wait for all work; raises the errors that it found."""
         self._sync(None)
         self.settle()
-
-
-def _handle(stream: Any) -> int:
-    """The address of a ``cudaStream_t``, as the libraries of Python give it."""
-    if hasattr(stream, "__cuda_stream__"):
-        said = stream.__cuda_stream__
-        found = (said() if callable(said) else said)[1]
-    else:
-        found = next((getattr(stream, n) for n in _ATTRIBUTES if hasattr(stream, n)), stream)
-    if isinstance(found, bool) or not isinstance(found, int):
-        raise DeviceError(f"{stream!r} is no CUDA stream")
-    if found == _PER_THREAD:
-        raise DeviceError("a thread's default stream is another one in each thread: make a stream")
-    return found
 
 
 def _user_line() -> tuple[str, int]:

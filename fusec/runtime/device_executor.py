@@ -18,7 +18,7 @@ import numpy as np
 from fusec.config import log
 from fusec.errors import DeviceError
 from fusec.runtime.array import Array, empty, extent, overwrite, shadow, upload
-from fusec.runtime.device import Buffer, Device, Stream
+from fusec.runtime.device import SPARED, Buffer, Device, Spare, Stream
 from fusec.runtime.executor import CallSpec, SlotSpec
 
 ALIGNMENT = 256  # bytes; of temporaries, one memory transaction
@@ -93,6 +93,8 @@ class DeviceExecutor:
         self.places, self.arena_bytes = self._lay_out(blocks)
         self.replayable = device.replays and len(steps) > 1 and len(kernels) == len(steps)
         self.replays: OrderedDict[Any, Any] = OrderedDict()
+        small = [k for k in self.fresh if self.replayable and self.extents[k][1] <= SPARED]
+        self.spares = {k: Spare(device) for k in small}
         stream = device.default_stream
         self.status = device.allocate(8, stream)
         device._zero(self.status, stream)
@@ -147,7 +149,7 @@ class DeviceExecutor:
             made = into.get(slot)
             if made is None:
                 low, span = self.extents[slot]
-                buffer = self.device.allocate(span, stream)
+                buffer = self.device.allocate(span, stream, self.spares.get(slot))
                 made = Array(buffer, -low, spec.shape, spec.dtype, spec.strides)
             else:
                 made.buffer.writing(stream)

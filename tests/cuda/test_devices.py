@@ -95,6 +95,52 @@ def test_several_kernels_are_captured_and_replayed(null):
     assert numbers <= 64  # the number 3.0
 
 
+def centred(x):
+    for _ in range(5):
+        x = x - x.mean()
+    return x
+
+
+def test_a_replayed_call_allocates_nothing(null):
+    x, f = fusec.to_device(np.ones((1 << 15,), "f4"), null), fusec.jit(centred)
+    for _ in range(4):
+        y = f(x)
+    null.log.clear()
+    for _ in range(3):
+        y = f(x)
+    assert [what for what, _ in null.log] == ["replay"] * 3
+    kept = [f(x) for _ in range(4)]  # results that are needed have memory of their own
+    assert len({a.buffer.address for a in (*kept, y)}) == 5
+
+
+def test_memory_of_earlier_results_is_given_back_when_it_is_needed(null):
+    x, f = fusec.to_device(np.ones((1 << 15,), "f4"), null), fusec.jit(centred)
+    for _ in range(4):
+        f(x)
+    null.log.clear()
+    null.limit = null.live + 1000
+    with pytest.raises(DeviceError, match="no room"):
+        fusec.to_device(np.ones(1000), null)
+    assert null.count("free") == 1
+    null.limit = null.total
+    null.log.clear()
+    del f
+    gc.collect()
+    assert null.count("free") >= 1
+
+
+def test_memory_of_earlier_results_is_used_where_it_was_last(null):
+    x, f = fusec.to_device(np.ones((1 << 15,), "f4"), null), fusec.jit(centred)
+    for _ in range(4):
+        f(x)
+    null.log.clear()
+    with fusec.stream(null):
+        f(x)
+    assert null.log.count(("allocate", x.nbytes)) == 1
+    f(x)
+    assert null.log.count(("allocate", x.nbytes)) == 1
+
+
 def test_device_keyword_moves_host_arrays_once(null):
     f = fusec.jit(lambda x, w: x @ w + 1, device=null.name)
     with fusec.transfers() as moved:
