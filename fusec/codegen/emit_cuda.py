@@ -92,6 +92,10 @@ class CudaEmitter(LoopEmitter):
             yield
             self.w(f"{name} += {step}")
 
+    def division(self, names: list[str]) -> str:
+        """In 32 bits where they fit: a GPU divides 64 bits by a long routine, behind a branch."""
+        return "_u4" if self.count(names) < 1 << 32 else ""
+
     def launch(self, name: str, grid: tuple[int, int], block: tuple[int, int]) -> KernelSource:
         """The finished kernel with its launch."""
         kernel = self.finish(name, 1, self.work())

@@ -30,12 +30,16 @@ class LoopEmitter(Emitter):
             if names[0] != row:
                 self.w(f"{names[0]} = {row}")
             return
-        rest = row
+        rest, bits = row, self.division(names)
         for name in reversed(names[1:]):
-            self.w(f"{name} = remainder({rest}, {self.size(name)})")
-            self.w(f"rest = quotient({rest}, {self.size(name)})")
+            self.w(f"{name} = remainder{bits}({rest}, {self.size(name)})")
+            self.w(f"rest = quotient{bits}({rest}, {self.size(name)})")
             rest = "rest"
         self.w(f"{names[0]} = rest")
+
+    def division(self, names: list[str]) -> str:
+        """Which divisions take a number below ``count(names)`` apart: "" or "_u4"."""
+        return ""
 
     def count(self, names: Iterable[str]) -> int:
         total = 1

@@ -25,22 +25,27 @@ def _scratch(letters: str) -> Any:
     return intrinsic(typer)
 
 
-def _unsigned(name: str, instruction: str) -> Any:
+def _unsigned(name: str, instruction: str, bits: int = 64) -> Any:
+    whole, part = ir.IntType(64), ir.IntType(bits)
+
     def typer(context: Any, a: Any, n: Any) -> Any:
         def build(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
-            return getattr(b, instruction)(*args)
+            return b.zext(getattr(b, instruction)(*[b.trunc(x, part) for x in args]), whole)
 
         return types.int64(types.int64, types.int64), build
 
     typer.__name__ = name
-    typer.__doc__ = f"{name} of two int64 that are never negative."
+    typer.__doc__ = f"{name} of two int64 that are never negative and have {bits} bits."
     return intrinsic(typer)
 
 
 quotient = _unsigned("quotient", "udiv")
 remainder = _unsigned("remainder", "urem")
+quotient_u4 = _unsigned("quotient_u4", "udiv", 32)
+remainder_u4 = _unsigned("remainder_u4", "urem", 32)
 
 _NAMES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "c8", "c16")
 globals().update({f"scratch_{n}": _scratch(n) for n in _NAMES})
 
-__all__ = ["quotient", "remainder", *[f"scratch_{n}" for n in _NAMES]]
+_DIVISIONS = ("quotient", "remainder", "quotient_u4", "remainder_u4")
+__all__ = [*_DIVISIONS, *[f"scratch_{n}" for n in _NAMES]]

@@ -143,6 +143,17 @@ def test_full_reductions_are_two_kernels_without_atomics():
     assert not any("atom" in k.ptx for k in made)
 
 
+def test_rows_are_counted_in_32_bits_where_they_fit():
+    def shifted(x):
+        return x + x[:1]
+
+    few, many = (
+        compiled(shifted, fusec.ShapeDtype((n, 5), "i1")).kernels[0] for n in (1000, 1 << 30)
+    )
+    assert "remainder_u4" in few.source and "div.u64" not in few.ptx and "rem.u64" not in few.ptx
+    assert "remainder(" in many.source and "u4" not in many.source
+
+
 def test_one_text_serves_all_sizes():
     texts = {program(lambda x: np.exp(x) + 1, np.ones(n, "f4"), target="cuda").kernels[0].text
              for n in (5, 1000, 100_001)}  # fmt: skip
