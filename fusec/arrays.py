@@ -72,6 +72,8 @@ def stream(device: str | Device = "cuda", of: Any = None) -> Stream:
 def memory(device: str | Device = "cuda") -> Memory:
     """Bytes that fusec holds on ``device`` now (``live``), at most (``peak``), in ``buffers``.
 
+    Not counted is memory that programs keep of earlier results for their next ones.
+
     >>> import numpy as np, fusec
     >>> x = fusec.to_device(np.ones(1000), "null:7")
     >>> fusec.memory("null:7").live
