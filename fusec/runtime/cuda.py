@@ -190,6 +190,9 @@ class CudaDevice(Device):
         event = stream.native.record()
         return lambda: event.sync()
 
+    def enter(self) -> None:
+        self._use()
+
     def new_stream(self) -> Stream:
         return Stream(self, self._use().create_stream())
 
@@ -307,7 +310,10 @@ def _device_of(x: Any) -> int:
     from cuda.bindings import driver
 
     attribute = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
-    error, number = driver.cuPointerGetAttribute(attribute, x.__cuda_array_interface__["data"][0])
+    address = x.__cuda_array_interface__["data"][0]
+    if not address:  # an array without elements
+        return 0
+    error, number = driver.cuPointerGetAttribute(attribute, address)
     if int(error):
         raise DeviceError(f"{type(x).__name__} is not in the memory of a GPU: {error.name}")
     return int(number)

@@ -178,6 +178,9 @@ class Device:
         """A function that waits for what is on ``stream`` now."""
         return lambda: None
 
+    def enter(self) -> None:
+        """Let the calling thread launch: a thread that has done nothing yet has no device."""
+
     def new_stream(self) -> Stream:
         return Stream(self)
 

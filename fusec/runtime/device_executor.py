@@ -136,6 +136,7 @@ class DeviceExecutor:
         into: slot -> memory that a result goes to, laid out as the slot. Returns an array per
         result, each with memory of its own.
         """
+        self.device.enter()
         values: dict[int, Array] = dict(self.constants)
         hosts: dict[int, Any] = {}
         for slot, value in zip(self.inputs, inputs):

@@ -113,6 +113,21 @@ def test_a_replayed_call_allocates_nothing(null):
     assert len({a.buffer.address for a in (*kept, y)}) == 5
 
 
+def test_every_thread_that_launches_enters_the_device(null, monkeypatch):
+    def update(w, g):
+        w -= 0.1 * g
+
+    seen, f = [], fusec.jit(update)
+    w, g = (fusec.to_device(np.ones((8, 8), "f4"), null) for _ in range(2))
+    f(w, g)
+    monkeypatch.setattr(null, "enter", lambda: seen.append(threading.get_ident()))
+    null.log.clear()
+    other = threading.Thread(target=f, args=(w, g))  # allocates nothing that would enter for it
+    other.start()
+    other.join()
+    assert seen == [other.ident] and [what for what, _ in null.log] == ["launch"]
+
+
 def test_memory_of_earlier_results_is_given_back_when_it_is_needed(null):
     x, f = fusec.to_device(np.ones((1 << 15,), "f4"), null), fusec.jit(centred)
     for _ in range(4):
