@@ -79,6 +79,17 @@ def test_elementwise_kernels_load_and_store_128_bits():
     assert (kernel.grid, kernel.block) == ((1024, 1), (256, 1))
 
 
+def test_float16_is_loaded_wide_and_rounded_after_every_op():
+    half = fusec.ShapeDtype((1 << 20,), "f2")
+    (kernel,) = compiled(lambda x, y: np.exp(x * y) + y, half, half).kernels
+    assert "ld.global.nc.v2.b32" in kernel.ptx or "ld.global.v2.b32" in kernel.ptx  # four of them
+    assert kernel.source.count("cast_f2") == 2 * 3  # in the loop and in its tail
+    assert "cvt.rn.f16.f32" in kernel.ptx and ".f64" not in kernel.ptx
+    square = fusec.ShapeDtype((64, 64), "f2")
+    (product,) = compiled(lambda x, y: x @ y, square, square).kernels
+    assert "fma.rn.f32" in product.ptx and "fma.rn.f16" not in product.ptx
+
+
 def test_shifted_views_do_without_wide_loads():
     (kernel,) = compiled(lambda x: x[1:] - x[:-1], X).kernels
     assert ".v4" not in kernel.ptx
