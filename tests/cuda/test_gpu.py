@@ -7,20 +7,59 @@ import numpy as np
 import pytest
 import test_arrays as tables
 import test_cublas as products
+import test_forms as forms
+import test_op_table as ops
 
 import fusec
+import kernels
+from fusec.device_plan import device_executor
 from fusec.errors import DeviceError
+from fusec.runtime.device import get_device
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not fusec.devices(), reason="there is no CUDA device"),
 ]
+DEVICE = "cuda"
 X = tables.X
 RNG = np.random.default_rng(1)
 
 
 def cuda(x):
-    return fusec.to_device(x, "cuda")
+    return fusec.to_device(x, DEVICE)
+
+
+def run(program, arrays):
+    """The results of a program on the device."""
+    device = get_device(DEVICE)
+    runner = device_executor(program, device, False)
+    return [np.asarray(y) for y in runner.run([*map(cuda, arrays)], device.current(), {})]
+
+
+@pytest.mark.parametrize("name", ops.DTYPES)
+def test_the_table_of_ops(name):
+    made, cases, arrays = ops.whole(name, get_device(DEVICE).target)
+    ops.check_all(cases, arrays, run(made, [x for given in arrays for x in given]))
+
+
+@pytest.mark.parametrize(("name", "dtype", "k"), ops.OTHER_CASES, ids=str)
+def test_other_families_of_ops(name, dtype, k):
+    made, arrays = ops.other(name, dtype, k, get_device(DEVICE).target)
+    ops.check_other(name, k, arrays, *run(made, arrays))
+
+
+@pytest.mark.parametrize(("name", "shape"), forms.CASES, ids=str)
+def test_forms_of_kernels(name, shape):
+    function, _, dtype = forms.FORMS[name]
+    x = forms.sample(shape, dtype)
+    forms.check(name, x, np.asarray(fusec.jit(function)(cuda(x))))
+
+
+@pytest.mark.parametrize("kernel", kernels.suite(), ids=lambda k: k.name)
+def test_the_suite(kernel):
+    args = [cuda(x) if isinstance(x, np.ndarray) else x for x in kernel.args("S", "f4")]
+    report = fusec.verify(kernel.function, *args)
+    assert report, str(report)
 
 
 @pytest.mark.parametrize("dtype", ["?", "i1", "u2", "i8", "f2", "f4", "f8", "c8", "c16"])
