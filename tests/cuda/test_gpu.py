@@ -4,14 +4,17 @@ import gc
 import threading
 
 import numpy as np
+import oracle
 import pytest
 import test_arrays as tables
 import test_cublas as products
 import test_forms as forms
 import test_op_table as ops
+from programs import Machine, generate
 
 import fusec
 import kernels
+from fusec.compare import largest
 from fusec.device_plan import device_executor
 from fusec.errors import DeviceError
 from fusec.runtime.device import get_device
@@ -53,6 +56,38 @@ def test_forms_of_kernels(name, shape):
     function, _, dtype = forms.FORMS[name]
     x = forms.sample(shape, dtype)
     forms.check(name, x, np.asarray(fusec.jit(function)(cuda(x))))
+
+
+def there(function):
+    """A function of NumPy arrays that runs on the device, and brings everything back."""
+    compiled = fusec.jit(function)
+
+    def home(x):
+        x = np.asarray(x) if type(x) is fusec.Array else x
+        return x[()] if isinstance(x, np.ndarray) else x
+
+    def call(*args):
+        moved = [cuda(x) if isinstance(x, np.ndarray) else x for x in args]
+        result = compiled(*moved)
+        for x, y in zip(args, moved):
+            if isinstance(x, np.ndarray):
+                x[...] = np.asarray(y)
+        return tuple(map(home, result)) if isinstance(result, tuple) else home(result)
+
+    return call
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_random_programs(seed):
+    """Values, dtypes and shapes; what is a view of what is the host's affair."""
+    program = generate(seed)
+    machine, function = Machine(program), program.function()
+    want, got = (oracle.run(f, program.args(), ignore=True) for f in (function, there(function)))
+    assert want.error is None and got.error is None
+    for name, a, b in zip(program.results, want.result, got.result):
+        assert (np.asarray(a).dtype, np.shape(a)) == (np.asarray(b).dtype, np.shape(b))
+        near = machine.tolerance(name) * largest(a)
+        np.testing.assert_allclose(b, a, rtol=0, atol=near)
 
 
 @pytest.mark.parametrize("kernel", kernels.suite(), ids=lambda k: k.name)
