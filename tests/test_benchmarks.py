@@ -34,7 +34,7 @@ def row(kernel="k", size="L", dtype="f4", bound="memory", family="rows", copy=0.
         ("fusec", lambda x: (GELU.function(x), x), "3 results for 2"),
         ("jax", lambda x: GELU.function(x)[:-1], "shape"),
         ("jax", lambda x: np.full_like(x, np.nan), "off by inf"),
-        ("jax", lambda x: None, "1 results for 2"),
+        ("jax", lambda x: None, "off by"),
         ("jax", lambda x: 1 / [], "TypeError"),
     ],
 )
