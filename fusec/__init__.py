@@ -48,7 +48,7 @@ _LATER = {  # loaded on first use
     ("Array", "devices", "from_dlpack", "memory", "pinned_empty", "prefetch", "stream",
      "synchronize", "to_device"),
     "fusec.arrays",
-)  # fmt: skip
+) | dict.fromkeys(("grad", "value_and_grad"), "fusec.gradients")  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -25,6 +25,10 @@ class DataDependentShapeError(UnsupportedError):
     """A result whose shape depends on the data of a traced array."""
 
 
+class DerivativeError(UnsupportedError):
+    """A derivative of something that has no rule for it."""
+
+
 class TracerBoolError(FusecError, TypeError):
     """Python asked for the truth of a traced array (``if``, ``while``, ``and``, ``not``)."""
 

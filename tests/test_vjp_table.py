@@ -75,7 +75,7 @@ def test_rule_against_central_differences(op, dtype):
     for k, rule in enumerate(op.vjp):
         if rule is None:
             continue
-        gradient = rule(g, y, *inputs)
+        gradient = rule(g, y, *inputs, **attributes(op))
         for direction in (1.0, 1j)[: 2 if inputs[k].dtype == C16 else 1]:
             expected = np.real(g * slope(op, inputs, k, STEP * direction))
             got = np.real(gradient * direction)
@@ -94,7 +94,7 @@ def test_zero_cotangent_gives_zero_gradient(op, dtype):
         inputs[1][:] = True
     y = op.impl(*inputs, **attributes(op))
     for rule in filter(None, op.vjp):
-        gradient = rule(np.zeros_like(y), y, *inputs)
+        gradient = rule(np.zeros_like(y), y, *inputs, **attributes(op))
         assert not np.count_nonzero(gradient), gradient
 
 

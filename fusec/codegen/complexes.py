@@ -127,11 +127,18 @@ def cmul(b: Any, t: Any, x: Any, y: Any) -> Any:
 
 @intrinsic(2)
 def cscaled(b: Any, t: Any, g: Any, d: Any) -> Any:
-    """g * d, but 0 where g is 0."""
+    """g * d, but 0 where one of them is 0, unless g is nan."""
     re, im = parts(b, g)
     zero = re.type(0.0)
-    none = b.and_(b.fcmp_ordered("==", re, zero), b.fcmp_ordered("==", im, zero))
+    still = b.and_(_is_zero(b, d), b.fcmp_ordered("ord", re, im))
+    none = b.or_(_is_zero(b, g), still)
     return _select(b, none, join(b, zero, zero), mul(b, g, d))
+
+
+def _is_zero(b: Any, z: Any) -> Any:
+    re, im = parts(b, z)
+    zero = re.type(0.0)
+    return b.and_(b.fcmp_ordered("==", re, zero), b.fcmp_ordered("==", im, zero))
 
 
 def _select(b: Any, condition: Any, x: Any, y: Any) -> Any:

@@ -80,9 +80,11 @@ def freciprocal(b: Any, t: Any, x: Any) -> Any:
 
 @intrinsic(2)
 def fscaled(b: Any, t: Any, g: Any, d: Any) -> Any:
-    """g * d, but 0 where g is 0."""
+    """g * d, but 0 where one of them is 0, unless g is nan."""
     zero = g.type(0.0)
-    return b.select(b.fcmp_ordered("==", g, zero), zero, b.fmul(g, d))
+    still = b.and_(b.fcmp_ordered("==", d, zero), b.fcmp_ordered("ord", g, g))
+    none = b.or_(b.fcmp_ordered("==", g, zero), still)
+    return b.select(none, zero, b.fmul(g, d))
 
 
 def _constant_factor(name: str, single: float, double: float) -> Any:

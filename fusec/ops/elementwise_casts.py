@@ -10,14 +10,14 @@ import numpy as np
 
 from fusec.ir.aval import Aval, short
 from fusec.ops.elementwise_math import infer_same
-from fusec.ops.registry import NONDIFFERENTIABLE, Op, Vjp, broadcast_shape, register
+from fusec.ops.registry import NONDIFFERENTIABLE, Op, broadcast_shape, register
 
 
 def _statement(
     name: str,
     impl: Callable[..., Any],
     infer: Callable[..., Aval],
-    vjp: tuple[Vjp, ...],
+    vjp: Any,
     expr: dict[str, str],
     sample: tuple[tuple[float, float], ...] = ((-4.0, 4.0),),
 ) -> Op:
@@ -42,7 +42,7 @@ def _cast(x: Any, dtype: np.dtype) -> Any:
         return x.astype(dtype)
 
 
-def _cast_vjp(g: Any, y: Any, x: Any) -> Any:
+def _cast_vjp(g: Any, y: Any, x: Any, dtype: np.dtype) -> Any:
     if x.dtype.kind != "c" and g.dtype.kind == "c":
         g = np.real(g)
     return g.astype(x.dtype)
@@ -91,6 +91,12 @@ _statement(
     {"b": "select({0}, {1}, {2})"},
     ((-1.0, 1.0), (-4.0, 4.0), (-4.0, 4.0)),
 )
+
+
+# ``identity`` tells the inputs of one differentiation from all else that has their value;
+# ``stop_gradient`` is a constant to differentiation. The passes take both away.
+for _name, _rule in (("identity", (lambda g, y, x: g,)), ("stop_gradient", NONDIFFERENTIABLE)):
+    _statement(_name, lambda x: x, lambda x: x, _rule, dict.fromkeys("biufc", "{0}"))
 
 
 def _wrap_index(index: Any, n: Any) -> Any:

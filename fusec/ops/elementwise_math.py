@@ -10,9 +10,9 @@ of a real loss in ``z = x + iy`` is ``dL/dx - i dL/dy``.
 
 A zero cotangent gives a zero gradient in every rule (:func:`scaled`), so that the branch of a
 ``where`` that was not taken lets no NaN through. Choices where a derivative does not exist:
-``sqrt`` and ``cbrt`` are infinite at 0; ``arctan2`` and ``hypot`` have 0 at the origin; in ``a**b``
-the gradient in ``a`` is 0 where ``b == 0``, the one in ``b`` is 0 where ``a == 0`` and NaN where a
-real ``a`` is negative.
+``sqrt`` and ``cbrt`` are infinite at 0 (a norm has 0 there); ``arctan2`` and ``hypot`` have 0 at the
+origin; in ``a**b`` the gradient in ``a`` is 0 where ``b == 0``, the one in ``b`` is 0 where
+``a == 0`` and NaN where a real ``a`` is negative.
 """
 
 import math
@@ -51,11 +51,12 @@ def dispatch(function: Any, *args: Any) -> Any:
 def scaled(g: Any, d: Any) -> Any:
     """``g * d``, but 0 where ``g`` is 0, even against inf and nan; what derivative rules use.
 
-    It is an op because a ``where`` would be wrong in second derivatives: at ``g == 0`` the
-    derivative in ``g`` is still ``d``.
+    An infinite ``g`` against ``d == 0`` gives 0 too: so ``sqrt(x * x)``, and with it every norm,
+    has the gradient 0 at 0. It is an op because a ``where`` would be wrong in second derivatives:
+    at ``g == 0`` the derivative in ``g`` is still ``d``.
 
-    >>> scaled(np.array([0.0, 2.0]), np.array([np.inf, 3.0]))
-    array([0., 6.])
+    >>> scaled(np.array([0.0, 2.0, np.inf]), np.array([np.inf, 3.0, 0.0]))
+    array([0., 6., 0.])
     """
     if g.dtype != d.dtype:
         dtype = np.result_type(g.dtype, d.dtype)
@@ -64,7 +65,7 @@ def scaled(g: Any, d: Any) -> Any:
     if traced is not None:
         return traced
     with np.errstate(invalid="ignore"):
-        return np.where(g == 0, g.dtype.type(0), g * d)
+        return np.where((g == 0) | ((d == 0) & (g == g)), g.dtype.type(0), g * d)
 
 
 def infer_same(x: Aval, *others: Aval) -> Aval:

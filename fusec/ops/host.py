@@ -19,13 +19,16 @@ class HostCall:
     """A call of ``function`` on arrays, with its results' avals as seen when it was traced.
 
     name: as the user wrote it; function: takes the arrays in order and gives a tuple of arrays;
-    why: the reason it is not fused, as ``explain()`` prints it.
+    why: the reason it is not fused, as ``explain()`` prints it; source: what the user called;
+    arguments: ``(arrays) -> (args, kwargs)`` of that call, for its derivative.
     """
 
     name: str
     function: Callable[..., tuple[Any, ...]]
     outputs: tuple[Aval, ...]
     why: str = "no kernel for this function: NumPy runs it"
+    source: Any = None
+    arguments: Callable[..., Any] | None = None
 
     def __repr__(self) -> str:
         return self.name

@@ -1,7 +1,8 @@
 """Gather and scatter by data.
 
 Every form of fancy indexing is one primitive: ``gather`` reads an array at one index per axis. The
-indices are ordinary nodes, their bounds checked by ``wrap_index``.
+indices are ordinary nodes, their bounds checked by ``wrap_index``. Its derivative is
+``scatter_add``, which adds in the order of the elements, so that its bits are always the same.
 """
 
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from fusec.ir.aval import Aval
 from fusec.ops.registry import MEDIUM, Op, register
+from fusec.ops.shape import positions
 
 
 def _gather(x: Any, *indices: Any, shape: tuple[int, ...]) -> Any:
@@ -22,6 +24,43 @@ def _scatter_flat(x: Any, index: Any, v: Any) -> Any:
     return out
 
 
+def _scatter_add(x: Any, v: Any, *indices: Any) -> Any:
+    out = np.array(x, order="C")
+    flat = np.ravel_multi_index(np.broadcast_arrays(*indices), x.shape) if indices else 0
+    flat = np.broadcast_to(flat, v.shape)
+    np.add.at(out.reshape(-1), flat.reshape(-1), v.reshape(-1))
+    return out
+
+
+def _gather_vjp(k: int) -> Any:
+    def rule(g: Any, y: Any, x: Any, *indices: Any, shape: tuple[int, ...]) -> Any:
+        grad = np.zeros_like(g, shape=x.shape)
+        np.add.at(grad, indices, g)
+        return grad
+
+    return rule if k == 0 else None
+
+
+def _added_vjp(k: int) -> Any:
+    if k == 0:
+        return lambda g, y, *inputs: g
+    return (lambda g, y, x, v, *indices: g[indices]) if k == 1 else None
+
+
+def _overwritten(g: Any, y: Any, x: Any, index: Any, v: Any) -> Any:
+    kept = g.copy()
+    kept.reshape(-1)[index] = 0
+    return kept
+
+
+def _written(g: Any, y: Any, x: Any, index: Any, v: Any) -> Any:
+    """What was written last at a position, and is therefore seen."""
+    number = np.reshape(positions(np.reshape(v, -1), 0), v.shape)
+    last = np.zeros_like(number, shape=(x.size,))
+    last[index] = number
+    return np.where(last[index] == number, np.reshape(g, -1)[index], 0)
+
+
 # One index per axis of x, broadcast together to ``shape``; in bounds (see ``wrap_index``). An index
 # that is an ``iota`` is a loop variable, so slices and fancy indices mix at no cost.
 gather = register(
@@ -30,6 +69,7 @@ gather = register(
         family="gather",
         impl=_gather,
         infer_aval=lambda x, *indices, shape: Aval(shape, x.dtype),
+        vjp=_gather_vjp,
         cost=MEDIUM,
     )
 )
@@ -40,5 +80,16 @@ scatter_flat = register(
         family="library",
         impl=_scatter_flat,
         infer_aval=lambda x, index, v: x,
+        vjp=(_overwritten, None, _written),
+    )
+)
+# ``x`` with every element of ``v`` added at its indices, one for each axis of x, in bounds.
+scatter_add = register(
+    Op(
+        name="scatter_add",
+        family="library",
+        impl=_scatter_add,
+        infer_aval=lambda x, v, *indices: x,
+        vjp=_added_vjp,
     )
 )

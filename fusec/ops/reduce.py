@@ -3,6 +3,9 @@
 A reduction drops its axes (``keepdims`` is a reshape) and has the dtype of its input: the tracer
 casts first, as NumPy's accumulators do. Whatever NumPy builds from these (mean, var, argmax, the
 nan- variants) the tracer builds too, so that one kernel can hold all of it.
+
+Derivatives: ties of an extreme share evenly; a running extreme belongs to the last of equals. A
+product is never divided by, so that zeros have their derivatives of every order.
 """
 
 from collections.abc import Callable
@@ -11,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from fusec.ir.aval import Aval
-from fusec.ops.registry import CHEAP, Op, register
+from fusec.ops.registry import CHEAP, NONDIFFERENTIABLE, Op, register
+from fusec.ops.shape import positions
 
 Axes = tuple[int, ...]
 
@@ -20,7 +24,7 @@ def _infer(x: Aval, axes: Axes) -> Aval:
     return Aval(tuple(n for k, n in enumerate(x.shape) if k not in axes), x.dtype)
 
 
-def _reduction(name: str, ufunc: np.ufunc) -> Op:
+def _reduction(name: str, ufunc: np.ufunc, vjp: Any) -> Op:
     """State a reduction. Its kernel pieces are named after it: ``fold_<name>``, ``tree_<name>``."""
 
     def impl(x: Any, axes: Axes) -> Any:
@@ -28,7 +32,14 @@ def _reduction(name: str, ufunc: np.ufunc) -> Op:
         return np.asarray(ufunc.reduce(x, axis=axes, dtype=x.dtype, initial=identity))
 
     return register(
-        Op(name=f"reduce_{name}", family="reduce", impl=impl, infer_aval=_infer, cost=CHEAP)
+        Op(
+            name=f"reduce_{name}",
+            family="reduce",
+            impl=impl,
+            infer_aval=_infer,
+            vjp=vjp,
+            cost=CHEAP,
+        )
     )
 
 
@@ -56,24 +67,88 @@ IDENTITY: dict[str, Callable[[np.dtype], Any]] = {
 }
 """What a reduction of nothing gives."""
 
-reduce_sum = _reduction("sum", np.add)
-reduce_prod = _reduction("prod", np.multiply)
-reduce_max = _reduction("max", np.maximum)
-reduce_min = _reduction("min", np.minimum)
-reduce_fmax = _reduction("fmax", np.fmax)
-reduce_fmin = _reduction("fmin", np.fmin)
-reduce_any = _reduction("any", np.logical_or)
-reduce_all = _reduction("all", np.logical_and)
+
+def _sum_vjp(g: Any, y: Any, x: Any, axes: Axes) -> Any:
+    return np.broadcast_to(np.expand_dims(g, axes), x.shape)
 
 
-def _scan(name: str, ufunc: np.ufunc) -> Op:
+def _extreme_vjp(g: Any, y: Any, x: Any, axes: Axes) -> Any:
+    wins = x == np.expand_dims(y, axes)
+    share = g / np.sum(wins, axis=axes).astype(g.dtype)
+    return np.where(wins, np.expand_dims(share, axes), 0)
+
+
+def _prod_vjp(g: Any, y: Any, x: Any, axes: Axes) -> Any:
+    """Each element's is the product of those before it and of those behind it."""
+    last = tuple(range(x.ndim - len(axes), x.ndim))
+    moved = np.moveaxis(x, axes, last)
+    line = moved.reshape((*moved.shape[: x.ndim - len(axes)], y.size and x.size // y.size))
+    others = _before(line) * _before(line[..., ::-1])[..., ::-1]
+    grad = np.expand_dims(g, -1) * others
+    return np.moveaxis(grad.reshape(moved.shape), last, axes)
+
+
+def _before(line: Any) -> Any:
+    """The product of all elements in front of each, along the last axis."""
+    return np.cumprod(np.concatenate([np.ones_like(line[..., :1]), line[..., :-1]], -1), -1)
+
+
+reduce_sum = _reduction("sum", np.add, (_sum_vjp,))
+reduce_prod = _reduction("prod", np.multiply, (_prod_vjp,))
+reduce_max = _reduction("max", np.maximum, (_extreme_vjp,))
+reduce_min = _reduction("min", np.minimum, (_extreme_vjp,))
+reduce_fmax = _reduction("fmax", np.fmax, (_extreme_vjp,))
+reduce_fmin = _reduction("fmin", np.fmin, (_extreme_vjp,))
+reduce_any = _reduction("any", np.logical_or, NONDIFFERENTIABLE)
+reduce_all = _reduction("all", np.logical_and, NONDIFFERENTIABLE)
+
+
+def _scan(name: str, ufunc: np.ufunc, vjp: Any) -> Op:
     def impl(x: Any, axis: int) -> Any:
         return ufunc.accumulate(x, axis=axis, dtype=x.dtype)
 
-    return register(Op(name=f"scan_{name}", family="scan", impl=impl, infer_aval=lambda x, axis: x))
+    return register(
+        Op(
+            name=f"scan_{name}",
+            family="scan",
+            impl=impl,
+            infer_aval=lambda x, axis: x,
+            vjp=(vjp,),
+        )
+    )
 
 
-scan_sum = _scan("sum", np.add)
-scan_prod = _scan("prod", np.multiply)
-scan_max = _scan("max", np.maximum)
-scan_min = _scan("min", np.minimum)
+def _scan_sum_vjp(g: Any, y: Any, x: Any, axis: int) -> Any:
+    return np.flip(np.cumsum(np.flip(g, axis), axis, dtype=g.dtype), axis)
+
+
+def _scan_prod_vjp(g: Any, y: Any, x: Any, axis: int) -> Any:
+    """The elements before, times ``s[k] = g[k] + x[k+1] * s[k+1]``, which doubling solves."""
+    line, s = np.moveaxis(x, axis, -1), np.moveaxis(g, axis, -1)
+    n, step = int(line.shape[-1]), 1
+    factor = _later(line, 1)
+    while step < n:
+        s = s + factor * _later(s, step)
+        factor = factor * _later(factor, step)
+        step *= 2
+    return np.moveaxis(_before(line) * s, -1, axis)
+
+
+def _later(x: Any, n: int) -> Any:
+    """``x[k + n]`` at k, 0 beyond the end."""
+    return np.concatenate([x[..., n:], np.zeros_like(x[..., :n])], -1)
+
+
+def _scan_extreme_vjp(g: Any, y: Any, x: Any, axis: int) -> Any:
+    taken = np.where(x == y, positions(x, axis), 0)
+    index = [positions(x, k) for k in range(x.ndim)]
+    index[axis] = np.maximum.accumulate(taken, axis)
+    grad = np.zeros_like(g)
+    np.add.at(grad, tuple(index), g)
+    return grad
+
+
+scan_sum = _scan("sum", np.add, _scan_sum_vjp)
+scan_prod = _scan("prod", np.multiply, _scan_prod_vjp)
+scan_max = _scan("max", np.maximum, _scan_extreme_vjp)
+scan_min = _scan("min", np.minimum, _scan_extreme_vjp)

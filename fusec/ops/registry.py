@@ -44,7 +44,8 @@ class Op:
     library (BLAS and other whole-array calls) or host (NumPy's own function).
     impl: the NumPy implementation ``impl(*arrays, **attrs)``; it is the reference.
     infer_aval: ``(*avals, **attrs) -> Aval``.
-    vjp: one function ``(g, y, *inputs) -> gradient`` per input, or NONDIFFERENTIABLE.
+    vjp: one function ``(g, y, *inputs, **attrs) -> gradient`` per input, None for an input that
+    has no gradient; or a function of the input's number that gives it; or NONDIFFERENTIABLE.
     expr: for elementwise ops, the scalar expression by kind of the loop's first input dtype
     (b bool, i signed, u unsigned, f float, c complex), with {0} {1} for the operands.
     cost: see CHEAP. checked: the expression may set the kernel's error status.
@@ -54,7 +55,7 @@ class Op:
     family: str
     impl: Callable[..., Any]
     infer_aval: Infer
-    vjp: "tuple[Vjp, ...] | _Nondifferentiable | None" = None
+    vjp: "tuple[Vjp, ...] | Callable[[int], Vjp] | _Nondifferentiable | None" = None
     expr: Mapping[str, str] = field(default_factory=dict)
     cost: int = CHEAP
     ufunc: np.ufunc | None = None
@@ -62,10 +63,16 @@ class Op:
     sample: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.family == "elementwise" and self.vjp is None:
+        if self.family not in ("create", "host") and self.vjp is None:
             raise AssertionError(f"op {self.name} states no derivative and no NONDIFFERENTIABLE")
         if self.name in OPS:
             raise AssertionError(f"op {self.name} is stated twice")
+
+    def rule(self, k: int) -> Vjp:
+        """The derivative rule of input ``k``, or None where that has no gradient."""
+        if isinstance(self.vjp, tuple):
+            return self.vjp[k]
+        return self.vjp(k) if callable(self.vjp) else None
 
     def infer(self, avals: tuple[Aval, ...], attrs: Mapping[str, Any]) -> Aval:
         return self.infer_aval(*avals, **attrs)

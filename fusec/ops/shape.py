@@ -11,13 +11,37 @@ import numpy as np
 from fusec.errors import ShapeError
 from fusec.ir.aval import Aval
 from fusec.ir.graph import Literal
+from fusec.ops.elementwise_math import dispatch
 from fusec.ops.registry import Op, broadcast_shape, register
 
 Shape = tuple[int, ...]
 
 
-def _movement(name: str, impl: Any, infer: Any, family: str = "movement") -> Op:
-    return register(Op(name=name, family=family, impl=impl, infer_aval=infer))
+def _movement(name: str, impl: Any, infer: Any, vjp: Any, family: str = "movement") -> Op:
+    return register(Op(name=name, family=family, impl=impl, infer_aval=infer, vjp=vjp))
+
+
+def positions(x: Any, axis: int) -> Any:
+    """The index along ``axis`` of each element of ``x``.
+
+    >>> positions(np.zeros((2, 3)), 1)
+    array([[0, 1, 2],
+           [0, 1, 2]])
+    """
+    traced = dispatch(positions, x, axis)
+    return _iota(x.shape, axis) if traced is None else traced
+
+
+def summed_to(g: Any, shape: Shape) -> Any:
+    """What broadcasting ``shape`` to that of ``g`` did, undone for a cotangent.
+
+    >>> summed_to(np.ones((4, 3)), (3,))
+    array([4., 4., 4.])
+    """
+    lead = g.ndim - len(shape)
+    kept = [k for k, n in enumerate(shape) if n != g.shape[lead + k]]
+    axes = (*range(lead), *[lead + k for k in kept])
+    return np.reshape(np.sum(g, axes, dtype=g.dtype), shape) if axes else g
 
 
 def index_of(start: Shape, step: Shape, shape: Shape) -> tuple[slice, ...]:
@@ -125,17 +149,81 @@ iota = register(
     )
 )
 
-slice_ = _movement("slice", _slice, _infer_slice)
+# Derivatives. A rule may write into arrays of its own, as any traced code.
+
+
+def _slice_vjp(g: Any, y: Any, x: Any, start: Shape, step: Shape, shape: Shape) -> Any:
+    grad = np.zeros_like(g, shape=x.shape)
+    grad[index_of(start, step, shape)] = g
+    return grad
+
+
+def _diagonal_vjp(g: Any, y: Any, x: Any) -> Any:
+    grad = np.zeros_like(g, shape=x.shape)
+    n = x.shape[-1]
+    grad.reshape((*x.shape[:-2], n * n))[..., :: n + 1] = g
+    return grad
+
+
+def _inside(x: Any, before: Shape) -> tuple[slice, ...]:
+    return tuple([slice(b, b + n) for b, n in zip(before, x.shape)])
+
+
+def _windows_vjp(
+    g: Any, y: Any, x: Any, shape: Shape, axes: Shape, writeable: bool = False
+) -> Any:
+    """Each place of the window gives its gradient to the elements that it has passed over."""
+    parts = []
+    for place in np.ndindex(*shape):
+        part, before = g[(..., *place)], [0] * x.ndim
+        for axis, k in zip(axes, place):
+            before[axis] += k
+        parts.append(np.pad(part, [(b, n - m - b) for b, n, m in zip(before, x.shape, part.shape)]))
+    return sum(parts[1:], parts[0])
+
+
+def _pad_vjp(g: Any, y: Any, x: Any, value: Any, before: Shape, after: Shape) -> Any:
+    return g[_inside(x, before)]
+
+
+def _pad_value_vjp(g: Any, y: Any, x: Any, value: Any, before: Shape, after: Shape) -> Any:
+    outside = g.copy()
+    outside[_inside(x, before)] = 0
+    return np.sum(outside, dtype=g.dtype)
+
+
+def _part_vjp(k: int) -> Any:
+    def rule(g: Any, y: Any, *xs: Any, axis: int) -> Any:
+        first = sum([x.shape[axis] for x in xs[:k]])
+        return g[(slice(None),) * axis + (slice(first, first + xs[k].shape[axis]),)]
+
+    return rule
+
+
+def _updated_vjp(g: Any, y: Any, x: Any, v: Any, start: Shape, step: Shape) -> Any:
+    kept = g.copy()
+    kept[index_of(start, step, v.shape)] = 0
+    return kept
+
+
+slice_ = _movement("slice", _slice, _infer_slice, (_slice_vjp,))
 transpose = _movement(
     "transpose",
     lambda x, perm: np.transpose(x, perm),
     lambda x, perm: Aval(tuple(x.shape[p] for p in perm), x.dtype),
+    (lambda g, y, x, perm: np.transpose(g, tuple(np.argsort(perm).tolist())),),
 )
-reshape = _movement("reshape", lambda x, shape: np.reshape(x, shape), _infer_reshape)
+reshape = _movement(
+    "reshape",
+    lambda x, shape: np.reshape(x, shape),
+    _infer_reshape,
+    (lambda g, y, x, shape: np.reshape(g, x.shape),),
+)
 broadcast_to = _movement(
     "broadcast_to",
     lambda x, shape: np.broadcast_to(x, shape),
     lambda x, shape: Aval(broadcast_shape(x.shape, shape), x.dtype),
+    (lambda g, y, x, shape: summed_to(g, x.shape),),
 )
 # The diagonal of the last two axes, which are equally long, as a new last axis. NumPy gives a
 # read-only view from `np.diagonal`, and a view of which that is made from `np.einsum`.
@@ -143,13 +231,18 @@ diagonal = _movement(
     "diagonal",
     lambda x: np.einsum("...ii->...i", x),
     lambda x: Aval(x.shape[:-1], x.dtype),
+    (_diagonal_vjp,),
 )
 # One window of `shape` at every place of `axes` (one may occur twice) where it fits: new last axes.
-windows = _movement("windows", _windows, _infer_windows)
-pad = _movement("pad", _pad, _infer_pad)
+windows = _movement("windows", _windows, _infer_windows, (_windows_vjp,))
+pad = _movement("pad", _pad, _infer_pad, (_pad_vjp, _pad_value_vjp))
 concatenate = _movement(
-    "concatenate", lambda *xs, axis: np.concatenate(xs, axis), _infer_concatenate
+    "concatenate", lambda *xs, axis: np.concatenate(xs, axis), _infer_concatenate, _part_vjp
 )
 slice_update = _movement(
-    "slice_update", _slice_update, lambda x, v, start, step: x, family="update"
+    "slice_update",
+    _slice_update,
+    lambda x, v, start, step: x,
+    (_updated_vjp, lambda g, y, x, v, start, step: g[index_of(start, step, v.shape)]),
+    family="update",
 )

@@ -4,6 +4,8 @@ A rule that holds for numbers may still change bits: ``x + 0`` loses -0.0, ``x *
 what keeps every bit (or, for powers, stays within 2 ULP as the design allows) is here.
 """
 
+from typing import Any
+
 import numpy as np
 
 from fusec.ir.aval import Aval
@@ -27,7 +29,7 @@ def const_of(value: object, dtype: np.dtype) -> Node:
     return Node(OPS["const"], (), {"value": literal}, Aval(literal.value.shape, dtype))
 
 
-def scalar(node: Node) -> object:
+def scalar(node: Node) -> Any:
     """The value of a constant that is one number spread over a shape, else None."""
     while node.op.name in ("broadcast_to", "reshape"):
         node = node.inputs[0]
@@ -170,6 +172,33 @@ def double_negation(node: Node) -> Node | None:
     return x.inputs[0] if x.op.name == node.op.name else None
 
 
+def same_value(node: Node) -> Node | None:
+    """What only differentiation told apart."""
+    return node.inputs[0]
+
+
+def custom_result(node: Node) -> Node | None:
+    number: int = node.attrs["index"]
+    return node.inputs[0].inputs[number]
+
+
+def plain_product(node: Node) -> Node | None:
+    """``scaled`` by a finite number that is not 0 is a product (up to the sign of a zero)."""
+    g, d = node.inputs
+    if g.dtype != d.dtype or node.dtype != d.dtype:
+        return None
+    for number in (scalar(g), scalar(d)):
+        if number is not None and 0 < abs(number) < np.inf:
+            return node_of("multiply", g, d)
+    return None
+
+
+def wrapped_twice(node: Node) -> Node | None:
+    """An index in bounds stays what it is."""
+    index, n = node.inputs
+    return index if index.op.name == "wrap_index" and index.inputs[1] is n else None
+
+
 FOLD = {name: [fold_constants] for name, op in OPS.items() if op.family == "elementwise"}
 SIMPLIFY = {
     "cast": [same_cast],
@@ -185,5 +214,10 @@ SIMPLIFY = {
     "negative": [double_negation],
     "invert": [double_negation],
     "logical_not": [],
+    "identity": [same_value],
+    "stop_gradient": [same_value],
+    "custom_out": [custom_result],
+    "scaled": [plain_product],
+    "wrap_index": [wrapped_twice],
     **{name: [empty_reduction] for name in OPS if name.startswith("reduce_")},
 }

@@ -21,6 +21,7 @@ from fusec.trace import (  # noqa: F401  (each registers its functions)
     functions_shape,
 )
 from fusec.trace.hostcalls import host_call
+from fusec.trace.indexing import add_at
 from fusec.trace.session import Session
 from fusec.trace.standin import result_like
 from fusec.trace.table import (
@@ -127,6 +128,8 @@ def _outer(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, Any
 
 def _at(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, Any]) -> None:
     target = as_tracer(session, inputs[0])
+    if ufunc is np.add and add_at(target, *inputs[1:]):
+        return
 
     def at(x: Any, *rest: Any) -> Any:
         out = np.array(x)

@@ -8,6 +8,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from fusec.errors import UnsupportedError
 from fusec.ops.elementwise_math import erf as erf_op
 from fusec.ops.elementwise_math import scaled as scaled_op
+from fusec.ops.shape import positions
 from fusec.trace import views
 from fusec.trace.functions_shape import integers
 from fusec.trace.pynumbers import python_number
@@ -22,6 +23,7 @@ from fusec.trace.table import (
     common_dtype,
     data_dependent,
     implements,
+    iota,
     number,
     number_of,
     plain,
@@ -298,7 +300,7 @@ def apply_along_axis(session: Session, func1d: Any, axis: Any, arr: Any, *args: 
 def _unary_op(name: str) -> Any:
     def call(session: Session, *args: Any) -> Tracer:
         dtype = common_dtype(session, *args)
-        dtype = dtype if dtype.kind == "f" else np.dtype(np.float64)
+        dtype = dtype if dtype.kind in "fc" else np.dtype(np.float64)
         return wrap(session, session.make(name, *[as_dtype(session, a, dtype) for a in args]))
 
     return call
@@ -306,4 +308,5 @@ def _unary_op(name: str) -> Any:
 
 FUNCTIONS[erf_op] = _unary_op("erf")
 FUNCTIONS[scaled_op] = _unary_op("scaled")
+FUNCTIONS[positions] = lambda session, x, axis: wrap(session, iota(session, x._like.shape, axis))
 

@@ -69,13 +69,19 @@ def host_call(
         made_args, made_kwargs = tree.unflatten(values)
         return func(*made_args, **made_kwargs)
 
+    def arguments(traced: Any) -> Any:
+        return tree.unflatten([traced[v.index] if type(v) is Slot else v for v in filled])
+
     if likes is not None:
         result: Any = likes[0] if len(likes) == 1 else tuple(likes)
         scalars = [not x.shape for x in likes]
     else:
         result, scalars = _probe(session, name, invoke, operands)
     parts, result_tree = flatten(result)
-    call = HostCall(name, _runner(name, invoke, parts), tuple(_avals(parts)))
+    avals = tuple(_avals(parts))
+    call = HostCall(
+        name, _runner(name, invoke, parts), avals, source=func, arguments=arguments
+    )
     node = session.make("host_call", *[o.node for o in operands], call=call)
     made = []
     for k, (like, scalar) in enumerate(zip(parts, scalars)):

@@ -78,6 +78,8 @@ class Session:
         self._consts: dict[Any, Node] = {}
         self.notes: list[str] = []
         self.labels: list[str] = []  # of the arguments' leaves
+        self.at: Loc | None = None  # the line that new nodes stand for, where it is not the caller
+        self.checkpoints: list[tuple[str, int]] = []  # name and line, bytes that are not kept
 
     # -- nodes ------------------------------------------------------------------------------
 
@@ -91,7 +93,7 @@ class Session:
         return Node(op, inputs, attrs, aval, self.location())
 
     def location(self) -> Loc | None:
-        return user_location()
+        return self.at or user_location()
 
     def const(self, value: Any, dtype: np.dtype | None = None) -> Node:
         """A constant of the graph: part of the kernels' text where it is small."""

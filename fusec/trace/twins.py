@@ -1,6 +1,7 @@
 """Twins: the code of a user's function over globals, cells and defaults that map what is read."""
 
 import builtins
+import functools
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,13 @@ class TwinGlobals(dict[str, Any]):
             value = self.capture.library(vars(builtins)[name], f"builtins.{name}")
         self[name] = self.given[name] = value
         return value
+
+
+def is_traced_code(value: Any) -> bool:
+    """Whether a function, method or partial is a twin's or was made by one."""
+    while type(value) in (types.MethodType, functools.partial):
+        value = value.__func__ if type(value) is types.MethodType else value.func
+    return type(value) is types.FunctionType and type(value.__globals__) is TwinGlobals
 
 
 def make_twin(capture: "Capture", fn: types.FunctionType, path: Path | None) -> Any:

@@ -1,0 +1,1 @@
+"""Differentiation: from graph to graph, in the trace that the program belongs to."""

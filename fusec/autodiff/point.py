@@ -1,0 +1,183 @@
+"""A function at a point: run on variables of its own, with its results as nodes.
+
+``Point`` is what every transformation starts from: the arguments to differentiate replaced by
+``identity`` nodes, the function run on them, and the leaves of what it returned.
+"""
+
+import inspect
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fusec.errors import DTypeError, ShapeError
+from fusec.ir.graph import Node
+from fusec.trace.capture import twin
+from fusec.trace.scalars import PyScalar
+from fusec.trace.session import Session
+from fusec.trace.standin import copy_like
+from fusec.trace.tracer import Tracer, as_tracer, fresh
+from fusec.trace.tree import TreeDef, flatten
+from fusec.trace.ufuncs import weak_type
+
+Positions = int | Sequence[int]
+
+
+class Point:
+    """``fn(*args, **kwargs)`` with the arguments ``argnums`` as variables.
+
+    name: of the transformation, for messages. has_aux: the function returns (result, more).
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        fn: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        argnums: Positions,
+        name: str,
+        has_aux: bool = False,
+    ) -> None:
+        self.session, self.name = session, name
+        self.called = getattr(fn, "__name__", "the function")
+        names = argument_names(fn, len(args))
+        self.given: list[Tracer] = []
+        self.variables: list[Tracer] = []
+        self.trees: list[TreeDef] = []
+        args = list(args)
+        for k in positions(argnums, len(args), name):
+            leaves, tree = flatten(args[k])
+            paths = tree.paths(names[k])
+            made = [self._variable(x, path) for x, path in zip(leaves, paths)]
+            self.trees.append(tree)
+            args[k] = tree.unflatten(made)
+        value = twin(fn, session)(*args, **kwargs)
+        self.aux = None
+        if has_aux:
+            if not isinstance(value, tuple) or len(value) != 2:
+                raise TypeError(f"fusec.{name}: has_aux=True takes a function of (result, more)")
+            value, self.aux = value
+        self.value = value
+        for given, variable in zip(self.given, self.variables):
+            if variable._storage.version:  # the function changed its argument
+                given.write(variable.node)
+        leaves, self.out_tree = flatten(value)
+        self.results = [self._result(x) for x in leaves]
+
+    @property
+    def inputs(self) -> list[Node]:
+        """The nodes to differentiate in."""
+        return [v._storage.start for v in self.variables]
+
+    @property
+    def outputs(self) -> list[Node]:
+        return [r.node for r in self.results]
+
+    def _variable(self, leaf: Any, path: str) -> Tracer:
+        given = self._number(leaf, path)
+        kind = given.dtype.kind
+        if kind not in "fc":
+            cast = "float(...)" if weak_type(leaf) else f"{path}.astype(float)"
+            raise DTypeError(
+                f"fusec.{self.name}: argument `{path}` is {given.dtype.name}, and only floats and "
+                f"complex numbers have derivatives. Pass {cast}, or leave it out of argnums."
+            )
+        session = self.session
+        weak = weak_type(leaf) is not None
+        made = fresh(session, session.make("identity", given.node), given._like, given._scalar)
+        made._scalar = given._scalar or weak
+        made._storage.item = weak
+        self.given.append(given)
+        self.variables.append(made)
+        return made
+
+    def _number(self, leaf: Any, path: str) -> Tracer:
+        if isinstance(leaf, np.ndarray | np.generic) or weak_type(leaf) is not None:
+            return as_tracer(self.session, leaf)
+        raise DTypeError(
+            f"fusec.{self.name}: argument `{path}` is a {type(leaf).__name__}, which has no "
+            "derivative. Differentiate in arrays, numbers and containers of them; leave the rest "
+            "out of argnums."
+        )
+
+    def _result(self, leaf: Any) -> Tracer:
+        if isinstance(leaf, np.ndarray | np.generic) or weak_type(leaf) is not None:
+            return as_tracer(self.session, leaf)
+        raise DTypeError(
+            f"fusec.{self.name}: {self.called} returned a {type(leaf).__name__}, which has no "
+            "derivative. Return it beside the result with has_aux=True."
+        )
+
+    def scalar(self) -> Tracer:
+        """The one real number that the function returned, or an error that says what to do."""
+        if len(self.results) != 1 or self.results[0]._like.ndim:
+            shapes = ", ".join([f"shape {r._like.shape}" for r in self.results])
+            raise ShapeError(
+                f"fusec.{self.name} takes a function that returns one number; {self.called} "
+                f"returned {shapes or 'nothing'}. Sum it up, return more with has_aux=True, or use "
+                "fusec.vjp (one cotangent) or fusec.jacobian (all derivatives)."
+            )
+        (result,) = self.results
+        if result.dtype.kind == "c":
+            raise DTypeError(
+                f"fusec.{self.name} takes a function that returns a real number; {self.called} "
+                "returned a complex one. Return its .real or abs(), or use fusec.vjp."
+            )
+        return result
+
+    def packed(self, cotangents: Sequence[Node | None]) -> list[Any]:
+        """Cotangents of all variables in the containers of the arguments, one for each of them."""
+        leaves = iter([
+            gradient(self.session, g, x) for g, x in zip(cotangents, self.variables)
+        ])  # fmt: skip
+        return [
+            tree.unflatten([next(leaves) for _ in range(tree.num_leaves)]) for tree in self.trees
+        ]
+
+
+def gradient(session: Session, g: Node | None, of: Tracer) -> Tracer:
+    """The gradient in a variable, laid out like it; 0 without memory where nothing depends on it."""
+    like = copy_like(of._like)
+    if g is not None:
+        return fresh(session, g, like, of._scalar)
+    zero = fresh(session, session.const(0, of.dtype), scalar=of._scalar)
+    shape = of._like.shape
+    view = np.broadcast_to(zero._like, shape)
+    return zero.step(view, ("broadcast_to", {"shape": shape})) if shape else zero
+
+
+def positions(argnums: Positions, count: int, name: str) -> list[int]:
+    """``argnums`` as positions, negative ones counted from the end."""
+    found = []
+    for n in argnums if isinstance(argnums, Sequence) else (argnums,):
+        k = operator.index(n)
+        if not -count <= k < count:
+            raise ValueError(
+                f"fusec.{name}: argnums={k}, but the function was called with {count} positional "
+                "arguments. Pass what is differentiated by position."
+            )
+        found.append(k % count)
+    return found
+
+
+def argument_names(fn: Any, count: int) -> list[str]:
+    """What the user calls the positional arguments."""
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [names[k] if k < len(names) else f"args[{k}]" for k in range(count)]
+
+
+def session_of(values: Any, fn: Any = None) -> Session | None:
+    """The trace that these values belong to, or that the function was made in."""
+    for leaf in flatten(values)[0]:
+        if type(leaf) in (Tracer, PyScalar):
+            return leaf._session
+    while hasattr(fn, "func") or hasattr(fn, "__func__") or hasattr(fn, "__fusec_inline__"):
+        fn = getattr(fn, "func", None) or getattr(fn, "__func__", None) or fn.__fusec_inline__
+    capture = getattr(getattr(fn, "__globals__", None), "capture", None)
+    return capture.session if capture is not None else None

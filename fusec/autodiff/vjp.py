@@ -1,0 +1,175 @@
+"""The reverse sweep: cotangents of inputs from cotangents of outputs, by the op table's rules.
+
+Rules are NumPy code; they run on tracers, so what they compute lands in the same graph, where it is
+simplified, fused and compiled with everything else. Only what leads from an input that is asked
+for to an output is visited: no gradient is made that nobody reads.
+
+``identity`` nodes are what inputs are differentiated at. Each differentiation makes its own, so
+that one inside another can't take the other's inputs for its own.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from fusec.errors import DerivativeError
+from fusec.ir.graph import Node, toposort
+from fusec.ops.registry import NONDIFFERENTIABLE
+from fusec.ops.shape import summed_to
+from fusec.trace.session import Session
+from fusec.trace.tracer import Tracer, fresh
+
+Contributions = Iterable[tuple[Node, Node]]
+
+
+def pullback(
+    session: Session,
+    outputs: Sequence[Node],
+    cotangents: Sequence[Node | None],
+    inputs: Sequence[Node],
+) -> list[Node | None]:
+    """The cotangents of ``inputs``; None where no output depends on one.
+
+    Raises DerivativeError for an op on the way that has no rule.
+    """
+    sweep = Sweep(session, outputs, inputs)
+    for node, g in zip(outputs, cotangents):
+        if g is not None and node in sweep.active:
+            sweep.add(node, g)
+    sweep.run()
+    return [sweep.cotangents.get(x) for x in inputs]
+
+
+def dependent(order: Iterable[Node], inputs: Iterable[Node]) -> set[Node]:
+    """The nodes of ``order`` through which a derivative flows back to ``inputs``."""
+    active = set(inputs)
+    for node in order:
+        if node not in active and any(i in active for i in node.inputs) and _passes(node, active):
+            active.add(node)
+    return active
+
+
+def _passes(node: Node, active: set[Node]) -> bool:
+    op = node.op
+    if op.name in ("host_call", "host_out", "custom_out"):
+        return node.dtype.kind in "fcV"
+    if op.name == "custom":
+        rule = node.attrs["rule"]
+        return rule.closed or any(i in active for i in node.inputs[rule.results :])
+    if op.vjp is NONDIFFERENTIABLE or node.dtype.kind not in "fc":  # type: ignore[attr-defined]
+        return False
+    rules = [op.rule(k) for k, i in enumerate(node.inputs) if i in active]  # type: ignore[attr-defined]
+    return any(rule is not None for rule in rules)
+
+
+class Sweep:
+    """One walk from outputs to inputs. ``cotangents`` is what has arrived at each node so far."""
+
+    def __init__(
+        self, session: Session, outputs: Sequence[Node], inputs: Sequence[Node]
+    ) -> None:
+        self.session = session
+        self.inputs = set(inputs)
+        self.order = toposort(outputs, inputs)
+        self.active = dependent(self.order, inputs)
+        self.cotangents: dict[Node, Node] = {}
+        self.parts: dict[Node, dict[int, Node]] = {}  # of nodes with several results
+
+    def add(self, node: Node, g: Node) -> None:
+        """One more use of ``node`` has the cotangent ``g``, broadcast or of another dtype."""
+        g = undone(self.session, g, node)
+        before = self.cotangents.get(node)
+        self.cotangents[node] = g if before is None else self.session.make("add", before, g)
+
+    def run(self) -> None:
+        outside = self.session.at
+        try:
+            for node in reversed(self.order):
+                if node in self.active and node not in self.inputs:
+                    self.session.at = node.loc or outside
+                    self._visit(node)
+        finally:
+            self.session.at = outside
+
+    def _visit(self, node: Node) -> None:
+        if node in self.parts:
+            for target, g in self._several(node, self.parts.pop(node)):
+                if target in self.active:
+                    self.add(target, g)
+            return
+        g = self.cotangents.pop(node, None)
+        if g is None:
+            return
+        if node.op.name in ("host_out", "custom_out"):
+            self.parts.setdefault(node.inputs[0], {})[node.attrs["index"]] = g
+            return
+        traced = [fresh(self.session, n) for n in (g, node, *node.inputs)]
+        for k, child in enumerate(node.inputs):
+            rule = node.op.rule(k) if child in self.active else None  # type: ignore[attr-defined]
+            if rule is not None:
+                self.add(child, rule(*traced, **node.attrs).node)
+
+    def _several(self, node: Node, parts: dict[int, Node]) -> Contributions:
+        if node.op.name == "custom":
+            rule = node.attrs["rule"]
+            known = rule.backward(self, node, [parts.get(k) for k in range(rule.results)])
+            return list(known)
+        return self._host(node, parts)
+
+    def _host(self, node: Node, parts: dict[int, Node]) -> Contributions:
+        from fusec.autodiff.host_rules import RULES
+
+        session, call = self.session, node.attrs["call"]
+        rule = RULES.get(call.source)
+        if rule is None:
+            raise without_rule(call.name, node)
+        outs = [
+            session.make("host_out", node, index=k, aval=a) for k, a in enumerate(call.outputs)
+        ]
+        ys = [fresh(session, y) for y in outs]
+        gs = [fresh(session, parts[k]) if k in parts else None for k in range(len(ys))]
+        traced = [fresh(session, i) for i in node.inputs]
+        args, kwargs = call.arguments(traced)
+        single = len(ys) == 1
+        found = rule(gs[0] if single else gs, ys[0] if single else ys, *args, **kwargs)
+        target = {id(t): i for t, i in zip(traced, node.inputs)}
+        pairs = zip(args, found if isinstance(found, tuple) else (found,))
+        return [(target[id(x)], d.node) for x, d in pairs if id(x) in target]
+
+
+def undone(session: Session, g: Node, node: Node) -> Node:
+    """``g`` as a cotangent of ``node``: summed to its shape, in its dtype."""
+    if g.shape != node.shape:
+        if g.aval.ndim < node.aval.ndim or g.aval.size < node.aval.size:
+            g = session.broadcast(g, node.shape)
+        else:
+            g = summed_to(fresh(session, g), node.shape).node
+    if g.dtype.kind == "c" and node.dtype.kind != "c":
+        g = session.make("real", g)
+    return session.cast(g, node.dtype)
+
+
+def without_rule(name: str, node: Node) -> DerivativeError:
+    """The error for ``np.<name>``, with the user's line and what to type."""
+    short = name.rpartition(".")[2]
+    full = name if name.startswith("np.") else f"np.{name}"
+    return DerivativeError(
+        f"{node.loc}: fusec has no derivative of {full}. Write it as a function with a rule:\n"
+        "  @fusec.custom_vjp\n"
+        f"  def {short}(x): return {full}(x)\n"
+        f"  {short}.defvjp(lambda x: ({full}(x), x), lambda x, g: (...,))  # the gradient in x\n"
+        "or cut it off with fusec.stop_gradient."
+    )
+
+
+def seed(session: Session, node: Node) -> Node:
+    """The cotangent 1 of a scalar."""
+    return session.const(1, node.dtype)
+
+
+def zeros(session: Session, node: Node) -> Node:
+    return session.broadcast(session.const(0, node.dtype), node.shape)
+
+
+def tracer_of(session: Session, node: Node, like: np.ndarray | None = None) -> Tracer:
+    return fresh(session, node, like)
