@@ -28,15 +28,29 @@ if TYPE_CHECKING:
         to_device,
     )
     from fusec.checking import verify
+    from fusec.gradients import (
+        checkpoint,
+        custom_jvp,
+        custom_vjp,
+        grad,
+        hessian,
+        jacobian,
+        jvp,
+        linearize,
+        stop_gradient,
+        value_and_grad,
+        vjp,
+    )
     from fusec.runtime.threads import threads
     from fusec.runtime.transfers import transfers
     from fusec.stages import ShapeDtype
 
 __version__ = "0.1.0"
 __all__ = [
-    "Array", "ShapeDtype", "config", "devices", "errors", "from_dlpack", "jit", "memory",
-    "pinned_empty", "prefetch", "stream", "synchronize", "threads", "to_device", "transfers",
-    "verify",
+    "Array", "ShapeDtype", "checkpoint", "config", "custom_jvp", "custom_vjp", "devices", "errors",
+    "from_dlpack", "grad", "hessian", "jacobian", "jit", "jvp", "linearize", "memory",
+    "pinned_empty", "prefetch", "stop_gradient", "stream", "synchronize", "threads", "to_device",
+    "transfers", "value_and_grad", "verify", "vjp",
 ]  # fmt: skip
 
 _LATER = {  # loaded on first use
@@ -48,7 +62,11 @@ _LATER = {  # loaded on first use
     ("Array", "devices", "from_dlpack", "memory", "pinned_empty", "prefetch", "stream",
      "synchronize", "to_device"),
     "fusec.arrays",
-) | dict.fromkeys(("grad", "value_and_grad"), "fusec.gradients")  # fmt: skip
+) | dict.fromkeys(
+    ("checkpoint", "custom_jvp", "custom_vjp", "grad", "hessian", "jacobian", "jvp", "linearize",
+     "stop_gradient", "value_and_grad", "vjp"),
+    "fusec.gradients",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

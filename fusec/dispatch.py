@@ -97,7 +97,7 @@ class JitFunction:
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The way for everything that the native entry does not take."""
         leaves, tree = flatten((args, kwargs)) if kwargs else _positional(args)
-        session = _session_of(leaves)
+        session = self._session(leaves)
         if session is not None:
             return _inline(self.fn, session)(*args, **kwargs)
         if self.device is not None or any(map(is_remote, leaves)):
@@ -117,6 +117,10 @@ class JitFunction:
             return self.fn(*args, **kwargs)
         self._hasten(plan, tree, leaves, arrays)
         return result
+
+    def _session(self, leaves: list[Any]) -> Any:
+        """The trace that this call is a part of, or None."""
+        return _session_of(leaves)
 
     def _hasten(self, plan: Plan, tree: TreeDef, leaves: list[Any], arrays: list[Any]) -> None:
         """Let later calls of this signature go through a native entry."""

@@ -134,6 +134,8 @@ def _arguments(
         nbytes = trace.graph.outputs[k].aval.nbytes
         found.copies.append(f"{source.label} is changed: {amount(nbytes)} are copied into it")
         found.bytes_moved += 2 * nbytes
+    for label, nbytes in trace.checkpoints:
+        found.notes.append(f"checkpoint {label}: {amount(nbytes)} less to keep for the gradient")
     for recipe, value in trace.scalar_guards.items():
         what = _recipe(recipe, names)
         found.notes.append(f"{what} = {value!r} is part of this program: another value traces anew")

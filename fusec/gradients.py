@@ -6,10 +6,12 @@ are jitted functions: values and gradients are one program, compiled once for ea
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fusec.autodiff import transform
+from fusec.autodiff import custom, transform
+from fusec.autodiff.linear import Linear
 from fusec.autodiff.point import Positions, session_of
 from fusec.dispatch import JitFunction, native_layout
 from fusec.ir.graph import Graph, evaluate
@@ -17,32 +19,31 @@ from fusec.plan import Plan
 from fusec.trace.run import trace
 from fusec.trace.session import Session
 from fusec.trace.tree import flatten
+from fusec.trace.twins import is_traced_code
 
 Function = Callable[..., Any]
+MAX_KNOWN = 256  # functions whose derivatives are kept, so that `fusec.grad(f)(x)` traces once
 
 
 class Derived(JitFunction):
     """A function made from another one by ``run(session, fn, *options, args, kwargs)``."""
 
-    def __init__(self, name: str, run: Function, fn: Function, *options: Any) -> None:
+    def __init__(self, name: str, run: Function, fn: Any, *options: Any) -> None:
         def derived(*args: Any, **kwargs: Any) -> Any:
             session = session_of((args, kwargs), fn)
             if session is None or not session.active:
                 return interpreted(derived, args, kwargs)
             return run(session, fn, *options, args, kwargs)
 
-        derived.__name__ = derived.__qualname__ = f"{name}({getattr(fn, '__name__', 'function')})"
-        derived.__doc__ = f"``fusec.{name}`` of ``{getattr(fn, '__name__', 'a function')}``."
+        of = getattr(fn, "__name__", type(fn).__name__)
+        derived.__name__ = derived.__qualname__ = f"{name}({of})"
+        derived.__doc__ = f"``fusec.{name}`` of ``{of}``."
         super().__init__(derived)
         self.__wrapped__ = fn
 
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        session = session_of((args, kwargs), self.__wrapped__)
-        if session is not None and session.active:
-            from fusec.trace.capture import twin
-
-            return twin(self.fn, session)(*args, **kwargs)
-        return super()._call(args, kwargs)
+    def _session(self, leaves: list[Any]) -> Any:
+        session = session_of(leaves, self.__wrapped__)
+        return session if session is not None and session.active else None
 
 
 class _Interpreter:
@@ -65,10 +66,31 @@ def interpreted(fn: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return plan.run(leaves, arrays, traced.guards.arrays(leaves))
 
 
-def _checked(fn: Any, name: str) -> Any:
+@functools.lru_cache(maxsize=MAX_KNOWN)
+def _known(name: str, run: Function, fn: Function, *options: Any) -> Derived:
+    return Derived(name, run, fn, *options)
+
+
+def _derived(name: str, run: Function, fn: Any, *options: Any) -> Derived:
+    """The derived function; the same one for the same function."""
     if not callable(fn):
         raise TypeError(f"fusec.{name} takes a function, not {type(fn).__name__}")
-    return fn
+    try:
+        return (Derived if is_traced_code(fn) else _known)(name, run, fn, *options)
+    except TypeError:  # a callable that can't be hashed
+        return Derived(name, run, fn, *options)
+
+
+def _tracing(fn: Any, values: Any) -> Session | None:
+    session = session_of(values, fn)
+    return session if session is not None and session.active else None
+
+
+def _positions(argnums: int | Sequence[int]) -> Positions:
+    return argnums if isinstance(argnums, int) else tuple(argnums)
+
+
+# -- gradients ------------------------------------------------------------------------------------
 
 
 def _grad(session: Session, fn: Function, argnums: Positions, has_aux: bool, *call: Any) -> Any:
@@ -92,8 +114,7 @@ def grad(fn: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) 
     >>> fusec.grad(lambda x: (x ** 3).sum())(np.array([1.0, 2.0]))
     array([ 3., 12.])
     """
-    argnums = argnums if isinstance(argnums, int) else tuple(argnums)
-    return Derived("grad", _grad, _checked(fn, "grad"), argnums, has_aux)
+    return _derived("grad", _grad, fn, _positions(argnums), has_aux)
 
 
 def value_and_grad(
@@ -107,6 +128,231 @@ def value_and_grad(
     >>> fusec.value_and_grad(lambda x: (x * x).sum())(np.array([1.0, 2.0]))
     (np.float64(5.0), array([2., 4.]))
     """
-    argnums = argnums if isinstance(argnums, int) else tuple(argnums)
     run = transform.value_and_grad
-    return Derived("value_and_grad", run, _checked(fn, "value_and_grad"), argnums, has_aux)
+    return _derived("value_and_grad", run, fn, _positions(argnums), has_aux)
+
+
+def jacobian(fn: Function, argnums: int | Sequence[int] = 0) -> Function:
+    """The function that gives all first derivatives of ``fn``.
+
+    argnums: as for ``grad``. For each array that ``fn`` returns there is a container like the
+    argument, whose arrays have the axes of the result and then those of the argument. One program
+    goes backwards once for each element of the results, or forwards once for each element of the
+    arguments if those are fewer: meant for small ones.
+
+    >>> import numpy as np, fusec
+    >>> fusec.jacobian(lambda x: x[1:] * x[0])(np.array([1.0, 2.0, 3.0]))
+    array([[2., 1., 0.],
+           [3., 0., 1.]])
+    """
+    return _derived("jacobian", transform.jacobian, fn, _positions(argnums))
+
+
+def hessian(fn: Function, argnums: int | Sequence[int] = 0) -> Function:
+    """The function that gives all second derivatives of ``fn``, which returns one real number.
+
+    argnums: as for ``grad``. The result is that of ``jacobian(grad(fn))``.
+
+    >>> import numpy as np, fusec
+    >>> fusec.hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 2.0]))
+    array([[4., 2.],
+           [2., 0.]])
+    """
+    return jacobian(grad(fn, argnums), argnums)
+
+
+# -- products with the derivative -----------------------------------------------------------------
+
+
+def _apply(session: Session, linear: Linear, args: Any, kwargs: Any) -> Any:
+    return linear(session, *args)
+
+
+class _Applied:
+    """A linear function outside of a trace: its program and its residuals."""
+
+    def __init__(self, linear: Linear, residuals: Sequence[Any], name: str) -> None:
+        self._run = _known(name, _apply, linear)  # type: ignore[arg-type]
+        self._residuals = list(residuals)
+        self._many = name == "linearize"
+
+    def __call__(self, *values: Any) -> Any:
+        return self._run(self._residuals, values if self._many else values[0])
+
+
+def vjp(fn: Function, *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
+    """``fn(*primals)`` and the function that takes a cotangent of it to those of ``primals``.
+
+    has_aux: ``fn`` returns (result, more), and ``vjp`` (result, function, more). A cotangent has
+    the result's containers and shapes. The function may be called many times: what it needs of the
+    primal run is kept in it. Raises DTypeError for integer primals.
+
+    >>> import numpy as np, fusec
+    >>> y, pull = fusec.vjp(lambda a, b: a * b, np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    >>> pull(np.array([1.0, 10.0]))
+    (array([ 3., 40.]), array([ 1., 20.]))
+    """
+    session = _tracing(fn, primals)
+    if session is not None:
+        point, pull = transform.vjp(session, fn, primals, has_aux)
+        return (point.value, pull, point.aux) if has_aux else (point.value, pull)
+    run = _derived("vjp", transform.split_vjp, fn, has_aux)
+    value, aux, residuals, linear = run(*primals)
+    back = _Applied(linear, residuals, "vjp")
+    return (value, back, aux) if has_aux else (value, back)
+
+
+def linearize(fn: Function, *primals: Any) -> tuple[Any, Function]:
+    """``fn(*primals)`` and its derivative there, a linear function of tangents.
+
+    >>> import numpy as np, fusec
+    >>> y, push = fusec.linearize(np.sin, np.array([0.0, np.pi]))
+    >>> push(np.array([1.0, 1.0])), push(np.array([0.0, 5.0]))
+    (array([ 1., -1.]), array([ 0., -5.]))
+    """
+    session = _tracing(fn, primals)
+    if session is not None:
+        point, push = transform.linearize(session, fn, primals)
+        return point.value, push
+    value, _, residuals, linear = _derived("linearize", transform.split_linearize, fn)(*primals)
+    return value, _Applied(linear, residuals, "linearize")
+
+
+def _jvp(session: Session, fn: Function, args: Any, kwargs: Any) -> Any:
+    return transform.jvp(session, fn, *args)
+
+
+def jvp(fn: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """``fn(*primals)`` and its derivative in the direction ``tangents``, in one forward pass.
+
+    >>> import numpy as np, fusec
+    >>> fusec.jvp(lambda x: x * x, (np.array([1.0, 2.0]),), (np.array([1.0, 0.5]),))
+    (array([1., 4.]), array([2., 2.]))
+    """
+    primals, tangents = tuple(primals), tuple(tangents)
+    session = _tracing(fn, (primals, tangents))
+    if session is not None:
+        return transform.jvp(session, fn, primals, tangents)
+    found: tuple[Any, Any] = _derived("jvp", _jvp, fn)(primals, tangents)
+    return found
+
+
+# -- rules of the user's --------------------------------------------------------------------------
+
+
+class _Custom:
+    """A function with a derivative of its own. Called with real arrays it is the function."""
+
+    def __init__(self, fn: Function) -> None:
+        functools.update_wrapper(self, fn)
+        self._fn = fn
+        self._rules: tuple[Function, ...] = ()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        session = _tracing(self._fn, (args, kwargs))
+        if session is None:
+            return self._fn(*args, **kwargs)
+        if not self._rules:
+            raise TypeError(f"{self} has no rule yet: {self._advice}")
+        return self._traced(session, args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<fusec.{type(self).__name__} of {getattr(self, '__name__', 'function')}>"
+
+    _advice = ""
+
+    def _traced(self, session: Session, args: Any, kwargs: Any) -> Any:
+        raise NotImplementedError
+
+
+class custom_vjp(_Custom):
+    """A function whose derivative backwards is written by hand.
+
+    ``defvjp(forward, backward)``: ``forward(*args)`` gives (result, residuals), and
+    ``backward(residuals, cotangent)`` the gradient in each argument: a tuple, None where there is
+    none. They are traced when a derivative needs them, and may be differentiated themselves. What
+    the function reads besides its arguments has no derivative.
+
+    >>> import numpy as np, fusec
+    >>> @fusec.custom_vjp
+    ... def clipped(x):
+    ...     return x
+    >>> clipped.defvjp(lambda x: (x, None), lambda _, g: (np.clip(g, -1, 1),))
+    >>> fusec.grad(lambda x: (3 * clipped(x)).sum())(np.ones(2))
+    array([1., 1.])
+    """
+
+    _advice = "call its defvjp(forward, backward)"
+
+    def defvjp(self, forward: Function, backward: Function) -> None:
+        """Set the rule."""
+        self._rules = (forward, backward)
+
+    def _traced(self, session: Session, args: Any, kwargs: Any) -> Any:
+        return custom.custom_vjp(session, self._fn, *self._rules, args, kwargs)
+
+
+class custom_jvp(_Custom):
+    """A function whose derivative forwards is written by hand.
+
+    ``defjvp(rule)``: ``rule(primals, tangents)`` takes two tuples and gives (result, tangent), the
+    tangent linear in the tangents. Backwards it is transposed.
+
+    >>> import numpy as np, fusec
+    >>> @fusec.custom_jvp
+    ... def root(x):
+    ...     return np.sqrt(x)
+    >>> @root.defjvp
+    ... def root_jvp(primals, tangents):
+    ...     y = root(*primals)
+    ...     return y, tangents[0] / (2 * y + 1e-9)
+    >>> bool(np.isfinite(fusec.grad(root)(0.0)))
+    True
+    """
+
+    _advice = "call its defjvp(rule)"
+
+    def defjvp(self, rule: Function) -> Function:
+        """Set the rule; gives it back, so that it may decorate."""
+        self._rules = (rule,)
+        return rule
+
+    def _traced(self, session: Session, args: Any, kwargs: Any) -> Any:
+        return custom.custom_jvp(session, self._fn, *self._rules, args, kwargs)
+
+
+class _Checkpoint(_Custom):
+    """See ``checkpoint``."""
+
+    def __init__(self, fn: Function) -> None:
+        super().__init__(fn)
+        self._rules = (fn,)
+
+    def _traced(self, session: Session, args: Any, kwargs: Any) -> Any:
+        return custom.checkpoint(session, self._fn, args, kwargs)
+
+
+def checkpoint(fn: Function) -> Function:
+    """``fn``, of which the backward pass keeps only the arguments and computes the rest again.
+
+    ``explain()`` of the differentiated function says how many bytes are not kept.
+
+    >>> import numpy as np, fusec
+    >>> layer = fusec.checkpoint(lambda w, x: np.tanh(x @ w))
+    >>> step = fusec.grad(lambda w, x: layer(w, layer(w, x)).sum())
+    >>> step(np.eye(2), np.ones((3, 2))).shape
+    (2, 2)
+    """
+    if not callable(fn):
+        raise TypeError(f"fusec.checkpoint takes a function, not {type(fn).__name__}")
+    return _Checkpoint(fn)
+
+
+def stop_gradient(value: Any) -> Any:
+    """``value``, an array or a container of them, as a constant to differentiation.
+
+    >>> import numpy as np, fusec
+    >>> fusec.grad(lambda x: (x * fusec.stop_gradient(x)).sum())(np.array([2.0, 3.0]))
+    array([2., 3.])
+    """
+    return custom.stop_gradient(value)

@@ -138,14 +138,19 @@ class Point:
 
 
 def gradient(session: Session, g: Node | None, of: Tracer) -> Tracer:
-    """The gradient in a variable, laid out like it; 0 without memory where nothing depends on it."""
-    like = copy_like(of._like)
-    if g is not None:
-        return fresh(session, g, like, of._scalar)
-    zero = fresh(session, session.const(0, of.dtype), scalar=of._scalar)
-    shape = of._like.shape
-    view = np.broadcast_to(zero._like, shape)
-    return zero.step(view, ("broadcast_to", {"shape": shape})) if shape else zero
+    """The gradient in a variable, laid out like it; 0 without memory where there is none."""
+    if g is None:
+        return zero(session, of._like, of._scalar)
+    return fresh(session, g, copy_like(of._like), of._scalar)
+
+
+def zero(session: Session, like: np.ndarray, scalar: bool) -> Tracer:
+    """0 in a read-only array without memory."""
+    dtype = like.dtype if like.dtype.kind in "fc" else np.dtype(np.float64)
+    nothing = fresh(session, session.const(0, dtype), scalar=scalar)
+    view = np.broadcast_to(nothing._like, like.shape)
+    step = ("broadcast_to", {"shape": like.shape})
+    return nothing.step(view, step) if like.shape else nothing
 
 
 def positions(argnums: Positions, count: int, name: str) -> list[int]:

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from fusec.autodiff.linear import Linear, Values
 from fusec.autodiff.point import Point, Positions
-from fusec.autodiff.vjp import pullback, undone
-from fusec.errors import DTypeError, ShapeError
+from fusec.autodiff.vjp import pullback, zeros
 from fusec.ir.graph import Node
 from fusec.trace.session import Session
-from fusec.trace.tracer import Tracer, as_tracer, fresh
-from fusec.trace.tree import TreeDef, flatten
-from fusec.trace.ufuncs import weak_type
+from fusec.trace.tracer import Tracer, fresh
+from fusec.trace.tree import flatten
 
 
 def value_and_grad(
@@ -43,39 +42,43 @@ def vjp(
 ) -> tuple[Point, Callable[[Any], tuple[Any, ...]]]:
     """The point, and the function that takes cotangents of its result to those of ``primals``."""
     point = Point(session, fn, primals, {}, tuple(range(len(primals))), "vjp", has_aux)
+    takes = Values.of(point.out_tree, point.results)
 
     def pull(cotangents: Any) -> tuple[Any, ...]:
-        given = matched(session, cotangents, point.out_tree, point.results, "vjp")
+        given = takes.matched(session, cotangents, "vjp")
         return tuple(point.packed(pullback(session, point.outputs, given, point.inputs)))
 
     return point, pull
 
 
-def matched(
-    session: Session, values: Any, tree: TreeDef, like: Sequence[Tracer], name: str
-) -> list[Node]:
-    """(Co)tangents as nodes of the shapes and dtypes of ``like``, in their containers."""
-    leaves, given = flatten(values)
-    if given != tree:
-        raise DTypeError(f"fusec.{name}: expected {tree}, got {given}")
-    nodes = []
-    for k, (leaf, x) in enumerate(zip(leaves, like)):
-        node = as_tracer(session, leaf).node
-        if node.shape != x._like.shape:
-            raise ShapeError(
-                f"fusec.{name}: {tree.paths('value')[k]} has shape {node.shape}, and what it is "
-                f"the (co)tangent of has shape {x._like.shape}"
-            )
-        if node.dtype.kind not in "fc" and weak_type(leaf) is None:
-            raise DTypeError(f"fusec.{name}: a (co)tangent is a float, not {node.dtype}")
-        nodes.append(undone(session, node, x.node) if x.dtype.kind in "fc" else node)
-    return nodes
+def split_vjp(
+    session: Session, fn: Callable[..., Any], has_aux: bool, primals: Sequence[Any], kwargs: Any
+) -> Any:
+    """(value, more, residuals, the linear function), all results of one program."""
+    point = Point(session, fn, primals, {}, tuple(range(len(primals))), "vjp", has_aux)
+    variables = [session.make("identity", zeros(session, r.node)) for r in point.results]
+    found = pullback(session, point.outputs, variables, point.inputs)
+    takes, gives = Values.of(point.out_tree, point.results), _values(point, primals)
+    return _handed_out(session, point, Linear(session, "vjp", takes, gives, variables, found))
 
 
-def variable(session: Session, x: Tracer) -> Node:
-    """A variable at 0: linear functions may be differentiated there."""
-    zero = session.broadcast(session.const(0, x.dtype), x._like.shape)
-    return session.make("identity", zero)
+def split_linearize(
+    session: Session, fn: Callable[..., Any], primals: Sequence[Any], kwargs: Any
+) -> Any:
+    """As ``split_vjp``, for tangents."""
+    point = Point(session, fn, primals, {}, tuple(range(len(primals))), "linearize")
+    variables = [session.make("identity", zeros(session, n)) for n in point.inputs]
+    found = Transposed(session, point).push(variables)
+    takes, gives = _values(point, primals), Values.of(point.out_tree, point.results)
+    return _handed_out(session, point, Linear(session, "linearize", takes, gives, variables, found))
+
+
+def _values(point: Point, primals: Sequence[Any]) -> Values:
+    return Values.of(flatten(tuple(primals))[1], point.variables)
+
+
+def _handed_out(session: Session, point: Point, linear: Linear) -> Any:
+    return point.value, point.aux, [fresh(session, n) for n in linear.residuals], linear
 
 
 class Transposed:
@@ -84,12 +87,12 @@ class Transposed:
     def __init__(self, session: Session, point: Point) -> None:
         self.session, self.point = session, point
         floats = [r for r in point.results if r.dtype.kind in "fc"]
-        self.cotangents = [variable(session, r) for r in floats]
+        self.cotangents = [session.make("identity", zeros(session, r.node)) for r in floats]
         self.linear = pullback(session, [r.node for r in floats], self.cotangents, point.inputs)
 
-    def push(self, tangents: Sequence[Node]) -> list[Node | None]:
+    def push(self, tangents: Sequence[Node | None]) -> list[Node | None]:
         """The tangent of each result; None for those that do not depend on the variables."""
-        pairs = [(x, t) for x, t in zip(self.linear, tangents) if x is not None]
+        pairs = [(x, t) for x, t in zip(self.linear, tangents) if x is not None and t is not None]
         found = iter(pullback(
             self.session, [x for x, _ in pairs], [t for _, t in pairs], self.cotangents
         ))  # fmt: skip
@@ -102,23 +105,12 @@ def linearize(
     """The point, and the function that takes tangents of ``primals`` to those of the result."""
     point = Point(session, fn, primals, {}, tuple(range(len(primals))), name)
     derivative = Transposed(session, point)
-    tree = flatten(tuple(primals))[1]
+    takes, gives = _values(point, primals), Values.of(point.out_tree, point.results)
 
     def push(*tangents: Any) -> Any:
-        nodes = matched(session, tangents, tree, point.variables, name)
-        found = derivative.push(nodes)
-        made = [_tangent(session, t, r) for t, r in zip(found, point.results)]
-        return point.out_tree.unflatten(made)
+        return gives.made(session, derivative.push(takes.matched(session, tangents, name)))
 
     return point, push
-
-
-def _tangent(session: Session, t: Node | None, of: Tracer) -> Tracer:
-    if t is None:
-        dtype = of.dtype if of.dtype.kind in "fc" else np.dtype("f8")
-        t = session.broadcast(session.const(0, dtype), of._like.shape)
-    like = of._like if of._like.dtype == t.dtype else None
-    return fresh(session, t, like, of._scalar)
 
 
 def jvp(
@@ -153,8 +145,9 @@ def jacobian(
         forward = all(v.dtype.kind == "f" for v in variables)
     if forward:
         derivative = Transposed(session, point)
-        columns = [_rows(session, v, k, variables, derivative.push) for k, v in enumerate(variables)]
-        blocks = [[_swapped(columns[k][r], v) for k, v in enumerate(variables)]
+        push = derivative.push
+        columns = [_rows(session, v, k, variables, push) for k, v in enumerate(variables)]
+        blocks = [[_swapped(c[r], v) for c, v in zip(columns, variables)]
                   for r in range(len(results))]  # fmt: skip
     else:
         def pull(cotangents: Sequence[Node]) -> list[Node | None]:
@@ -180,7 +173,7 @@ def _rows(
     group: Sequence[Tracer],
     apply: Callable[[Sequence[Any]], list[Node | None]],
 ) -> list[Node | None]:
-    """``apply`` at each unit of ``seeded``, stacked: one axis for its elements, then the other's."""
+    """``apply`` at each unit of ``seeded``, stacked along a first axis for its elements."""
     count = seeded._like.size
     found: list[list[Node | None]] = []
     for k in range(count):

@@ -10,14 +10,13 @@ that one inside another can't take the other's inputs for its own.
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from fusec.errors import DerivativeError
+from fusec.ir.aval import Aval
 from fusec.ir.graph import Node, toposort
 from fusec.ops.registry import NONDIFFERENTIABLE
 from fusec.ops.shape import summed_to
 from fusec.trace.session import Session
-from fusec.trace.tracer import Tracer, fresh
+from fusec.trace.tracer import fresh
 
 Contributions = Iterable[tuple[Node, Node]]
 
@@ -77,7 +76,7 @@ class Sweep:
 
     def add(self, node: Node, g: Node) -> None:
         """One more use of ``node`` has the cotangent ``g``, broadcast or of another dtype."""
-        g = undone(self.session, g, node)
+        g = undone(self.session, g, node.aval)
         before = self.cotangents.get(node)
         self.cotangents[node] = g if before is None else self.session.make("add", before, g)
 
@@ -137,16 +136,16 @@ class Sweep:
         return [(target[id(x)], d.node) for x, d in pairs if id(x) in target]
 
 
-def undone(session: Session, g: Node, node: Node) -> Node:
-    """``g`` as a cotangent of ``node``: summed to its shape, in its dtype."""
-    if g.shape != node.shape:
-        if g.aval.ndim < node.aval.ndim or g.aval.size < node.aval.size:
-            g = session.broadcast(g, node.shape)
+def undone(session: Session, g: Node, aval: Aval) -> Node:
+    """``g`` as a cotangent of something of ``aval``: summed to its shape, in its dtype."""
+    if g.shape != aval.shape:
+        if g.aval.ndim < aval.ndim or g.aval.size < aval.size:
+            g = session.broadcast(g, aval.shape)
         else:
-            g = summed_to(fresh(session, g), node.shape).node
-    if g.dtype.kind == "c" and node.dtype.kind != "c":
+            g = summed_to(fresh(session, g), aval.shape).node
+    if g.dtype.kind == "c" and aval.dtype.kind != "c":
         g = session.make("real", g)
-    return session.cast(g, node.dtype)
+    return session.cast(g, aval.dtype)
 
 
 def without_rule(name: str, node: Node) -> DerivativeError:
@@ -162,14 +161,6 @@ def without_rule(name: str, node: Node) -> DerivativeError:
     )
 
 
-def seed(session: Session, node: Node) -> Node:
-    """The cotangent 1 of a scalar."""
-    return session.const(1, node.dtype)
-
-
 def zeros(session: Session, node: Node) -> Node:
+    """0 like ``node``."""
     return session.broadcast(session.const(0, node.dtype), node.shape)
-
-
-def tracer_of(session: Session, node: Node, like: np.ndarray | None = None) -> Tracer:
-    return fresh(session, node, like)

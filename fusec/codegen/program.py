@@ -197,8 +197,9 @@ class _Builder:
         inputs = [self._view(i) for i in node.inputs]
         slot = self._slot("call", node.dtype, node.shape, self.wanted.get(node), node)
         name, why = _named(node)
+        view = node.op.name == "hold"
         self.program.steps.append(
-            Call(name, _bound(node), inputs, [slot.number], why=why, node=node)
+            Call(name, _bound(node), inputs, [slot.number], view=view, why=why, node=node)
         )
 
     # -- matrix products --------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 ``Graph(params, outputs)`` is closed: every path from an output ends in a param or a constant.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -152,20 +152,25 @@ class Graph:
         return graph_mermaid(self, clusters)
 
 
-def toposort(outputs: Iterable[Node], first: Iterable[Node] = ()) -> list[Node]:
-    """Nodes reachable from ``outputs``, each after its inputs; iterative, for deep chains."""
+def toposort(
+    outputs: Iterable[Node], first: Iterable[Node] = (), known: Container[Node] = ()
+) -> list[Node]:
+    """Nodes reachable from ``outputs``, each after its inputs; iterative, for deep chains.
+
+    first: nodes to begin with; known: nodes that are left out, with what only they need.
+    """
     order: list[Node] = list(first)
     done = set(map(id, order))
     stack: list[tuple[Node, Iterator[Node]]] = []
     for root in outputs:
-        if id(root) in done:
+        if id(root) in done or root in known:
             continue
         done.add(id(root))
         stack.append((root, iter(root.inputs)))
         while stack:
             node, rest = stack[-1]
             for child in rest:
-                if id(child) not in done:
+                if id(child) not in done and child not in known:
                     done.add(id(child))
                     stack.append((child, iter(child.inputs)))
                     break

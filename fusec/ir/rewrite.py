@@ -45,11 +45,12 @@ def rebuild(
 
     def settle(root: Node, rounds: int, loc: Loc | None) -> Node:
         """Number the nodes that a rule made, inputs first, applying rules to each."""
-        for node in toposort([root]):
-            if node not in done:
-                if node.loc is None and node.op.name not in ("param", "const"):
-                    node.loc = loc
-                done[node] = apply(visit(node), rounds)
+        for node in toposort([root], known=done):
+            if node in done:
+                continue
+            if node.loc is None and node.op.name not in ("param", "const"):
+                node.loc = loc
+            done[node] = apply(visit(node), rounds)
         return done[root]
 
     def apply(node: Node, rounds: int = 0) -> Node:

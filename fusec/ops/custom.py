@@ -53,7 +53,7 @@ hold = register(
     Op(
         name="hold",
         family="library",
-        impl=lambda x, after: x,
+        impl=lambda x, after=None: x,
         infer_aval=lambda x, after: x,
         vjp=(lambda g, y, x, after: g, None),
     )

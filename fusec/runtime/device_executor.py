@@ -254,7 +254,7 @@ class DeviceExecutor:
 
     def _call(self, step: CallSpec, values: dict[int, Array], hosts: dict[int, Any]) -> None:
         (out,) = step.outputs
-        first = values.get(step.inputs[0]) if step.view and len(step.inputs) == 1 else None
+        first = values.get(step.inputs[0]) if step.view else None
         if first is not None:
             of = first.like
             viewed = first.view_as(np.asarray(step.function(of)), of)

@@ -246,6 +246,7 @@ class Capture:
         made = next((o for n in names if (o := named(self, n, value)) is not None), value)
         if made is not value and not isinstance(value, int | float):
             self.stand_ins[id(value)] = (value, made)
+            self.stand_ins[id(made)] = (made, made)
         return made
 
     # Objects and classes.

@@ -52,6 +52,7 @@ class Trace:
     guards: Guards
     scalar_guards: dict[Recipe, Any]
     notes: list[str] = field(default_factory=list)
+    checkpoints: list[tuple[str, int]] = field(default_factory=list)
 
     def holds(self, leaves: Sequence[Any]) -> bool:
         """Whether the Python numbers whose values were used still have them."""
@@ -152,6 +153,7 @@ def _close(session: Session, value: Any) -> Trace:
         session.guards,
         session.scalar_guards,
         session.notes,
+        session.checkpoints,
     )
 
 
