@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         to_device,
     )
     from fusec.checking import verify
+    from fusec.gradcheck import check_grads
     from fusec.gradients import (
         checkpoint,
         custom_jvp,
@@ -47,13 +48,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Array", "ShapeDtype", "checkpoint", "config", "custom_jvp", "custom_vjp", "devices", "errors",
-    "from_dlpack", "grad", "hessian", "jacobian", "jit", "jvp", "linearize", "memory",
-    "pinned_empty", "prefetch", "stop_gradient", "stream", "synchronize", "threads", "to_device",
-    "transfers", "value_and_grad", "verify", "vjp",
+    "Array", "ShapeDtype", "check_grads", "checkpoint", "config", "custom_jvp", "custom_vjp",
+    "devices", "errors", "from_dlpack", "grad", "hessian", "jacobian", "jit", "jvp", "linearize",
+    "memory", "pinned_empty", "prefetch", "stop_gradient", "stream", "synchronize", "threads",
+    "to_device", "transfers", "value_and_grad", "verify", "vjp",
 ]  # fmt: skip
 
 _LATER = {  # loaded on first use
+    "check_grads": "fusec.gradcheck",
     "ShapeDtype": "fusec.stages",
     "threads": "fusec.runtime.threads",
     "transfers": "fusec.runtime.transfers",

@@ -100,7 +100,8 @@ class Sweep:
         if g is None:
             return
         if node.op.name in ("host_out", "custom_out"):
-            self.parts.setdefault(node.inputs[0], {})[node.attrs["index"]] = g
+            parts, index = self.parts.setdefault(node.inputs[0], {}), node.attrs["index"]
+            parts[index] = self.session.make("add", parts[index], g) if index in parts else g
             return
         traced = [fresh(self.session, n) for n in (g, node, *node.inputs)]
         for k, child in enumerate(node.inputs):

@@ -10,6 +10,7 @@ are computed again inside whichever group reads them.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from fusec.ir.graph import Graph, Node
 from fusec.ops.registry import COSTLY
@@ -69,6 +70,7 @@ class _Fuser:
             if node.op.name == "param" and node not in self.graph.outputs:
                 continue
             self._place(node)
+        self._unite_reductions()
         for node in self.order:
             if node in self.group_of:
                 self._mark_outputs(node)
@@ -143,6 +145,15 @@ class _Fuser:
                 if self._may_unite(other, last):
                     left[k] = self._merge(other, last)
                     break
+
+    def _unite_reductions(self) -> None:
+        """Merge groups that reduce the same axes of one shape, as gradients of parameters do."""
+        alike: dict[Any, list[Group]] = {}
+        for g in self.groups:
+            if g.reduced and g.kind == "kernel":
+                alike.setdefault((g.shape, g.reduced), []).append(g)
+        for groups in alike.values():
+            self._unite(groups)
 
     def _may_unite(self, a: Group, b: Group) -> bool:
         """Whether two groups may be one kernel, and whether its size allows it."""

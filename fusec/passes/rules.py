@@ -4,38 +4,16 @@ A rule that holds for numbers may still change bits: ``x + 0`` loses -0.0, ``x *
 what keeps every bit (or, for powers, stays within 2 ULP as the design allows) is here.
 """
 
-from typing import Any
-
 import numpy as np
 
-from fusec.ir.aval import Aval
-from fusec.ir.graph import Literal, Node
+from fusec.ir.graph import Node
 from fusec.ops import OPS
 from fusec.ops.reduce import IDENTITY
-from fusec.ops.registry import Op
+from fusec.passes.nodes import const_of, node_of, scalar, spread
+from fusec.passes.onehot import separate_additions
 
 MOST_POWER = 12  # the largest whole exponent that is written out; the math library has no more
 FOLD_LIMIT = 64  # elements; larger constants are cheaper to compute again than to store
-
-
-def node_of(op: str | Op, *inputs: Node, **attrs: object) -> Node:
-    """A node without a location: the rewriter gives it that of the node it replaces."""
-    op = OPS[op] if isinstance(op, str) else op
-    return Node(op, inputs, attrs, op.infer_aval(*[i.aval for i in inputs], **attrs))
-
-
-def const_of(value: object, dtype: np.dtype) -> Node:
-    literal = Literal(np.array(value, dtype))
-    return Node(OPS["const"], (), {"value": literal}, Aval(literal.value.shape, dtype))
-
-
-def scalar(node: Node) -> Any:
-    """The value of a constant that is one number spread over a shape, else None."""
-    while node.op.name in ("broadcast_to", "reshape"):
-        node = node.inputs[0]
-    if node.op.name == "const" and node.aval.size == 1:
-        return node.attrs["value"].value.reshape(())[()]
-    return None
 
 
 def fold_constants(node: Node) -> Node | None:
@@ -55,10 +33,6 @@ def empty_reduction(node: Node) -> Node | None:
         return None
     identity = IDENTITY[node.op.name.removeprefix("reduce_")](node.dtype)
     return spread(const_of(identity, node.dtype), node.shape)
-
-
-def spread(node: Node, shape: tuple[int, ...]) -> Node:
-    return node if node.shape == shape else node_of("broadcast_to", node, shape=shape)
 
 
 def same_cast(node: Node) -> Node | None:
@@ -219,5 +193,6 @@ SIMPLIFY = {
     "custom_out": [custom_result],
     "scaled": [plain_product],
     "wrap_index": [wrapped_twice],
+    "scatter_add": [separate_additions],
     **{name: [empty_reduction] for name in OPS if name.startswith("reduce_")},
 }

@@ -1,0 +1,34 @@
+"""Nodes as rewrite rules make them."""
+
+from typing import Any
+
+import numpy as np
+
+from fusec.ir.aval import Aval
+from fusec.ir.graph import Literal, Node
+from fusec.ops import OPS
+from fusec.ops.registry import Op
+
+
+def node_of(op: str | Op, *inputs: Node, **attrs: object) -> Node:
+    """A node without a location: the rewriter gives it that of the node it replaces."""
+    op = OPS[op] if isinstance(op, str) else op
+    return Node(op, inputs, attrs, op.infer_aval(*[i.aval for i in inputs], **attrs))
+
+
+def const_of(value: object, dtype: np.dtype) -> Node:
+    literal = Literal(np.array(value, dtype))
+    return Node(OPS["const"], (), {"value": literal}, Aval(literal.value.shape, dtype))
+
+
+def scalar(node: Node) -> Any:
+    """The value of a constant that is one number spread over a shape, else None."""
+    while node.op.name in ("broadcast_to", "reshape"):
+        node = node.inputs[0]
+    if node.op.name == "const" and node.aval.size == 1:
+        return node.attrs["value"].value.reshape(())[()]
+    return None
+
+
+def spread(node: Node, shape: tuple[int, ...]) -> Node:
+    return node if node.shape == shape else node_of("broadcast_to", node, shape=shape)

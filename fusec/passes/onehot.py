@@ -1,0 +1,61 @@
+"""Additions at places given by data that are a comparison instead: they fuse.
+
+The gradient of ``logp[np.arange(n), labels]`` adds row ``i`` of the cotangent at column
+``labels[i]`` of row ``i``. No two additions meet, so the result is
+``where(labels[:, None] == arange(columns), g[:, None], 0)``.
+"""
+
+from fusec.ir.graph import Node
+from fusec.passes.access import broadcast_index, index_value, var
+from fusec.passes.nodes import const_of, node_of, scalar, spread
+
+
+def separate_additions(node: Node) -> Node | None:
+    """``scatter_add`` to zeros where every axis of what is added is an axis of the result."""
+    x, v, *indices = node.inputs
+    if scalar(x) != 0 or v.aval.size == 0 or not indices:
+        return None
+    axis_of = _axes(v, indices, x.shape)
+    lengths = [n for k, n in enumerate(v.shape) if k not in axis_of.values()]
+    if any(n != 1 for n in lengths):
+        return None
+    zero = spread(const_of(0, v.dtype), x.shape)
+    value = spread(_placed(v, v, axis_of, x.shape), x.shape)
+    for k, index in enumerate(indices):
+        if k in axis_of:
+            continue
+        line = node_of("iota", shape=(x.shape[k],), axis=0)
+        line = _reshaped(line, (x.shape[k],) + (1,) * (x.aval.ndim - k - 1))
+        here = node_of("equal", line, _placed(index, v, axis_of, x.shape))
+        value = node_of("where", spread(here, x.shape), value, zero)
+    return value
+
+
+def _axes(v: Node, indices: list[Node], shape: tuple[int, ...]) -> dict[int, int]:
+    """Axis of the result -> the axis of ``v`` that runs along all of it."""
+    idx = tuple([var(f"i{k}") for k in range(v.aval.ndim)])
+    extents = {f"i{k}": n for k, n in enumerate(v.shape)}
+    lines = {var(f"i{k}"): k for k in range(v.aval.ndim)}
+    found: dict[int, int] = {}
+    for axis, (index, n) in enumerate(zip(indices, shape)):
+        place = index_value(index, broadcast_index(idx, index.shape), n, extents)
+        along = lines.pop(place, None)
+        if along is not None and v.shape[along] == n:
+            found[axis] = along
+    return found
+
+
+def _placed(
+    node: Node, v: Node, axis_of: dict[int, int], shape: tuple[int, ...]
+) -> Node:
+    """``node``, broadcast like ``v``, with its axes where they are in the result."""
+    node = spread(node, v.shape)
+    order = [axis_of[k] for k in sorted(axis_of)]
+    order += [k for k in range(v.aval.ndim) if k not in order]
+    if order != sorted(order):
+        node = node_of("transpose", node, perm=tuple(order))
+    return _reshaped(node, tuple([n if k in axis_of else 1 for k, n in enumerate(shape)]))
+
+
+def _reshaped(node: Node, shape: tuple[int, ...]) -> Node:
+    return node if node.shape == shape else node_of("reshape", node, shape=shape)
