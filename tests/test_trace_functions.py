@@ -410,7 +410,7 @@ row("logaddexp-accumulate", lambda k, x: k.np.logaddexp.accumulate(x), V, host=T
 row("multiply-outer", lambda k, x, y: k.np.multiply.outer(x, y), A, W)
 row("subtract-outer-number", lambda k, x: k.np.subtract.outer(x, 2), A)
 row("add-reduceat", lambda k, x: k.np.add.reduceat(x, [0, 2, 4]), V, host=True)
-row("add-at", lambda k, x, i: k.np.add.at(x, i, 1.0), V, IDX, host=True)
+row("add-at", lambda k, x, i: k.np.add.at(x, i, 1.0), V, IDX)
 row("accumulate-0d", lambda k, x: k.np.add.accumulate(x), np.array(1.0))
 
 # --- special ufuncs

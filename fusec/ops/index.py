@@ -26,9 +26,17 @@ def _scatter_flat(x: Any, index: Any, v: Any) -> Any:
 
 def _scatter_add(x: Any, v: Any, *indices: Any) -> Any:
     out = np.array(x, order="C")
-    flat = np.ravel_multi_index(np.broadcast_arrays(*indices), x.shape) if indices else 0
-    flat = np.broadcast_to(flat, v.shape)
-    np.add.at(out.reshape(-1), flat.reshape(-1), v.reshape(-1))
+    lead, tail = x.shape[: len(indices)], x.shape[len(indices) :]
+    places = np.broadcast_to(np.ravel_multi_index(np.broadcast_arrays(*indices), lead),
+                             v.shape[: v.ndim - len(tail)]).reshape(-1)  # fmt: skip
+    if not tail:
+        np.add.at(out.reshape(-1), places, v.reshape(-1))
+    elif v.size:
+        order = np.argsort(places, kind="stable")  # rows of one place together, in their order
+        places = places[order]
+        first = np.flatnonzero(np.diff(places, prepend=-1))
+        rows = v.reshape(-1, *tail)[order]
+        out.reshape(-1, *tail)[places[first]] += np.add.reduceat(rows, first, axis=0)
     return out
 
 
@@ -83,7 +91,8 @@ scatter_flat = register(
         vjp=(_overwritten, None, _written),
     )
 )
-# ``x`` with every element of ``v`` added at its indices, one for each axis of x, in bounds.
+# ``x`` with every element of ``v`` added at its indices, one for each axis of x, in bounds. The
+# last axes may have none: then whole rows are added.
 scatter_add = register(
     Op(
         name="scatter_add",

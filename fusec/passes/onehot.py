@@ -13,7 +13,7 @@ from fusec.passes.nodes import const_of, node_of, scalar, spread
 def separate_additions(node: Node) -> Node | None:
     """``scatter_add`` to zeros where every axis of what is added is an axis of the result."""
     x, v, *indices = node.inputs
-    if scalar(x) != 0 or v.aval.size == 0 or not indices:
+    if scalar(x) != 0 or v.aval.size == 0 or len(indices) != x.aval.ndim:
         return None
     axis_of = _axes(v, indices, x.shape)
     lengths = [n for k, n in enumerate(v.shape) if k not in axis_of.values()]
@@ -31,9 +31,29 @@ def separate_additions(node: Node) -> Node | None:
     return value
 
 
+def whole_rows(node: Node) -> Node | None:
+    """``scatter_add`` whose last index is every place of the last axis needs no such index."""
+    x, v, *indices = node.inputs
+    axis = len(indices) - 1
+    behind = x.aval.ndim - len(indices)
+    place = v.aval.ndim - 1 - behind
+    if axis < 1 or place < 0 or v.shape[place] != x.shape[axis]:
+        return None
+    if _axes(v, indices, x.shape).get(axis) != place:
+        return None
+    lead = v.shape[:place]
+    rest = []
+    for index in indices[:-1]:
+        if index.aval.ndim and index.shape[-1] != 1:
+            return None
+        kept = index.shape[:-1]
+        rest.append(spread(_reshaped(index, kept), lead))
+    return node_of("scatter_add", x, v, *rest)
+
+
 def _axes(v: Node, indices: list[Node], shape: tuple[int, ...]) -> dict[int, int]:
     """Axis of the result -> the axis of ``v`` that runs along all of it."""
-    idx = tuple([var(f"i{k}") for k in range(v.aval.ndim)])
+    idx = tuple([var(f"i{k}") for k in range(v.aval.ndim - len(shape) + len(indices))])
     extents = {f"i{k}": n for k, n in enumerate(v.shape)}
     lines = {var(f"i{k}"): k for k in range(v.aval.ndim)}
     found: dict[int, int] = {}

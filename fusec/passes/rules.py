@@ -10,7 +10,7 @@ from fusec.ir.graph import Node
 from fusec.ops import OPS
 from fusec.ops.reduce import IDENTITY
 from fusec.passes.nodes import const_of, node_of, scalar, spread
-from fusec.passes.onehot import separate_additions
+from fusec.passes.onehot import separate_additions, whole_rows
 
 MOST_POWER = 12  # the largest whole exponent that is written out; the math library has no more
 FOLD_LIMIT = 64  # elements; larger constants are cheaper to compute again than to store
@@ -193,6 +193,6 @@ SIMPLIFY = {
     "custom_out": [custom_result],
     "scaled": [plain_product],
     "wrap_index": [wrapped_twice],
-    "scatter_add": [separate_additions],
+    "scatter_add": [separate_additions, whole_rows],
     **{name: [empty_reduction] for name in OPS if name.startswith("reduce_")},
 }

@@ -1,0 +1,211 @@
+"""What differentiated programs compile to: kernels, library calls, bytes; and their values.
+
+The values are compared with the same graph run op by op by NumPy.
+"""
+
+import numpy as np
+import pytest
+
+import fusec
+from fusec.codegen.program import Call, Launch
+from fusec.trace.tree import flatten
+
+_rng = np.random.default_rng(2)
+
+
+def normal(*shape, dtype="f8"):
+    return _rng.normal(size=shape).astype(dtype)
+
+
+def program(fn, *args):
+    """(kernels, names of the calls between them) of a program, whose results NumPy confirms."""
+    jitted = fn if hasattr(fn, "lower") else fusec.jit(fn)
+    copies = [np.copy(x) if isinstance(x, np.ndarray) else x for x in flatten(args)[0]]
+    got = flatten(jitted(*args))[0]
+    tree = flatten(args)[1]
+    fusec.config.disable = True
+    try:
+        wanted = flatten(jitted(*tree.unflatten(copies)))[0]
+    finally:
+        fusec.config.disable = False
+    for a, b in zip(got, wanted):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * (1 + np.abs(b).max()))
+    steps = jitted.lower(*args).program.steps
+    calls = [s.name for s in steps if isinstance(s, Call) and not s.view]
+    return sum(isinstance(s, Launch) for s in steps), calls
+
+
+def gelu(x):
+    return 0.5 * x * (1 + np.tanh(0.79788456 * (x + 0.044715 * x * x * x)))
+
+
+def both(fn):
+    """The value and all gradients of an array function."""
+
+    def run(g, *args):
+        y, pull = fusec.vjp(fn, *args)
+        return y, pull(g)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "fn, count",
+    [
+        (gelu, 1),
+        (lambda a, b: np.exp(-a * a) * b + np.sin(b) / (1 + a * a), 2),
+        (lambda a, b, c: np.where(a > 0, np.log1p(b * b), np.maximum(a, c) ** 3), 3),
+        (lambda a: np.sqrt(1 + a * a) * np.arctan(a) + np.abs(a) ** 1.5, 1),
+    ],
+)
+def test_value_and_gradients_of_an_elementwise_function_are_one_kernel(fn, count):
+    arrays = [normal(30, 40) for _ in range(count + 1)]
+    assert program(both(fn), *arrays) == (1, [])
+    assert program(lambda g, *a: fusec.vjp(fn, *a)[1](g), *arrays) == (1, [])
+    assert program(fusec.jit(lambda *a: fusec.jvp(fn, a, a)), *arrays[1:]) == (1, [])
+
+
+def log_softmax(z):
+    z = z - z.max(axis=1, keepdims=True)
+    return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+
+
+LABELS = _rng.integers(0, 10, 64)
+
+
+@pytest.mark.parametrize(
+    "loss, target",
+    [
+        (lambda z, t: -(log_softmax(z) * t).sum(axis=1).mean(), np.eye(10)[LABELS]),
+        (lambda z, y: -log_softmax(z)[np.arange(len(y)), y].mean(), LABELS),
+        (lambda z, y: -np.take_along_axis(log_softmax(z), y[:, None], 1).mean(), LABELS),
+    ],
+    ids=["one-hot", "labels", "take-along-axis"],
+)
+def test_softmax_cross_entropy(loss, target):
+    kernels, calls = program(fusec.value_and_grad(loss), normal(64, 10), target)
+    assert kernels <= 3 and calls == []
+
+
+def layer_norm(x, g, b):
+    m = x.mean(axis=-1, keepdims=True)
+    return (x - m) / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5) * g + b
+
+
+def test_layer_norm():
+    args = normal(64, 48), normal(64, 48), normal(48), normal(48)
+    kernels, calls = program(lambda g, *a: fusec.vjp(layer_norm, *a)[1](g), *args)
+    assert kernels <= 2 and calls == []
+    kernels, _ = program(both(layer_norm), *args)
+    assert kernels <= 3
+
+
+def mse(p, x, y):
+    h = np.maximum(x @ p["w1"] + p["b1"], 0)
+    return ((h @ p["w2"] + p["b2"] - y) ** 2).mean()
+
+
+def parameters():
+    return {"w1": normal(20, 30), "b1": normal(30), "w2": normal(30, 5), "b2": normal(5)}
+
+
+def test_perceptron_step():
+    def step(p, x, y):
+        loss, grads = fusec.value_and_grad(mse)(p, x, y)
+        for name, g in grads.items():
+            p[name] -= 0.01 * g
+        return loss
+
+    kernels, calls = program(step, parameters(), normal(16, 20), normal(16, 5))
+    assert calls == ["matmul"] * 5 and kernels <= 6
+
+
+def test_no_dead_gradient_is_computed():
+    """The gradient of the last layer alone needs one product more than the forward pass."""
+    args = parameters(), normal(16, 20), normal(16, 5)
+
+    def last(p, x, y):
+        return fusec.grad(lambda w: mse({**p, "w2": w}, x, y))(p["w2"])
+
+    assert program(last, *args)[1] == ["matmul"] * 3
+
+
+def test_transposes_of_products_are_views():
+    low = fusec.grad(mse).lower(parameters(), normal(16, 20), normal(16, 5))
+    moves = [s.name for s in low.program.steps if isinstance(s, Call) and s.view]
+    assert moves.count("transpose") == 3
+    assert not [k for k in low.kernels if "transpose" in k.source]
+
+
+def test_a_gather_of_rows_adds_up_in_a_call():
+    ids = _rng.integers(0, 8, 20)
+    kernels, calls = program(
+        fusec.grad(lambda w, ids: (w[ids] ** 2).sum()), normal(8, 4), ids
+    )
+    assert calls == ["scatter_add"] and kernels == 2
+
+
+def test_a_stencil_gathers_in_one_kernel():
+    f = lambda u: ((u[2:] - 2 * u[1:-1] + u[:-2]) ** 2).sum()
+    kernels, calls = program(fusec.grad(f), normal(200))
+    assert kernels <= 2 and calls == []
+
+
+def perceptron(ws, x):
+    for w in ws:
+        x = np.tanh(x @ w)
+    return (x * x).mean()
+
+
+def test_twenty_layers_compile_little_more_than_forward():
+    """Kernels with the same text are compiled once; here all but the first and last are."""
+    ws, x = [normal(16, 16) for _ in range(20)], normal(8, 16)
+    forward = fusec.jit(perceptron).lower(ws, x)
+    whole = fusec.value_and_grad(perceptron).lower(ws, x)
+    texts = [len({k.source for k in low.kernels}) for low in (forward, whole)]
+    assert texts[1] <= 3 * texts[0]
+    assert len(whole.kernels) <= 3 * len(forward.kernels)
+    assert len(whole.graph.nodes()) <= 6 * len(forward.graph.nodes())
+    calls = [s.name for s in whole.program.steps if isinstance(s, Call) and not s.view]
+    assert calls == ["matmul"] * 59
+
+
+def test_checkpoints_keep_less():
+    ws, x = [normal(32, 32) / 4 for _ in range(12)], normal(256, 32)
+
+    def deep(layer):
+        def loss(ws, x):
+            for w in ws:
+                x = layer(w, x)
+            return (x * x).mean()
+
+        return fusec.grad(loss)
+
+    layer = lambda w, x: np.tanh(np.sin(x @ w) @ w)
+    plain = deep(layer).lower(ws, x)
+    held = deep(fusec.checkpoint(layer)).lower(ws, x)
+    notes = [n for n in held.explain().notes if n.startswith("checkpoint")]
+    assert len(notes) == 12 and all("262 kB less to keep" in n for n in notes)
+    kept = [peak(low.program) for low in (plain, held)]
+    assert kept[1] < 0.7 * kept[0]
+
+
+def peak(program):
+    """Most bytes of temporaries that are alive at once."""
+    last = {}
+    for k, step in enumerate(program.steps):
+        used = [s for s, _ in step.arguments] if isinstance(step, Launch) else step.inputs
+        last.update(dict.fromkeys(used, k))
+    alive, most, now = {}, 0, 0
+    for k, step in enumerate(program.steps):
+        made = [s for s, _ in step.arguments] if isinstance(step, Launch) else step.outputs
+        for number in made:
+            slot = program.slots[number]
+            if slot.role in ("temp", "call") and number not in alive:
+                alive[number] = slot.nbytes
+                now += slot.nbytes
+        most = max(most, now)
+        for number in [n for n in alive if alive[n] and last.get(n, k) <= k]:
+            now -= alive[number]
+            alive[number] = 0
+    return most
