@@ -15,7 +15,7 @@ from fusec.codegen.steps import Call, Launch, Program
 from fusec.ir.graph import Loc, Node
 from fusec.passes.groups import Group, source_of
 from fusec.trace.run import Trace
-from fusec.traffic import Printable, Traffic, amount, counted, place
+from fusec.traffic import Printable, Traffic, amount, counted, peak, place
 
 CUT = "the kernel already holds"  # how the reason for a cut by size begins
 MAX_LINES = 16  # of the user's lines, kernels and edges that are printed; the fields have all
@@ -77,6 +77,7 @@ class Explanation(Printable):
     notes: list[str] = field(default_factory=list)
     bytes_moved: int = 0
     bytes_least: int = 0
+    bytes_peak: int = 0
 
     @property
     def cuts(self) -> list[EdgeReport]:
@@ -121,6 +122,7 @@ def explain(
     found.edges = list(_edges(traffic))
     _arguments(found, program, trace, names)
     found.bytes_least = traffic.least()
+    found.bytes_peak = peak(program)
     return found
 
 
@@ -212,6 +214,7 @@ def _text(x: Explanation) -> Iterator[str]:
     yield (
         f"bytes: moves {amount(x.bytes_moved)}, least possible {amount(x.bytes_least)}{ratio}"
     )
+    yield f"memory: at most {amount(x.bytes_peak)} at once besides the arguments"
     yield from _few(x.kernels, _kernel_text, "more kernels")
     yield from _few(x.calls, _call_text, "more calls")
     if x.edges:

@@ -38,6 +38,8 @@ class Derived(JitFunction):
         of = getattr(fn, "__name__", type(fn).__name__)
         derived.__name__ = derived.__qualname__ = f"{name}({of})"
         derived.__doc__ = f"``fusec.{name}`` of ``{of}``."
+        if name != "jvp" and type(fn) is not Linear:
+            derived.__wrapped__ = fn  # type: ignore[attr-defined]  # it has the same arguments
         super().__init__(derived)
         self.__wrapped__ = fn
 

@@ -168,5 +168,31 @@ class Traffic:
         return inputs + sum(touched(s) for s in [*changed, *[slots[k] for k in results]])
 
 
+def peak(program: Program) -> int:
+    """Bytes of temporaries, results and results of calls at most alive at once.
+
+    Temporaries share their memory and have it for the whole run, as results have.
+    """
+    last: dict[int, int] = {}
+    for k, step in enumerate(program.steps):
+        used = [s for s, _ in step.arguments] if isinstance(step, Launch) else step.inputs
+        last.update(dict.fromkeys(used, k))
+    for step in reversed(program.steps):  # a view keeps what it looks at alive
+        if isinstance(step, Call) and step.view:
+            end = max([last.get(k, 0) for k in step.outputs], default=0)
+            last.update({k: max(last[k], end) for k in step.inputs[:1]})
+    results = {k for k in program.results if program.slots[k].role != "input"}
+    steady = sum(program.blocks) + sum([touched(program.slots[k]) for k in results])
+    alive: dict[int, int] = {}
+    most = 0
+    for k, step in enumerate(program.steps):
+        alive = {slot: n for slot, n in alive.items() if last.get(slot, -1) >= k}
+        if isinstance(step, Call) and not step.view:
+            slots = [program.slots[n] for n in step.outputs if n not in results]
+            alive.update({s.number: s.nbytes for s in slots})
+        most = max(most, sum(alive.values()))
+    return steady + most
+
+
 def _bound(step: Launch) -> Iterable[tuple[Pointer, tuple[int, int]]]:
     return zip(step.kernel.pointers, step.arguments)

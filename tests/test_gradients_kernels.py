@@ -186,26 +186,5 @@ def test_checkpoints_keep_less():
     held = deep(fusec.checkpoint(layer)).lower(ws, x)
     notes = [n for n in held.explain().notes if n.startswith("checkpoint")]
     assert len(notes) == 12 and all("262 kB less to keep" in n for n in notes)
-    kept = [peak(low.program) for low in (plain, held)]
+    kept = [low.explain().bytes_peak for low in (plain, held)]
     assert kept[1] < 0.7 * kept[0]
-
-
-def peak(program):
-    """Most bytes of temporaries that are alive at once."""
-    last = {}
-    for k, step in enumerate(program.steps):
-        used = [s for s, _ in step.arguments] if isinstance(step, Launch) else step.inputs
-        last.update(dict.fromkeys(used, k))
-    alive, most, now = {}, 0, 0
-    for k, step in enumerate(program.steps):
-        made = [s for s, _ in step.arguments] if isinstance(step, Launch) else step.outputs
-        for number in made:
-            slot = program.slots[number]
-            if slot.role in ("temp", "call") and number not in alive:
-                alive[number] = slot.nbytes
-                now += slot.nbytes
-        most = max(most, now)
-        for number in [n for n in alive if alive[n] and last.get(n, k) <= k]:
-            now -= alive[number]
-            alive[number] = 0
-    return most

@@ -4,7 +4,6 @@
 ``identity`` nodes, the function run on them, and the leaves of what it returned.
 """
 
-import inspect
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from fusec.errors import DTypeError, ShapeError
 from fusec.ir.graph import Node
 from fusec.trace.capture import twin
+from fusec.trace.run import positional_names
 from fusec.trace.scalars import PyScalar
 from fusec.trace.session import Session
 from fusec.trace.standin import copy_like
@@ -169,11 +169,7 @@ def positions(argnums: Positions, count: int, name: str) -> list[int]:
 
 def argument_names(fn: Any, count: int) -> list[str]:
     """What the user calls the positional arguments."""
-    try:
-        parameters = list(inspect.signature(fn).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names = positional_names(fn)
     return [names[k] if k < len(names) else f"args[{k}]" for k in range(count)]
 
 

@@ -123,6 +123,19 @@ class Executor:
             for n, (k, wanted) in enumerate(zip(self.results, strides))
         ]
         self.runs = list(self._runs(steps))
+        self.done = self._last_uses()
+
+    def _last_uses(self) -> list[list[int]]:
+        """For each run the results of calls that nothing reads after it."""
+        last: dict[int, int] = {}
+        for n, run in enumerate(self.runs):
+            used = [*run.inputs, *run.outputs] if isinstance(run, CallSpec) else run[1]
+            last.update(dict.fromkeys(used, n))
+        done: list[list[int]] = [[] for _ in self.runs]
+        for slot, n in last.items():
+            if self.slots[slot].role in ("call", "view") and slot not in self.results:
+                done[n].append(slot)
+        return done
 
     def _runs(self, steps: Sequence[LaunchSpec | CallSpec]) -> Any:
         pending: list[LaunchSpec] = []
@@ -163,13 +176,15 @@ class Executor:
             blocks = [np.empty(n, np.uint8) for n in self.blocks]
             for slot, block in self.temps:
                 values[slot] = blocks[block]
-        for step in self.runs:
+        for step, done in zip(self.runs, self.done):
             if isinstance(step, CallSpec):
                 self._call(step, values)
             else:
                 program, used = step
                 if program(*[values[k] for k in used]):
                     raise KernelError
+            for slot in done:
+                values[slot] = None
         return [
             values[k] if again is None else _copied(values[k], again) for k, again in self.delivered
         ]

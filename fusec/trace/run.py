@@ -4,6 +4,7 @@ A ``Trace`` is what the rest of the compiler needs: a closed graph, where each p
 call, and how the user's results are made of the graph's outputs.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,6 +96,7 @@ def labels(fn: Callable[..., Any], tree: TreeDef) -> list[str]:
     """What the user calls each leaf of ``(args, kwargs)``: ``x``, ``params["w"]``, ``args[2]``."""
     code = getattr(fn, "__code__", None)
     names = code.co_varnames[: code.co_argcount] if code is not None else ()
+    names = names or tuple(positional_names(getattr(fn, "__wrapped__", None)))
     args, kwargs = tree.children
     found: list[str] = []
     for k, child in enumerate(args.children):
@@ -102,6 +104,16 @@ def labels(fn: Callable[..., Any], tree: TreeDef) -> list[str]:
     for name, child in zip(kwargs.steps(), kwargs.children):
         found += child.paths(name[2:-2])
     return found
+
+
+def positional_names(fn: Any) -> list[str]:
+    """The names of the parameters that may be given by position, as far as they are known."""
+    try:
+        parameters = list(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError):
+        return []
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in parameters if p.kind in kinds]
 
 
 def _argument(session: Session, k: int, leaf: Any, name: str) -> Any:
