@@ -95,8 +95,11 @@ def _positions(argnums: int | Sequence[int]) -> Positions:
 # -- gradients ------------------------------------------------------------------------------------
 
 
-def _grad(session: Session, fn: Function, argnums: Positions, has_aux: bool, *call: Any) -> Any:
-    value, grads = transform.value_and_grad(session, fn, argnums, has_aux, *call, name="grad")
+def _grad(
+    session: Session, fn: Function, argnums: Positions, has_aux: bool, args: Any, kwargs: Any
+) -> Any:
+    name = "grad"
+    value, grads = transform.value_and_grad(session, fn, argnums, has_aux, args, kwargs, name)
     return (grads, value[1]) if has_aux else grads
 
 
@@ -174,7 +177,7 @@ class _Applied:
     """A linear function outside of a trace: its program and its residuals."""
 
     def __init__(self, linear: Linear, residuals: Sequence[Any], name: str) -> None:
-        self._run = _known(name, _apply, linear)  # type: ignore[arg-type]
+        self._run = _known(name, _apply, linear)
         self._residuals = list(residuals)
         self._many = name == "linearize"
 

@@ -57,7 +57,8 @@ class Call:
             old = self.leaves[k]
             leaves[k] = fresh(self.session, node, old._like, old._scalar)
             leaves[k]._storage.item = old._storage.item
-        return self.tree.unflatten(leaves)
+        args, kwargs = self.tree.unflatten(leaves)
+        return args, kwargs
 
     def cotangents(self, node: Node, gs: Sequence[Node | None]) -> Any:
         """The results' cotangents in their containers, None for what has none."""

@@ -26,6 +26,7 @@ from fusec.errors import DerivativeError
 from fusec.trace.tracer import Tracer, fresh
 
 RULES: dict[Any, Callable[..., Any]] = {}
+_function: Any  # for the loops below, which state several rules at once
 
 
 def _rule(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -43,6 +44,7 @@ def _through(equivalent: Callable[..., Any]) -> Callable[..., Any]:
         session = x._session
         out = equivalent(x, *args, **kwargs)
         (found,) = pullback(session, [out.node], [g.node], [x.node])
+        assert found is not None
         return fresh(session, found)
 
     return rule

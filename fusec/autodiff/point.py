@@ -175,10 +175,13 @@ def argument_names(fn: Any, count: int) -> list[str]:
 
 def session_of(values: Any, fn: Any = None) -> Session | None:
     """The trace that these values belong to, or that the function was made in."""
+    session: Session | None
     for leaf in flatten(values)[0]:
         if type(leaf) in (Tracer, PyScalar):
-            return leaf._session
+            session = leaf._session
+            return session
     while hasattr(fn, "func") or hasattr(fn, "__func__") or hasattr(fn, "__fusec_inline__"):
         fn = getattr(fn, "func", None) or getattr(fn, "__func__", None) or fn.__fusec_inline__
-    capture = getattr(getattr(fn, "__globals__", None), "capture", None)
-    return capture.session if capture is not None else None
+    capture: Any = getattr(getattr(fn, "__globals__", None), "capture", None)
+    session = capture.session if capture is not None else None
+    return session

@@ -205,8 +205,9 @@ def _swapped(stack: Node | None, variable: Tracer) -> Node | None:
     """(elements of the variable, result) as (result, elements of the variable)."""
     if stack is None:
         return None
-    moved = np.moveaxis(fresh(variable._session, stack), 0, -1)
-    return moved.node
+    moved: Any = fresh(variable._session, stack)
+    found: Node = np.moveaxis(moved, 0, -1).node
+    return found
 
 
 def _block(session: Session, found: Node | None, result: Tracer, v: Tracer) -> Tracer:

@@ -96,9 +96,9 @@ class Sweep:
                 if target in self.active:
                     self.add(target, g)
             return
-        g = self.cotangents.pop(node, None)
-        if g is None:
+        if node not in self.cotangents:
             return
+        g = self.cotangents.pop(node)
         if node.op.name in ("host_out", "custom_out"):
             parts, index = self.parts.setdefault(node.inputs[0], {}), node.attrs["index"]
             parts[index] = self.session.make("add", parts[index], g) if index in parts else g

@@ -36,6 +36,7 @@ MAX_AGAIN = 64  # values that one node may have computed again at other indices
 MAX_SIZE = 256  # a larger kernel costs LLVM more than linear time and spills registers
 MAX_COPIES = 16  # of what depends on axes that are written out
 COSTLY_SIZE = 3  # of an op such as exp, which is a few dozen instructions; others have 1
+MAX_ALIKE = 4  # groups with the same reduction that one is tried with
 
 
 def partition(graph: Graph, again: bool = True, few_rows: int = FEW_ROWS) -> Partition:
@@ -153,7 +154,13 @@ class _Fuser:
             if g.reduced and g.kind == "kernel":
                 alike.setdefault((g.shape, g.reduced), []).append(g)
         for groups in alike.values():
-            self._unite(groups)
+            kept: list[Group] = []
+            for g in groups:
+                home = next((k for k in kept[-MAX_ALIKE:] if self._may_unite(k, g)), None)
+                if home is None:
+                    kept.append(g)
+                else:
+                    self._merge(home, g)
 
     def _may_unite(self, a: Group, b: Group) -> bool:
         """Whether two groups may be one kernel, and whether its size allows it."""
