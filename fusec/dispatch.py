@@ -26,9 +26,8 @@ from fusec.runtime.device import Device
 from fusec.runtime.executor import KernelError
 from fusec.runtime.native import ERROR, MISS
 from fusec.trace.overrides import LOUD
-from fusec.trace.run import Trace, trace
-from fusec.trace.scalars import NUMBERS, PyScalar
-from fusec.trace.tracer import Tracer
+from fusec.trace.run import Trace, session_of, trace
+from fusec.trace.scalars import NUMBERS
 from fusec.trace.tree import TreeDef, flatten
 
 MAX_FAST = 4  # native entries that a call tries in turn
@@ -97,7 +96,7 @@ class JitFunction:
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The way for everything that the native entry does not take."""
         leaves, tree = flatten((args, kwargs)) if kwargs else _positional(args)
-        session = self._session(leaves)
+        session = session_of(leaves, self._inner)
         if session is not None:
             return _inline(self.fn, session)(*args, **kwargs)
         if self.device is not None or any(map(is_remote, leaves)):
@@ -118,9 +117,10 @@ class JitFunction:
         self._hasten(plan, tree, leaves, arrays)
         return result
 
-    def _session(self, leaves: list[Any]) -> Any:
-        """The trace that this call is a part of, or None."""
-        return _session_of(leaves)
+    @property
+    def _inner(self) -> Callable[..., Any]:
+        """The user's function: where it was made says which trace a call may be a part of."""
+        return self.fn
 
     def _hasten(self, plan: Plan, tree: TreeDef, leaves: list[Any], arrays: list[Any]) -> None:
         """Let later calls of this signature go through a native entry."""
@@ -305,13 +305,6 @@ def _signature(leaf: Any, x: Any, static: bool) -> Any:
     if isinstance(x, str | bytes | type(None)):
         return ("value", x)
     return type(x)
-
-
-def _session_of(leaves: list[Any]) -> Any:
-    for leaf in leaves:
-        if type(leaf) is Tracer or type(leaf) is PyScalar:
-            return leaf._session
-    return None
 
 
 def _inline(fn: Callable[..., Any], session: Any) -> Callable[..., Any]:

@@ -12,14 +12,14 @@ from typing import Any
 
 from fusec.autodiff import custom, transform
 from fusec.autodiff.linear import Linear
-from fusec.autodiff.point import Positions, session_of
+from fusec.autodiff.point import Positions
 from fusec.dispatch import JitFunction, native_layout
 from fusec.ir.graph import Graph, evaluate
 from fusec.plan import Plan
-from fusec.trace.run import trace
+from fusec.trace.run import session_of, trace
 from fusec.trace.session import Session
 from fusec.trace.tree import flatten
-from fusec.trace.twins import is_traced_code
+from fusec.trace.twins import trace_code
 
 Function = Callable[..., Any]
 MAX_KNOWN = 256  # functions whose derivatives are kept, so that `fusec.grad(f)(x)` traces once
@@ -30,8 +30,8 @@ class Derived(JitFunction):
 
     def __init__(self, name: str, run: Function, fn: Any, *options: Any) -> None:
         def derived(*args: Any, **kwargs: Any) -> Any:
-            session = session_of((args, kwargs), fn)
-            if session is None or not session.active:
+            session = _tracing(fn, (args, kwargs))
+            if session is None:
                 return interpreted(derived, args, kwargs)
             return run(session, fn, *options, args, kwargs)
 
@@ -43,9 +43,10 @@ class Derived(JitFunction):
         super().__init__(derived)
         self.__wrapped__ = fn
 
-    def _session(self, leaves: list[Any]) -> Any:
-        session = session_of(leaves, self.__wrapped__)
-        return session if session is not None and session.active else None
+    @property
+    def _inner(self) -> Function:
+        inner: Function = self.__wrapped__
+        return inner
 
 
 class _Interpreter:
@@ -78,14 +79,13 @@ def _derived(name: str, run: Function, fn: Any, *options: Any) -> Derived:
     if not callable(fn):
         raise TypeError(f"fusec.{name} takes a function, not {type(fn).__name__}")
     try:
-        return (Derived if is_traced_code(fn) else _known)(name, run, fn, *options)
+        return (_known if trace_code(fn) is None else Derived)(name, run, fn, *options)
     except TypeError:  # a callable that can't be hashed
         return Derived(name, run, fn, *options)
 
 
 def _tracing(fn: Any, values: Any) -> Session | None:
-    session = session_of(values, fn)
-    return session if session is not None and session.active else None
+    return session_of(flatten(values)[0], fn)
 
 
 def _positions(argnums: int | Sequence[int]) -> Positions:

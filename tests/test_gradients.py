@@ -575,3 +575,9 @@ def test_50000_nodes_do_not_overflow_the_stack():
         node = session.make("negative", node)
     (g,) = pullback(session, [node], [session.broadcast(session.const(1.0), (3,))], [x])
     assert g.shape == (3,)
+
+
+def test_closures_over_traced_arrays_without_traced_arguments():
+    inner = fusec.jit(lambda x: fusec.grad(lambda v: (v * x).sum())(2.0))
+    same(inner(X), X.sum())
+    same(fusec.jit(lambda x: fusec.jit(lambda: x * 2)())(X), 2 * X)

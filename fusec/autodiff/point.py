@@ -14,7 +14,6 @@ from fusec.errors import DTypeError, ShapeError
 from fusec.ir.graph import Node
 from fusec.trace.capture import twin
 from fusec.trace.run import positional_names
-from fusec.trace.scalars import PyScalar
 from fusec.trace.session import Session
 from fusec.trace.standin import copy_like
 from fusec.trace.tracer import Tracer, as_tracer, fresh
@@ -171,17 +170,3 @@ def argument_names(fn: Any, count: int) -> list[str]:
     """What the user calls the positional arguments."""
     names = positional_names(fn)
     return [names[k] if k < len(names) else f"args[{k}]" for k in range(count)]
-
-
-def session_of(values: Any, fn: Any = None) -> Session | None:
-    """The trace that these values belong to, or that the function was made in."""
-    session: Session | None
-    for leaf in flatten(values)[0]:
-        if type(leaf) in (Tracer, PyScalar):
-            session = leaf._session
-            return session
-    while hasattr(fn, "func") or hasattr(fn, "__func__") or hasattr(fn, "__fusec_inline__"):
-        fn = getattr(fn, "func", None) or getattr(fn, "__func__", None) or fn.__fusec_inline__
-    capture: Any = getattr(getattr(fn, "__globals__", None), "capture", None)
-    session = capture.session if capture is not None else None
-    return session

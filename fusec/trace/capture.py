@@ -51,7 +51,7 @@ from fusec.trace.locate import (
     qualified_names,
 )
 from fusec.trace.proxies import ClassProxy, ModuleProxy, State, bind, lookup, proxy_class, store_of
-from fusec.trace.twins import TwinGlobals, is_traced_code, make_twin, single_dispatch
+from fusec.trace.twins import TwinGlobals, make_twin, single_dispatch, trace_code
 
 
 class Session(Protocol):
@@ -95,7 +95,7 @@ class Capture:
         if kind in CONSTANTS:
             self.guards.add(path, "same", value)
             return value
-        if is_tracer(value) or is_traced_code(value):
+        if is_tracer(value) or trace_code(value) is not None:
             return value
         if id(value) in self._memo:
             _, first, mapped = self._memo[id(value)]

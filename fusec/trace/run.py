@@ -20,6 +20,7 @@ from fusec.trace.session import Session, Source, Storage, escaped
 from fusec.trace.standin import copy_like
 from fusec.trace.tracer import Step, Tracer
 from fusec.trace.tree import TreeDef, flatten
+from fusec.trace.twins import trace_code
 
 
 @dataclass
@@ -104,6 +105,18 @@ def labels(fn: Callable[..., Any], tree: TreeDef) -> list[str]:
     for name, child in zip(kwargs.steps(), kwargs.children):
         found += child.paths(name[2:-2])
     return found
+
+
+def session_of(leaves: Sequence[Any], fn: Any) -> Session | None:
+    """The trace that is under way and that these values belong to, or the function was made in."""
+    session: Session | None = None
+    for leaf in leaves:
+        if type(leaf) is Tracer or type(leaf) is PyScalar:
+            session = leaf._session
+            return session
+    made_in: Any = trace_code(fn)
+    session = made_in.capture.session if made_in is not None else None
+    return session if session is not None and session.active else None
 
 
 def positional_names(fn: Any) -> list[str]:

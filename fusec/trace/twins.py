@@ -38,11 +38,15 @@ class TwinGlobals(dict[str, Any]):
         return value
 
 
-def is_traced_code(value: Any) -> bool:
-    """Whether a function, method or partial is a twin's or was made by one."""
-    while type(value) in (types.MethodType, functools.partial):
-        value = value.__func__ if type(value) is types.MethodType else value.func
-    return type(value) is types.FunctionType and type(value.__globals__) is TwinGlobals
+def trace_code(value: Any) -> TwinGlobals | None:
+    """The globals of a function (method, partial, jitted) that is a twin or was made by one."""
+    while type(value) in _PARTS or hasattr(type(value), "__fusec_inline__"):
+        value = getattr(value, _PARTS.get(type(value), "__fusec_inline__"))
+    found = value.__globals__ if type(value) is types.FunctionType else None
+    return found if type(found) is TwinGlobals else None
+
+
+_PARTS: dict[type, str] = {types.MethodType: "__func__", functools.partial: "func"}
 
 
 def make_twin(capture: "Capture", fn: types.FunctionType, path: Path | None) -> Any:
