@@ -156,11 +156,27 @@ class _Fuser:
         for groups in alike.values():
             kept: list[Group] = []
             for g in groups:
-                home = next((k for k in kept[-MAX_ALIKE:] if self._may_unite(k, g)), None)
+                near = [k for k in kept[-MAX_ALIKE:] if self._near(k) & self._near(g)]
+                home = next((k for k in near if self._may_unite(k, g)), None)
                 if home is None:
                     kept.append(g)
                 else:
                     self._merge(home, g)
+
+    def _near(self, group: Group) -> set[Node]:
+        """The buffers that a group reads, and those that the kernels read which wrote them."""
+        found = self._reads(group)
+        for owner in {self.group_of[s] for s in found if s in self.group_of}:
+            if owner.kind == "kernel":
+                found = found | self._reads(owner)
+        return found
+
+    def _reads(self, group: Group) -> set[Node]:
+        found: set[Node] = set()
+        for node, at in group.members.items():
+            idx = group.indices if node.op.family == "reduce" else at
+            found.update([s for s, _ in self._sources(node, idx, group)])
+        return found - group.members.keys()
 
     def _may_unite(self, a: Group, b: Group) -> bool:
         """Whether two groups may be one kernel, and whether its size allows it."""
