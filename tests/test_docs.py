@@ -7,6 +7,7 @@ block that begins with `>>>` is a session, checked as `doctest` does.
 """
 
 import doctest
+import importlib
 import os
 import re
 import subprocess
@@ -62,6 +63,11 @@ def test_sessions(document):
         runner.run(test, clear_globs=False)
         names = test.globs
     assert runner.summarize(verbose=False).failed == 0
+
+
+@pytest.mark.parametrize("module", ["fusec.gradients", "fusec.gradcheck"])
+def test_examples_of_docstrings(module):
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
 
 
 def test_the_readme_shows_a_program_and_both_commands():
