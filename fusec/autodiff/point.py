@@ -40,6 +40,8 @@ class Point:
         has_aux: bool = False,
     ) -> None:
         self.session, self.name = session, name
+        by_number = name not in ("vjp", "jvp", "linearize")
+        self.leave_out = "leave it out of argnums" if by_number else "close over it in a lambda"
         self.called = getattr(fn, "__name__", "the function")
         names = argument_names(fn, len(args))
         self.given: list[Tracer] = []
@@ -81,7 +83,7 @@ class Point:
             cast = "float(...)" if weak_type(leaf) else f"{path}.astype(float)"
             raise DTypeError(
                 f"fusec.{self.name}: argument `{path}` is {given.dtype.name}, and only floats and "
-                f"complex numbers have derivatives. Pass {cast}, or leave it out of argnums."
+                f"complex numbers have derivatives. Pass {cast}, or {self.leave_out}."
             )
         session = self.session
         weak = weak_type(leaf) is not None
@@ -97,8 +99,8 @@ class Point:
             return as_tracer(self.session, leaf)
         raise DTypeError(
             f"fusec.{self.name}: argument `{path}` is a {type(leaf).__name__}, which has no "
-            "derivative. Differentiate in arrays, numbers and containers of them; leave the rest "
-            "out of argnums."
+            "derivative. Differentiate in arrays, numbers and containers of them; where it "
+            f"is none, {self.leave_out}."
         )
 
     def _result(self, leaf: Any) -> Tracer:
