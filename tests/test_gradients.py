@@ -523,6 +523,16 @@ def test_functions_without_a_rule_are_named_with_a_way_out():
     assert "@fusec.custom_vjp" in text and "defvjp" in text
 
 
+def test_masked_assignment_of_several_values_says_what_to_write():
+    def f(x):
+        y = x * 2
+        y[X > 0] = x[:2]
+        return y.sum()
+
+    with pytest.raises(DerivativeError, match=r"masked assignment of several values.*np\.where"):
+        fusec.grad(f)(X)
+
+
 def test_the_exception_is_numpys():
     ids = np.array([0, 7])
     with pytest.raises(IndexError):
@@ -581,3 +591,25 @@ def test_closures_over_traced_arrays_without_traced_arguments():
     inner = fusec.jit(lambda x: fusec.grad(lambda v: (v * x).sum())(2.0))
     same(inner(X), X.sum())
     same(fusec.jit(lambda x: fusec.jit(lambda: x * 2)())(X), 2 * X)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, fusec.checkpoint], ids=["plain", "checkpoint"])
+def test_parameters_updated_in_place(wrap):
+    layer = wrap(lambda w, x: np.tanh(x * w) * w)
+
+    @fusec.jit
+    def step(ws, x):
+        loss, grads = fusec.value_and_grad(lambda ws: layer(ws[1], layer(ws[0], x)).sum())(ws)
+        for w, g in zip(ws, grads):
+            w -= 0.1 * g
+        return loss
+
+    ws = [X.copy(), X + 1]
+    for _ in range(3):
+        a, b = ws[0].copy(), ws[1].copy()
+        inner = np.tanh(X * a) * a
+        same(step(ws, X), (np.tanh(inner * b) * b).sum())
+        outer = (1 - np.tanh(inner * b) ** 2) * b
+        first = outer * b * ((1 - np.tanh(X * a) ** 2) * X * a + np.tanh(X * a))
+        same(ws[0], a - 0.1 * first)
+        same(ws[1], b - 0.1 * (outer * inner + np.tanh(inner * b)))

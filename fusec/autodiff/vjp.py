@@ -151,6 +151,11 @@ def undone(session: Session, g: Node, aval: Aval) -> Node:
 
 def without_rule(name: str, node: Node) -> DerivativeError:
     """The error for ``np.<name>``, with the user's line and what to type."""
+    if " " in name:
+        return DerivativeError(
+            f"{node.loc}: fusec has no derivative of a {name} of several values. Write it with "
+            "np.where, or cut it off with fusec.stop_gradient."
+        )
     short = name.rpartition(".")[2]
     full = name if name.startswith("np.") else f"np.{name}"
     return DerivativeError(
