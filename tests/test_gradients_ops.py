@@ -128,6 +128,8 @@ HOST = {
     "sort-flat": (lambda x: np.sort(x, None), TABLE),
     "median": (lambda x: np.median(x, axis=1) ** 2, TABLE),
     "median-all": (lambda x: np.median(x, keepdims=True) ** 2, TABLE),
+    "interp": (np.interp, np.array([-1.0, 0.2, 0.7, 2.5, 4.0]), np.array([0.0, 0.5, 1.0, 3.0]),
+               LINE[:4]),
     "convolve": (np.convolve, LINE, TABLE[0]),
     "convolve-same": (lambda a, v: np.convolve(a, v, "same"), LINE, TABLE[0]),
     "convolve-valid": (lambda a, v: np.convolve(v, a, "valid"), LINE, TABLE[0]),

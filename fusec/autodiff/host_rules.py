@@ -38,14 +38,15 @@ def _rule(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def _through(equivalent: Callable[..., Any]) -> Callable[..., Any]:
-    """The rule of a function of one array that is ``equivalent``, which has derivatives."""
+    """The rule of a function that is ``equivalent``, whose inside has derivatives."""
 
-    def rule(g: Any, y: Any, x: Tracer, *args: Any, **kwargs: Any) -> Any:
-        session = x._session
-        out = equivalent(x, *args, **kwargs)
-        (found,) = pullback(session, [out.node], [g.node], [x.node])
-        assert found is not None
-        return fresh(session, found)
+    def rule(g: Any, y: Any, *args: Any, **kwargs: Any) -> Any:
+        session = g._session
+        out = equivalent(*args, **kwargs)
+        arrays = [k for k, x in enumerate(args) if type(x) is Tracer and x.dtype.kind in "fc"]
+        found = pullback(session, [out.node], [g.node], [args[k].node for k in arrays])
+        made = {k: fresh(session, d) for k, d in zip(arrays, found) if d is not None}
+        return tuple([made.get(k) for k in range(len(args))])
 
     return rule
 
@@ -299,7 +300,18 @@ def _median(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = F
     return np.expand_dims(middle, tuple(axes)) if keepdims else middle
 
 
+def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None,
+            period: Any = None) -> Any:
+    """The line through the two nearest points, constant beyond the first and the last."""
+    if any(option is not None for option in (left, right, period)):
+        raise DerivativeError("fusec has a derivative of np.interp without options only")
+    k = np.clip(np.searchsorted(xp, x, side="right") - 1, 0, xp.shape[0] - 2)
+    part = np.clip((x - xp[k]) / (xp[k + 1] - xp[k]), 0, 1)
+    return fp[k] + part * (fp[k + 1] - fp[k])
+
+
 RULES[np.median] = _through(_median)
+RULES[np.interp] = _through(_interp)
 
 
 @_rule(np.convolve)

@@ -134,7 +134,8 @@ class Sweep:
         found = rule(gs[0] if single else gs, ys[0] if single else ys, *args, **kwargs)
         target = {id(t): i for t, i in zip(traced, node.inputs)}
         pairs = zip(args, found if isinstance(found, tuple) else (found,))
-        return [(target[id(x)], d.node) for x, d in pairs if id(x) in target]
+        known = [(x, d) for x, d in pairs if id(x) in target and d is not None]
+        return [(target[id(x)], d.node) for x, d in known]
 
 
 def undone(session: Session, g: Node, aval: Aval) -> Node:
