@@ -174,7 +174,7 @@ class _Fuser:
     def _reads(self, group: Group) -> set[Node]:
         found: set[Node] = set()
         for node, at in group.members.items():
-            idx = group.indices if node.op.family == "reduce" else at
+            idx = group.reads.get(node, at)
             found.update([s for s, _ in self._sources(node, idx, group)])
         return found - group.members.keys()
 

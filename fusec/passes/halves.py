@@ -20,7 +20,7 @@ from fusec.ir.graph import Node
 from fusec.ops import OPS
 from fusec.ops.elementwise import HALF, OF_BITS
 from fusec.ops.registry import Op
-from fusec.passes.rules import node_of
+from fusec.passes.nodes import node_of
 
 WIDE = np.dtype("f4")
 TIES = frozenset({"maximum", "minimum", "fmax", "fmin"})

@@ -123,9 +123,9 @@ def small_power(node: Node) -> Node | None:
         return node_of("multiply", node_of("square", x), x)
     if x.dtype.kind == "f" and n == -1:
         return node_of("reciprocal", x)
-    if x.dtype.kind == "f" and 2 <= abs(n) <= MOST_POWER and n == int(n):  # type: ignore[call-overload, arg-type]
-        name = "whole_power_" if n > 0 else "inverse_power_"  # type: ignore[operator]
-        return node_of(name, x, n=abs(int(n)))  # type: ignore[call-overload]
+    if x.dtype.kind == "f" and 2 <= abs(n) <= MOST_POWER and n == int(n):
+        name = "whole_power_" if n > 0 else "inverse_power_"
+        return node_of(name, x, n=abs(int(n)))
     return None
 
 
