@@ -43,6 +43,7 @@ ATTRS = {
     "reduce": {"axes": (0,)}, "scan": {"axis": 1}, "slice": {"start": (2, 3), "step": (-1, -2),
     "shape": (3, 2)}, "transpose": {"perm": (1, 0)}, "reshape": {"shape": (2, 6)},
     "broadcast_to": {"shape": (2, 3, 4)}, "diagonal": {}, "concatenate": {"axis": 1},
+    "windows": {"shape": (2,), "axes": (1,)},
     "pad": {"before": (1, 0), "after": (0, 2)}, "slice_update": {"start": (0, 3), "step": (2, -2)},
     "gather": {"shape": (3,)}, "cast": {"dtype": np.dtype("f8")},
 }  # fmt: skip

@@ -28,6 +28,10 @@ from fusec.ops.registry import COSTLY, MEDIUM, NONDIFFERENTIABLE, elementwise
 HALF = np.dtype("f2")
 OF_BITS = frozenset({"cast", "where", "check"})
 """Ops that kernels do with float16 itself; all others compute in float32."""
+NOT_WIDE = frozenset(
+    {"nextafter", "spacing", "ldexp", "frexp_mantissa", "frexp_exponent", "bitcast"}
+)
+"""Ops that mean something else in float32: NumPy does them in float16."""
 
 
 def expression(

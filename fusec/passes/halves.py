@@ -18,7 +18,7 @@ import numpy as np
 
 from fusec.ir.graph import Node
 from fusec.ops import OPS
-from fusec.ops.elementwise import HALF, OF_BITS
+from fusec.ops.elementwise import HALF, NOT_WIDE, OF_BITS
 from fusec.ops.registry import Op
 from fusec.passes.nodes import node_of
 
@@ -40,7 +40,7 @@ def widened(node: Node) -> Node | None:
 
 def _computes(op: Op) -> bool:
     """Whether kernels have the op over float32."""
-    return op.family == "elementwise" and "f" in op.expr and op.name not in OF_BITS
+    return op.family == "elementwise" and "f" in op.expr and op.name not in OF_BITS | NOT_WIDE
 
 
 HALVES = {

@@ -308,7 +308,8 @@ def advanced(x: Tracer, items: list[Any]) -> tuple[Tracer, list[Node], tuple[int
     first when a slice separates them.
     """
     session = x._session
-    items = [_nonzero_refused(x, i) for i in items]
+    if any(is_mask(i) for i in items):
+        raise _refused(x)
     if any(i is None for i in items):
         x = basic(x, [i if i is None else slice(None) for i in items])
         items = [slice(None) if i is None else i for i in items]
@@ -373,12 +374,6 @@ def add_at(x: Tracer, index: Any, value: Any) -> bool:
     return True
 
 
-def _nonzero_refused(x: Tracer, item: Any) -> Any:
-    if is_mask(item):
-        raise _refused(x)
-    return item
-
-
 def _refused(x: Tracer) -> DataDependentShapeError:
     return DataDependentShapeError(
         f"{x._session.location()}: a boolean mask among other indices selects a number of elements "
@@ -392,11 +387,11 @@ def _along(session: Any, shape: tuple[int, ...], axis: int) -> Node:
 
 
 def _wrapped(session: Any, item: Any, n: int) -> Node:
-    size = session.make("dim", value=int(n))
-    if type(item) is int:
-        if not -n <= item < n:
-            raise IndexError(f"index {item} is out of bounds for axis with size {n}")
+    if type(item) is int and -n <= item < n:
         return session.const(item % n, INT)
+    if type(item) is int:
+        raise IndexError(f"index {item} is out of bounds for axis with size {n}")
     if n == 0 and item._like.size:
         raise IndexError("an index is out of bounds for an axis with size 0")
+    size = session.make("dim", value=int(n))
     return session.make("wrap_index", session.cast(item.node, INT), size)
