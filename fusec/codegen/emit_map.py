@@ -16,7 +16,6 @@ from fusec.codegen.loops import Bound, Line, closure
 from fusec.codegen.schedule import all_lines, inner_stores, is_inner, row_stores, stage_targets
 
 MAX_LINES = 400  # scalar lines of a kernel whose loops have been cut
-MAX_SPLITS = 3  # branches for which the inner loop is cut into spans; each may triple the code
 
 
 class LoopEmitter(Emitter):
@@ -91,35 +90,35 @@ class MapEmitter(LoopEmitter):
             return self.finish("map", 1, self.work())
         vector = plan.reduced[0]
         if not plan.outer:
-            self.spans("start", "stop", self.splits())
+            self.spans("start", "stop", self.copies())
             return self.finish("map", self.body.extents[vector], self.work())
         row = plan.outer[0] if len(plan.outer) == 1 else "row"
         with w.block(f"for {row} in range(start, stop):"):
             self.rows(plan.outer, row)
             self.row_lines(0)
-            self.spans("0", self.size(vector), self.splits())
+            self.spans("0", self.size(vector), self.copies())
         return self.finish("map", self.count(plan.outer), self.work() * self.body.extents[vector])
 
-    def splits(self) -> int:
-        """For how many branches the loop may be cut: the code triples each time."""
-        lines = sum(1 for _ in all_lines(self.body))
-        return sum(lines * 3**k <= MAX_LINES for k in range(1, MAX_SPLITS + 1))
+    def copies(self) -> int:
+        """How often the loop may be written, for the spans that it is cut into."""
+        return MAX_LINES // max(1, sum(1 for _ in all_lines(self.body)))
 
-    def spans(self, first: str, last: str, splits: int) -> None:
+    def spans(self, first: str, last: str, copies: int) -> None:
         """The inner loop, cut where a branch changes sides so that no span has the branch."""
-        found = self._cuttable() if splits else None
-        if found is None:
+        found = self._cuttable()
+        pieces = _pieces(found) if found is not None else 0
+        if found is None or pieces > copies:
             self._span(first, last)
             return
         line, along, outside = found
         depth = len(self.sides)
         if outside:
             with self.w.block(f"if {self.condition(outside)}:"):
-                self._cut(line, along, first, last, splits - 1, depth)
+                self._cut(line, along, first, last, copies // pieces, depth)
             with self.w.block("else:"):
-                self._side(line, 1, first, last, splits - 1)
+                self._side(line, 1, first, last, copies // pieces)
         else:
-            self._cut(line, along, first, last, splits - 1, depth)
+            self._cut(line, along, first, last, copies // pieces, depth)
 
     def _span(self, first: str, last: str) -> None:
         """One loop. What the chosen sides made the same for the whole span stands before it.
@@ -171,7 +170,7 @@ class MapEmitter(LoopEmitter):
         return fixed
 
     def _cut(
-        self, line: Line, along: list[Bound], first: str, last: str, splits: int, depth: int
+        self, line: Line, along: list[Bound], first: str, last: str, copies: int, depth: int
     ) -> None:
         low, high = f"low{depth}", f"high{depth}"
         self.w(f"{low} = {first}")
@@ -184,14 +183,14 @@ class MapEmitter(LoopEmitter):
                 edge = self.int_arg("hi", bound.high - bound.index.const)
                 self.w(f"{high} = max(min({high}, {edge}), {low})")
         if any(b.low is not None for b in along):
-            self._side(line, 1, first, low, splits)
-        self._side(line, 0, low, high, splits)
+            self._side(line, 1, first, low, copies)
+        self._side(line, 0, low, high, copies)
         if any(b.high is not None for b in along):
-            self._side(line, 1, high, last, splits)
+            self._side(line, 1, high, last, copies)
 
-    def _side(self, line: Line, side: int, first: str, last: str, splits: int) -> None:
+    def _side(self, line: Line, side: int, first: str, last: str, copies: int) -> None:
         self.sides[line] = side
-        self.spans(first, last, splits)
+        self.spans(first, last, copies)
         del self.sides[line]
 
     def _cuttable(self) -> tuple[Line, list[Bound], list[Bound]] | None:
@@ -214,3 +213,10 @@ class MapEmitter(LoopEmitter):
     def _element(self) -> None:
         self.inner(0, stage_targets(self.plan, 0))
         self.stores(0, inner=True)
+
+
+def _pieces(cut: tuple[Line, list[Bound], list[Bound]]) -> int:
+    """How many loops a cut makes of one."""
+    _, along, outside = cut
+    lows, highs = any(b.low is not None for b in along), any(b.high is not None for b in along)
+    return 1 + lows + highs + bool(outside)

@@ -9,7 +9,7 @@ and the loop that remains runs along a longer axis, where LLVM makes vectors of 
         v2 = x0[i1 * 3 + 2]
         t2 = ((v0 * v0) + (v1 * v1)) + (v2 * v2)
 
-So does a kept axis of at most ``SHORT_KEPT`` elements that merges with no other: what does not
+So is a kept axis of at most ``SHORT_KEPT`` elements that merges with no other: what does not
 depend on it is computed once. Places that a branch asks for are then known, and the branch is gone
 (``np.stack`` along the last axis).
 """
@@ -26,6 +26,7 @@ from fusec.ops.elementwise import expression
 from fusec.passes.access import Atom, Data, Index, Quotient, Remainder
 
 SHORT_KEPT = 4
+SHORT_STACK = 16  # of a kept axis along which a branch decides: the branch goes
 MOST_LINES = 400  # of the unrolled body
 PAIRWISE = 8  # from this length on NumPy adds in pairs
 
@@ -63,7 +64,9 @@ def unroll_kept(body: Body, name: str) -> bool:
     """Write the loop over a kept axis out when it is short; says whether it did."""
     size = body.extents[name]
     scans = any(x.kind == "scan" for x in body.lines)
-    if scans or not 1 < size <= SHORT_KEPT or count(body.lines) * size > MOST_LINES:
+    decides = any(name in b.index.variables() for x in _everything(body.lines) for b in x.guard)
+    limit = SHORT_STACK if decides else SHORT_KEPT
+    if scans or not 1 < size <= limit or count(body.lines) * size > MOST_LINES:
         return False
     _Unrolling(body, name).run()
     return True
