@@ -69,7 +69,6 @@ def test_kernel_of_medium_size_uses_threads_and_agrees(name):
 #: More than stated is a lost fusion; fewer is an improvement, and then the row is to be changed.
 STEPS = {
     "exponential_average": (2, 0),  # the series are stored before they are stacked
-    "roll": (2, 0),  # one for each axis
     "histogram": (0, 1),
     "mlp_forward": (2, 2),
     "kmeans_assign": (2, 0),  # both reductions are short: 64 copies would be too many

@@ -30,12 +30,14 @@ def recomputed(order: list[Node], roots: set[Node], again: bool = True) -> set[N
     again: False keeps this to numbers and positions, for programs that would grow too large.
     """
     uses: dict[Node, list[str]] = {}
+    users: dict[Node, set[Node]] = {}
     for node in order:
         if node.op.name in MOVES and node not in roots:
             continue
         for child in node.inputs:
             source, how = path_kind(child, node)
             uses.setdefault(source, []).append(how)
+            users.setdefault(source, set()).add(node)
     inline: set[Node] = set()
     made: set[Node] = set()  # read no arrays
     cost: dict[Node, int] = {}
@@ -61,7 +63,7 @@ def recomputed(order: list[Node], roots: set[Node], again: bool = True) -> set[N
             continue
         if not again or all(w == "same" for w in ways):
             continue
-        once = len(ways) == 1 and ways[0] == "moved"
+        once = (len(ways) == 1 and ways[0] == "moved") or _rearranged(node, ways, users[node])
         cheap = price <= MAX_RECOMPUTE and node.op.family == "elementwise"
         if once or cheap:
             inline.add(node)
@@ -69,6 +71,14 @@ def recomputed(order: list[Node], roots: set[Node], again: bool = True) -> set[N
     if again:
         _swallow(order, roots, inline, uses)
     return inline
+
+
+def _rearranged(node: Node, ways: list[str], users: set[Node]) -> bool:
+    """Whether all reads are the parts of one concatenation that is no larger (``np.roll``)."""
+    if len(users) != 1 or any(w != "moved" for w in ways):
+        return False
+    (user,) = users
+    return user.op.name == "concatenate" and user.aval.size <= node.aval.size
 
 
 def _swallow(
