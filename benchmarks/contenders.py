@@ -194,10 +194,3 @@ def chosen(names: list[str] | None, device: str) -> list[Contender]:
             need = CONTENDERS[name].module
             raise SystemExit(f"{name} does not run here on {device}: is {need} installed?")
     return [c for c in there if c.name in {"fusec", *names}]
-
-
-def calls(fn: Callable[..., Any], args: Args) -> dict[str, Call]:
-    """A function that is no kernel under JAX and torch, where they are installed."""
-    kernel = types.SimpleNamespace(name=fn.__name__, function=fn)
-    peers = [c for c in (CONTENDERS["jax"], CONTENDERS["torch"]) if c.installed]
-    return {c.name: c.make(kernel, "cpu")(args) for c in peers}  # type: ignore[arg-type]

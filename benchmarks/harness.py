@@ -20,6 +20,8 @@ import numpy as np
 
 #: A round calls a function until this much time has gone by, so that short ones are not noise.
 ROUND_SECONDS = 0.02
+#: Rounds that one call has to fill to be timed alone, without a call to warm up.
+SLOW = 2
 #: Between two functions that are timed in turns.
 REST_SECONDS = 0.005
 #: Rows of the matrices whose product is timed.
@@ -50,8 +52,14 @@ class Timing:
 
 
 def calls_per_round(call: Callable[[], Any], seconds: float = ROUND_SECONDS) -> int:
-    """How many calls fill one round, judged by calls that are thrown away, the first unseen."""
-    call()  # compiles
+    """How many calls fill one round, judged by calls that are thrown away.
+
+    The first one is only looked at when it fills a round: it may have had to warm up.
+    """
+    start = time.perf_counter()
+    call()
+    if time.perf_counter() - start > SLOW * seconds:
+        return 1
     count = 1
     while True:
         start = time.perf_counter()
@@ -66,7 +74,7 @@ def calls_per_round(call: Callable[[], Any], seconds: float = ROUND_SECONDS) -> 
 def alternate(
     calls: Mapping[str, Callable[[], Any]], budget: float = 1.0, least: int = 3, most: int = 15
 ) -> dict[str, Timing]:
-    """Time several functions in turns, each after a rest and one call that is not timed.
+    """Time several functions in turns, each after a rest and, if quick, a call that is not timed.
 
     The rest lets the threads of the one before go to sleep: OpenMP's and OpenBLAS's spin for
     milliseconds after their work and would take a core from whoever comes next.
@@ -86,7 +94,8 @@ def alternate(
             break
         for name, call in calls.items():
             time.sleep(REST_SECONDS)
-            call()
+            if counts[name] > 1:
+                call()
             start = time.perf_counter()
             for _ in range(counts[name]):
                 call()
