@@ -45,18 +45,20 @@ if TYPE_CHECKING:
     from fusec.runtime.threads import threads
     from fusec.runtime.transfers import transfers
     from fusec.stages import ShapeDtype
+    from fusec.tape import Tape
 
 __version__ = "0.1.0"
 __all__ = [
-    "Array", "ShapeDtype", "check_grads", "checkpoint", "config", "custom_jvp", "custom_vjp",
-    "devices", "errors", "from_dlpack", "grad", "hessian", "jacobian", "jit", "jvp", "linearize",
-    "memory", "pinned_empty", "prefetch", "stop_gradient", "stream", "synchronize", "threads",
-    "to_device", "transfers", "value_and_grad", "verify", "vjp",
+    "Array", "ShapeDtype", "Tape", "check_grads", "checkpoint", "config", "custom_jvp",
+    "custom_vjp", "devices", "errors", "from_dlpack", "grad", "hessian", "jacobian", "jit", "jvp",
+    "linearize", "memory", "pinned_empty", "prefetch", "stop_gradient", "stream", "synchronize",
+    "threads", "to_device", "transfers", "value_and_grad", "verify", "vjp",
 ]  # fmt: skip
 
 _LATER = {  # loaded on first use
     "check_grads": "fusec.gradcheck",
     "ShapeDtype": "fusec.stages",
+    "Tape": "fusec.tape",
     "threads": "fusec.runtime.threads",
     "transfers": "fusec.runtime.transfers",
     "verify": "fusec.checking",

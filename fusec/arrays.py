@@ -19,9 +19,10 @@ from fusec.device_plan import adopt, device_executor, on_host
 from fusec.dispatch import JitFunction, _raises
 from fusec.errors import DataDependentShapeError, DeviceError
 from fusec.plan import lower_graph
-from fusec.runtime.array import Array, is_basic, overlap, overwrite, same_device, shadow, upload
+from fusec.runtime.array import Array, is_basic, overlap, overwrite, recording, same_device, upload
 from fusec.runtime.device import Device, Memory, Stream, get_device, known_devices
 from fusec.runtime.device_executor import DeviceExecutor
+from fusec.runtime.shadow import shadow
 from fusec.trace.scalars import PyScalar
 from fusec.trace.tracer import Tracer
 from fusec.trace.tree import flatten
@@ -107,6 +108,7 @@ def to_device(
 ) -> Array:
     """``x`` as an array on ``device``.
 
+    device: "cuda", "cuda:1", or "cpu" for the host's memory.
     x: anything NumPy makes an array of, of booleans, integers, floats or complex numbers; the order
         of its axes is kept. An array that is there already comes back as it is; CuPy's, PyTorch's,
         JAX's and Numba's device arrays are shared without a copy.
@@ -342,7 +344,7 @@ def _copier(
 def _reshape(self: Array, *shape: Any, order: Any = "C", copy: bool | None = None) -> Any:
     """A view where NumPy gives one, else a copy."""
     wanted = shape[0] if len(shape) == 1 else shape
-    if not copy:
+    if not copy and recording.get() is None:
         of = self.like
         try:
             return self.view_as(of.reshape(wanted, order=order, copy=False), of)
@@ -380,6 +382,7 @@ _hooks.__contains__ = lambda self, value: bool((self == value).any())
 _hooks.__reduce__ = lambda self: (to_device, (np.asarray(self), self.device))
 _hooks.__copy__ = lambda self: self.copy("K")
 _hooks.__deepcopy__ = lambda self, memo: self.copy("K")
+_hooks._method = lambda self, name, *args: _apply(_method(name), (self, *args), {})
 _hooks._select = lambda self, index: _apply(operator.getitem, (self, index), {})
 _hooks.real = property(lambda self: _apply(np.real, (self,), {}))
 _hooks.imag = property(lambda self: _apply(np.imag, (self,), {}))

@@ -179,14 +179,7 @@ class DevicePlan(Plan):
 
     def shares(self, leaves: Sequence[Any], hidden: Sequence[Any]) -> bool:
         """Whether a changed array shares memory with another input."""
-        if not self.trace.writes:
-            return False
-        used = [x for x in [*leaves, *hidden] if isinstance(x, Array | np.ndarray)]
-        for source, _ in self.trace.writes:
-            target = leaves[source.ref] if source.kind == "arg" else hidden[source.ref]
-            if sum(_overlap(target, x) for x in used) > 1:
-                return True
-        return False
+        return shares(self.trace, leaves, hidden)
 
     def call(
         self,
@@ -308,6 +301,18 @@ class DevicePlan(Plan):
                     taken.add(result)
                     break
         return into
+
+
+def shares(trace: Trace, leaves: Sequence[Any], hidden: Sequence[Any]) -> bool:
+    """Whether a changed array shares memory with another input."""
+    if not trace.writes:
+        return False
+    used = [x for x in [*leaves, *hidden] if isinstance(x, Array | np.ndarray)]
+    for source, _ in trace.writes:
+        target = leaves[source.ref] if source.kind == "arg" else hidden[source.ref]
+        if sum(_overlap(target, x) for x in used) > 1:
+            return True
+    return False
 
 
 def _overlap(a: Any, b: Any) -> bool:

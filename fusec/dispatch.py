@@ -19,6 +19,7 @@ from fusec import fastcall, remote
 from fusec.config import config, log
 from fusec.device_plan import DevicePlan, Elsewhere, is_remote
 from fusec.errors import DataDependentShapeError, UnsupportedError
+from fusec.host_plan import HostPlan
 from fusec.plan import Plan
 from fusec.runtime import cpu
 from fusec.runtime.array import Array
@@ -152,15 +153,7 @@ class JitFunction:
         self, device: Device, leaves: list[Any], tree: TreeDef, static: frozenset[int]
     ) -> tuple[Plan | Fallback, list[Any]]:
         """The plan for these arguments on a device, and the captured arrays."""
-        signatures = tuple(
-            [
-                (x.dtype, x.shape, x.strides)
-                if type(x) is Array
-                else _signature(x, x, k in static)
-                for k, x in enumerate(leaves)
-            ]
-        )
-        key = (device.name, tree, signatures)
+        key = device_key(device.name, leaves, tree, static)
         found = self._find(key, leaves)
         if found is None:
             arrays = [x if k in static else remote.layout(x) for k, x in enumerate(leaves)]
@@ -196,7 +189,9 @@ class JitFunction:
         try:
             traced = self.traced(leaves, arrays, tree, static)
             hidden = traced.guards.arrays(leaves)
-            if device is not None:
+            if device is not None and device.native:
+                plan = HostPlan(traced, self.fastmath, device)
+            elif device is not None:
                 plan = DevicePlan(traced, self.fastmath, device, hidden)
             elif any(map(is_remote, hidden)):
                 plan = Elsewhere(traced, hidden)
@@ -305,6 +300,15 @@ def _signature(leaf: Any, x: Any, static: bool) -> Any:
     if isinstance(x, str | bytes | type(None)):
         return ("value", x)
     return type(x)
+
+
+def device_key(name: str, leaves: list[Any], tree: TreeDef, static: frozenset[int]) -> Any:
+    """What a plan on a device depends on."""
+    signatures = [
+        (x.dtype, x.shape, x.strides) if type(x) is Array else _signature(x, x, k in static)
+        for k, x in enumerate(leaves)
+    ]
+    return name, tree, tuple(signatures)
 
 
 def _inline(fn: Callable[..., Any], session: Any) -> Callable[..., Any]:

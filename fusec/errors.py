@@ -29,6 +29,10 @@ class DerivativeError(UnsupportedError):
     """A derivative of something that has no rule for it."""
 
 
+class TapeError(FusecError, RuntimeError):
+    """A ``fusec.Tape`` was asked for something that it has not recorded, or used twice."""
+
+
 class TracerBoolError(FusecError, TypeError):
     """Python asked for the truth of a traced array (``if``, ``while``, ``and``, ``not``)."""
 

@@ -10,12 +10,14 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fusec.arrays import _jitted
 from fusec.autodiff import custom, transform
 from fusec.autodiff.linear import Linear
 from fusec.autodiff.point import Positions
 from fusec.dispatch import JitFunction, native_layout
 from fusec.ir.graph import Graph, evaluate
 from fusec.plan import Plan
+from fusec.runtime.array import recording
 from fusec.trace.run import session_of, trace
 from fusec.trace.session import Session
 from fusec.trace.tree import flatten
@@ -256,7 +258,8 @@ class _Custom:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         session = _tracing(self._fn, (args, kwargs))
         if session is None:
-            return self._fn(*args, **kwargs)
+            taped = recording.get() is not None
+            return (_jitted(self) if taped else self._fn)(*args, **kwargs)
         if not self._rules:
             raise TypeError(f"{self} has no rule yet: {self._advice}")
         return self._traced(session, args, kwargs)
@@ -360,4 +363,6 @@ def stop_gradient(value: Any) -> Any:
     >>> fusec.grad(lambda x: (x * fusec.stop_gradient(x)).sum())(np.array([2.0, 3.0]))
     array([2., 3.])
     """
+    if recording.get() is not None:
+        return _jitted(custom.stop_gradient)(value)
     return custom.stop_gradient(value)

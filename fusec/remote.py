@@ -16,8 +16,10 @@ import numpy as np
 from fusec.config import config
 from fusec.device_plan import ADVICE, DevicePlan, adopt, on_host
 from fusec.errors import DataDependentShapeError, DeviceError
-from fusec.runtime.array import Array, dense_strides, same_device, shadow, upload
+from fusec.host_plan import HostPlan
+from fusec.runtime.array import Array, dense_strides, recording, same_device, upload
 from fusec.runtime.device import Device, get_device
+from fusec.runtime.shadow import shadow
 from fusec.trace.run import Trace, labels
 from fusec.trace.tree import TreeDef
 
@@ -33,11 +35,14 @@ def call(
     home: where the arrays are that the function reads from outside.
     """
     leaves = [x if type(x) is Array else adopt(x) for x in leaves]
+    tape = recording.get()
+    if tape is not None:
+        return tape.record(function, leaves, tree)
     device = device_of(function, leaves) or home
     assert device is not None
     static = function._static_leaves(tree)
     plan, captured = function.device_plan(device, leaves, tree, static)
-    if not isinstance(plan, DevicePlan) or plan.shares(leaves, captured):
+    if not isinstance(plan, DevicePlan | HostPlan) or plan.shares(leaves, captured):
         return on_host(function.fn, device, leaves, tree)
     if config.verify and not plan.verified:
         from fusec.checking import check_first_call

@@ -7,16 +7,17 @@ This module knows metadata and copies. What computes (operators, NumPy functions
 from __future__ import annotations
 
 import math
-import mmap
-import sys
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fusec.errors import DeviceError, UnsupportedError
-from fusec.runtime.device import Buffer, Device, Place, Stream
+from fusec.runtime.device import Buffer, Device, Stream
+from fusec.runtime.shadow import extent, shadow
 from fusec.runtime.transfers import transferred
 
+recording: ContextVar[Any] = ContextVar("fusec recording", default=None)  # of a Tape
 _SPAN = 2  # a strided array is read whole where that is at most so many times its own bytes
 _SMALL = 1 << 16  # bytes below which it always is
 
@@ -42,7 +43,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
     (<fusec.Array float32[3,4] on null>, (3, 3), 3, 48)
     """
 
-    __slots__ = ("__weakref__", "buffer", "dtype", "offset", "shape", "strides")
+    __slots__ = ("__weakref__", "buffer", "dtype", "offset", "shape", "strides", "waits")
     __fusec_array__ = True
     __array_priority__ = 500
     __hash__ = None  # type: ignore[assignment]
@@ -55,16 +56,18 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         dtype: np.dtype,
         strides: tuple[int, ...],
     ) -> None:
-        self.buffer, self.offset = buffer, offset
-        self.shape, self.dtype, self.strides = shape, dtype, strides
+        self.buffer, self.offset, self.shape = buffer, offset, shape
+        self.dtype, self.strides = dtype, strides
+        self.waits: Any = None  # the recording that will give it memory
 
-    @property
-    def device(self) -> str:
-        return self.buffer.device.name
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("buffer", "offset"):
+            raise AttributeError(f"'Array' object has no attribute {name!r}")
+        self.waits.flush()
+        return getattr(self, name)
 
-    @property
-    def place(self) -> Place:
-        return self.buffer, self.offset
+    device = property(lambda self: self.buffer.device.name)
+    place = property(lambda self: (self.buffer, self.offset))
 
     @property
     def extent(self) -> tuple[int, int]:
@@ -80,6 +83,14 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
     def like(self) -> np.ndarray:
         """An array of the same layout over memory that holds nothing."""
         return shadow(self.shape, self.dtype, self.strides)
+
+    @property
+    def host(self) -> np.ndarray:
+        """NumPy's view of an array in the memory of the host."""
+        self.resolve()
+        if not self.size:
+            return np.empty(self.shape, self.dtype)
+        return np.ndarray(self.shape, self.dtype, self.buffer.owner, self.offset, self.strides)
 
     ndim = property(lambda self: len(self.shape))
     size = property(lambda self: math.prod(self.shape))
@@ -109,7 +120,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __getitem__(self, index: Any) -> Any:
         items = index if isinstance(index, tuple) else (index,)
-        if not all(is_basic(i) for i in items):
+        if recording.get() is not None or not all(is_basic(i) for i in items):
             return self._select(index)
         of = self.like
         return self.view_as(of[(*items, ...) if ... not in items else items], of)
@@ -117,8 +128,12 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
     def _select(self, index: Any) -> Any:
         raise UnsupportedError("indexing by arrays")
 
+    _method: Any = None  # likewise
+
     def transpose(self, *axes: Any) -> Any:
         """The axes in another order, as a view."""
+        if recording.get() is not None:
+            return self._method("transpose", *axes)
         of = self.like
         return self.view_as(of.transpose(*axes), of)
 
@@ -155,7 +170,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         on = stream or device.current()
         self.buffer.reading(on)
         direct = out is not None and span == self.nbytes and out.strides == self.strides
-        memory = _bytes_of(out, low, span) if direct else np.empty(span, np.uint8)
+        memory = bytes_of(out, low, span) if direct else np.empty(span, np.uint8)
         if span:
             device._download(memory, (self.buffer, self.offset + low), on)
         if not (direct and stream):
@@ -252,10 +267,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
     def __dlpack__(self, **options: Any) -> Any:
         device: Any = self.buffer.device
         if device.on_host:
-            self.resolve()
-            memory = self.buffer.owner
-            host = np.ndarray(self.shape, self.dtype, memory, self.offset, self.strides)
-            return host.__dlpack__(**{k: v for k, v in options.items() if k != "stream"})
+            return self.host.__dlpack__(**{k: v for k, v in options.items() if k != "stream"})
         if not hasattr(device, "export"):
             raise BufferError(f"{self!r} has no memory to share")
         return device.export(self, self._settled(), options)
@@ -268,38 +280,7 @@ def is_basic(i: Any) -> bool:
     return not isinstance(i, bool | list | tuple) and not hasattr(type(i), "__array__")
 
 
-# -- memory that holds nothing --------------------------------------------------------------------
-
-_reserve: mmap.mmap | None = None
-_FLAGS: Any = {}
-if hasattr(mmap, "MAP_PRIVATE"):
-    no_reserve = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
-    _FLAGS["flags"] = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | no_reserve
-
-
-def shadow(shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...]) -> np.ndarray:
-    """An array that NumPy may view, and even read, without memory behind it.
-
-    It is writeable for NumPy, so that traced functions may change what it stands for.
-    """
-    global _reserve
-    low, span = extent(shape, strides, dtype)
-    if _reserve is None or len(_reserve) < span:
-        size = max(2 * span, 1 << 33)
-        _reserve = mmap.mmap(-1, size, **_FLAGS)
-    return np.ndarray(shape, dtype, _reserve, -low, strides)
-
-
-def extent(shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype) -> tuple[int, int]:
-    """The lowest byte relative to the first element, and the bytes from there to the last."""
-    if 0 in shape:
-        return 0, 0
-    steps = [(n - 1) * s for n, s in zip(shape, strides)]
-    low = sum([s for s in steps if s < 0])
-    return low, sum([s for s in steps if s > 0]) - low + dtype.itemsize
-
-
-def _bytes_of(array: Any, low: int, span: int) -> np.ndarray:
+def bytes_of(array: Any, low: int, span: int) -> np.ndarray:
     """The bytes of a dense host array."""
     order = sorted(range(array.ndim), key=lambda k: -abs(array.strides[k]))
     turned = array[(*[slice(None, None, -1 if s < 0 else 1) for s in array.strides], ...)]
@@ -361,6 +342,10 @@ def overwrite(target: Array, source: Array, stream: Stream) -> bool:
     low, span = target.extent
     if source.dtype != target.dtype or source.shape != target.shape:
         return False
+    if target.buffer.device.native:
+        target.buffer.writing(stream)
+        target.host[...] = source.host
+        return True
     if span != target.nbytes or (source.strides != target.strides and target.size > 1):
         return False
     if span:

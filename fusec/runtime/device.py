@@ -1,9 +1,10 @@
 """What a device is: memory, copies, streams and launches, behind one interface.
 
-There are three kinds. ``cuda:0`` is a GPU (``cuda.py``); ``simulator`` runs kernels one thread
-after the other in host memory (``simulator.py``); ``null`` allocates and launches nothing and
-records what it was asked for (``null.py``). Work on a device is ordered by streams. A ``Buffer``
-remembers the streams that used it, so that work on another stream, and freeing, wait for them.
+There are four kinds. ``cuda:0`` is a GPU (``cuda.py``); ``cpu`` is the host (``host.py``);
+``simulator`` runs kernels one thread after the other in host memory (``simulator.py``); ``null``
+allocates and launches nothing and records what it was asked for (``null.py``). Work on a device
+is ordered by streams. A ``Buffer`` remembers the streams that used it, so that work on another
+stream, and freeing, wait for them.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class Buffer:
     """
 
     __slots__ = (
-        "address", "checks", "device", "nbytes", "number", "owner", "readers", "spare", "writer",
+        "address", "checks", "device", "nbytes", "number", "owner", "readers", "spare", "version",
+        "writer",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +67,7 @@ class Buffer:
         self.readers: list[Stream] = []
         self.checks: tuple[Any, ...] = ()
         self.number = number  # 0: the memory is somebody else's
+        self.version = 0  # how often it was written
 
     def reading(self, stream: Stream) -> None:
         """``stream`` is about to read this memory."""
@@ -74,6 +77,7 @@ class Buffer:
 
     def writing(self, stream: Stream) -> None:
         """``stream`` is about to write this memory."""
+        self.version += 1
         for other in (self.writer, *self.readers):
             if other is not stream:
                 stream.wait(other)
@@ -130,6 +134,7 @@ class Device:
     total = 0
     target = "cuda"  # what programs are lowered for
     on_host = False  # its memory is the host's
+    native = False  # the kernels for NumPy's arrays run on it
     replays = False  # programs are worth capturing
     lost = False  # a forked process cannot use it
 
@@ -350,7 +355,7 @@ _making = threading.RLock()
 
 
 def get_device(name: str | Device) -> Device:
-    """The device called "cuda", "cuda:1", "null" or "simulator".
+    """The device called "cuda", "cuda:1", "cpu", "null" or "simulator".
 
     Raises DeviceError when there is no such device, saying what to install or to type.
     """
@@ -360,8 +365,8 @@ def get_device(name: str | Device) -> Device:
     if found is not None:
         return found
     kind, colon, number = str(name).partition(":")
-    if kind not in ("cuda", "null", "simulator") or (colon and not number.isdecimal()):
-        raise DeviceError(f'no device {name!r}: write "cuda", "cuda:1", "simulator" or "null"')
+    if kind not in ("cuda", "cpu", "null", "simulator") or (colon and not number.isdecimal()):
+        raise DeviceError(f'no device {name!r}: write "cuda", "cuda:1" or "cpu"')
     with _making:
         full = f"{kind}:{int(number or 0)}" if kind == "cuda" or colon else kind
         made = _known.get(full) or _make(kind, int(number or 0))
@@ -375,6 +380,10 @@ def _make(kind: str, number: int) -> Device:
         from fusec.runtime.null import NullDevice
 
         return NullDevice()
+    if kind == "cpu":
+        from fusec.runtime.host import HostDevice
+
+        return HostDevice()
     if kind == "simulator":
         from fusec.runtime.simulator import SimulatorDevice
 

@@ -15,13 +15,15 @@ import numpy as np
 
 from fusec.errors import DeviceError
 from fusec.runtime.device import Buffer, Device, Launcher, Place, Stream
+from fusec.runtime.host import HostDevice
 
 
-class SimulatorDevice(Device):
+class SimulatorDevice(HostDevice):
     """See the module."""
 
+    arch = Device.arch
     target = "simulator"
-    on_host = True
+    native = False
 
     def __init__(self) -> None:
         if os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
@@ -31,22 +33,6 @@ class SimulatorDevice(Device):
             )
         super().__init__()
         self._launching = threading.Lock()  # not ``lock``: its threads may free buffers
-
-    def _allocate(self, nbytes: int, stream: Stream) -> tuple[int, Any]:
-        memory = np.empty((nbytes | 255) + 1, np.uint8)
-        return memory.ctypes.data, memory
-
-    def _upload(self, place: Place, data: np.ndarray, stream: Stream) -> None:
-        view(place, data.nbytes)[...] = data
-
-    def _download(self, data: np.ndarray, place: Place, stream: Stream) -> None:
-        data[...] = view(place, data.nbytes)
-
-    def _copy(self, target: Place, source: Place, nbytes: int, stream: Stream) -> None:
-        view(target, nbytes)[...] = view(source, nbytes)
-
-    def _zero(self, buffer: Buffer, stream: Stream) -> None:
-        buffer.owner[...] = 0
 
     def prepare(self, kernel: Any, fastmath: bool) -> Launcher:
         from fusec.codegen.cuda_simulator import simulate
@@ -62,9 +48,3 @@ class SimulatorDevice(Device):
                 )  # fmt: skip
 
         return launch
-
-
-def view(place: Place, nbytes: int) -> Any:
-    """The bytes at a place."""
-    buffer, offset = place
-    return buffer.owner[offset : offset + nbytes]

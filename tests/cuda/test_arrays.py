@@ -1,4 +1,5 @@
-"""``fusec.Array`` against NumPy: layout on the null device, values in the simulator."""
+"""``fusec.Array`` against NumPy: layout on the null device, values on the CPU
+or, with NUMBA_ENABLE_CUDASIM=1, in the simulator."""
 
 import copy
 import os
@@ -15,11 +16,12 @@ from fusec.runtime.device import Buffer
 simulated = pytest.mark.skipif(
     not os.environ.get("NUMBA_ENABLE_CUDASIM"), reason="needs NUMBA_ENABLE_CUDASIM=1"
 )
+HOST = "simulator" if os.environ.get("NUMBA_ENABLE_CUDASIM") else "cpu"
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((5, 6)).astype("f4")
 
 
-def on(x, device="simulator"):
+def on(x, device=HOST):
     return fusec.to_device(x, device)
 
 
@@ -130,7 +132,6 @@ VALUES = {
 }
 
 
-@simulated
 @pytest.mark.parametrize("name", VALUES)
 def test_values(name):
     function = VALUES[name]
@@ -179,7 +180,6 @@ def _from_itself(x):
     x[1:] = x[:-1]
 
 
-@simulated
 @pytest.mark.parametrize(
     "update",
     [_set_block, _set_column, _set_masked_rows, _in_place, _out, _where, _from_view, _from_itself],
@@ -191,7 +191,6 @@ def test_updates(update):
     np.testing.assert_array_equal(np.asarray(found), wanted)
 
 
-@simulated
 @pytest.mark.parametrize("view", [lambda w: w, lambda w: w.T, lambda w: w[1:, ::2]])
 def test_a_jitted_function_changes_its_argument(view):
     def step(w, rate):
@@ -204,7 +203,6 @@ def test_a_jitted_function_changes_its_argument(view):
     np.testing.assert_allclose(np.asarray(found), wanted, rtol=1e-5)
 
 
-@simulated
 def test_overlapping_arguments_that_are_changed():
     def shift(a, b):
         a[...] = b * 2
@@ -217,7 +215,6 @@ def test_overlapping_arguments_that_are_changed():
         np.testing.assert_array_equal(np.asarray(found), wanted)
 
 
-@simulated
 def test_somebody_elses_arrays_that_overlap():
     def shift(a, b):
         a += 1
@@ -232,7 +229,6 @@ def test_somebody_elses_arrays_that_overlap():
     np.testing.assert_array_equal(np.asarray(x), X + 1)
 
 
-@simulated
 def test_results_of_every_kind():
     @fusec.jit
     def several(x, k):
@@ -248,7 +244,6 @@ def test_results_of_every_kind():
     np.testing.assert_array_equal(np.asarray(made["view"]), (X * 2)[::-1])
 
 
-@simulated
 def test_calls_on_the_host_in_the_middle():
     def mixed(x, k):
         y = x * k
@@ -258,7 +253,6 @@ def test_calls_on_the_host_in_the_middle():
         np.testing.assert_allclose(np.asarray(found), wanted, rtol=1e-5)
 
 
-@simulated
 def test_what_cannot_be_traced_runs_in_numpy():
     seen = []
 
@@ -317,7 +311,6 @@ def _doubled_and_root(x, y):
     return x * 2, np.emath.sqrt(y)  # complex when there are negative numbers: NumPy starts again
 
 
-@simulated
 @pytest.mark.parametrize("function", [_reversed_and_sums, _view_and_sums, _doubled_and_root])
 def test_donated_memory_is_taken_when_nothing_needs_it(function):
     found = fusec.jit(function, donate_argnums=0)(on(X), on(X - 1))
@@ -325,7 +318,6 @@ def test_donated_memory_is_taken_when_nothing_needs_it(function):
         np.testing.assert_allclose(np.asarray(one), wanted, rtol=1e-4, atol=1e-6)
 
 
-@simulated
 def test_shared_memory():
     x = on(X)
     host = np.from_dlpack(x)
@@ -334,7 +326,6 @@ def test_shared_memory():
     assert fusec.from_dlpack(x) is x
 
 
-@simulated
 def test_to_and_from_python():
     x = on(X)
     assert float(x[0, 0]) == float(X[0, 0]) and x[:1, :1].item() == X[0, 0]
@@ -347,7 +338,6 @@ def test_to_and_from_python():
     assert X[0, 0] in x and 99.0 not in x and x.tobytes() == X.tobytes()
 
 
-@simulated
 def test_compiling_switched_off(monkeypatch):
     monkeypatch.setattr(fusec.config, "disable", True)
     x = on(X)
