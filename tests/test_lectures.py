@@ -7,6 +7,7 @@ import pytest
 from test_sizes import code_lines
 
 import kernels.lectures
+from benchmarks import training
 
 FOLDER = Path(kernels.lectures.__file__).parent
 LECTURES = sorted(p.stem for p in FOLDER.glob("lecture*.py"))
@@ -28,6 +29,13 @@ def test_the_loss_goes_down(name, capsys):
     assert low <= losses[-1] <= high
     assert losses[-1] < losses[len(losses) // 2] < losses[0]
     assert capsys.readouterr().out
+
+
+def test_the_step_that_is_timed_is_right():
+    arrays = training.data(8)
+    wanted = training.step_in_numpy(*[a.astype("f8") for a in arrays])
+    for name, way in training.with_fusec(arrays).items():
+        assert training.works(name, way, wanted)
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda p: p.stem)
