@@ -108,10 +108,10 @@ def to_device(
 ) -> Array:
     """``x`` as an array on ``device``.
 
-    device: "cuda", "cuda:1", or "cpu" for the host's memory.
     x: anything NumPy makes an array of, of booleans, integers, floats or complex numbers; the order
         of its axes is kept. An array that is there already comes back as it is; CuPy's, PyTorch's,
         JAX's and Numba's device arrays are shared without a copy.
+    device: "cuda", "cuda:1", or "cpu" for the host's memory.
     stream: the stream that copies, ours or another library's. Without it the values are taken when
         this returns. With it the copy of pinned memory (``pinned_empty``) only starts: leave ``x``
         as it is until ``stream.synchronize()``.

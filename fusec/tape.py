@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from fusec import remote
+from fusec.arrays import assign
 from fusec.autodiff.transform import value_and_grad
 from fusec.dispatch import JitFunction, device_key
 from fusec.errors import DerivativeError, ShapeError, TapeError, UnsupportedError
 from fusec.plan import Plan, apply_view
 from fusec.runtime import cpu
-from fusec.runtime.array import Array, recording, same_device, upload
+from fusec.runtime.array import Array, empty, recording, same_device, upload
 from fusec.runtime.shadow import shadow
 from fusec.trace.run import Result, Trace, session_of
 from fusec.trace.scalars import compute
@@ -117,8 +118,11 @@ class Recording:
         with recorded_by(None):
             values = run(self.inputs)
         for (x, ref), value in zip(waiting, values):
-            x.buffer, x.offset, x.strides = value.buffer, value.offset, value.strides
-            x.waits = None
+            if value.strides != x.strides and x.size > 1:  # whoever saw the layout relies on it
+                laid_out = empty(value.buffer.device, x.shape, x.dtype, x.strides)
+                assign(laid_out, value)
+                value = laid_out
+            x.buffer, x.offset, x.waits = value.buffer, value.offset, None
             self._known[id(x)] = (weakref.ref(x), ref, x.buffer.version)
 
     def needed(self, refs: Iterable[Ref]) -> tuple[Step, ...]:
@@ -131,8 +135,8 @@ class Recording:
         return tuple(reversed(found))
 
     def _device(self, leaves: Sequence[Any]) -> Any:
-        known = [x for x in [*leaves, *self.inputs] if type(x) is Array and x.waits is None]
-        return same_device(known)
+        given = [x for x in [*leaves, *self.inputs] if type(x) is Array]
+        return same_device([x for x in given if x.waits is not self])
 
     def ref_of(self, x: Any) -> Any:
         """As ``ref``; what stands nowhere yet becomes an input, or part of the program."""

@@ -161,6 +161,31 @@ def test_what_is_still_referred_to_keeps_its_value():
     assert (double.tolist(), float(loss), w.tolist()) == ([2, 4], 10, [-3, -6])
 
 
+def test_layouts_are_those_that_numpy_gives():
+    x = on(np.asfortranarray(X))
+    with fusec.Tape() as tape:
+        y, z = x * 2, (x + 1).T
+        loss = (y @ z).sum()
+        layouts = [a.strides for a in (y, z)]
+    grad = tape.gradient(loss, x)
+    assert layouts == [(np.asfortranarray(X) * 2).strides, (np.asfortranarray(X) + 1).T.strides]
+    np.testing.assert_allclose(np.asarray(y[1:].T), (X * 2)[1:].T)
+    np.testing.assert_allclose(
+        np.asarray(grad), fusec.grad(lambda a: (a * 2 @ (a + 1).T).sum())(X)
+    )
+
+
+def test_what_an_abandoned_tape_recorded_is_an_input_of_the_next():
+    x = on(X)
+    with fusec.Tape():
+        y = x * 2
+    with fusec.Tape() as tape:
+        loss = (np.ones(5) * y).sum()
+    of_y, of_x = tape.gradient(loss, [y, x])
+    np.testing.assert_array_equal(np.asarray(of_y), np.ones_like(X))
+    np.testing.assert_array_equal(np.asarray(of_x), np.zeros_like(X))  # x is in no step of this one
+
+
 ERRORS = [
     (TapeError, "was not recorded", lambda t, loss, x: t.gradient(x.sum(), x)),
     (TapeError, "was not recorded", lambda t, loss, x: t.gradient(3.0, x)),
