@@ -353,4 +353,5 @@ def _source(tape: Recording, x: Any) -> Ref:
         raise DerivativeError(
             "fusec.Tape: a jitted function reads this source from outside: give it as an argument"
         )
-    return tape.ref_of(x)
+    found: Ref = tape.ref_of(x)
+    return found

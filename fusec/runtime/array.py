@@ -164,7 +164,7 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         self.resolve()
         low, span = self.extent
         if span > _SPAN * self.nbytes and span > _SMALL:
-            return self.copy("K")._to_host(name, hidden, out, stream)  # type: ignore[no-any-return, attr-defined]
+            return self.copy("K")._to_host(name, hidden, out, stream)  # type: ignore[no-any-return]
         transferred("to host", name, span, hidden)
         device = self.buffer.device
         on = stream or device.current()
