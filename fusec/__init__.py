@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         stop_gradient,
         value_and_grad,
         vjp,
+        vmap,
     )
     from fusec.runtime.threads import threads
     from fusec.runtime.transfers import transfers
@@ -52,7 +53,7 @@ __all__ = [
     "Array", "ShapeDtype", "Tape", "check_grads", "checkpoint", "config", "custom_jvp",
     "custom_vjp", "devices", "errors", "from_dlpack", "grad", "hessian", "jacobian", "jit", "jvp",
     "linearize", "memory", "pinned_empty", "prefetch", "stop_gradient", "stream", "synchronize",
-    "threads", "to_device", "transfers", "value_and_grad", "verify", "vjp",
+    "threads", "to_device", "transfers", "value_and_grad", "verify", "vjp", "vmap",
 ]  # fmt: skip
 
 _LATER = {  # loaded on first use
@@ -68,7 +69,7 @@ _LATER = {  # loaded on first use
     "fusec.arrays",
 ) | dict.fromkeys(
     ("checkpoint", "custom_jvp", "custom_vjp", "grad", "hessian", "jacobian", "jvp", "linearize",
-     "stop_gradient", "value_and_grad", "vjp"),
+     "stop_gradient", "value_and_grad", "vjp", "vmap"),
     "fusec.gradients",
 )  # fmt: skip
 

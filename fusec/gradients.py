@@ -14,6 +14,7 @@ from fusec.arrays import _jitted
 from fusec.autodiff import custom, transform
 from fusec.autodiff.linear import Linear
 from fusec.autodiff.point import Positions
+from fusec.autodiff.vmap import vmap as batched
 from fusec.dispatch import JitFunction, native_layout
 from fusec.ir.graph import Graph, evaluate
 from fusec.plan import Plan
@@ -166,6 +167,29 @@ def hessian(fn: Function, argnums: int | Sequence[int] = 0) -> Function:
            [2., 0.]])
     """
     return jacobian(grad(fn, argnums), argnums)
+
+
+def vmap(fn: Function, in_axes: Any = 0, out_axes: Any = 0) -> Function:
+    """The function that runs ``fn`` on many examples at once, written for one.
+
+    in_axes: the axis of each positional argument along which its examples lie, negative ones
+        counted from the end, or None where all examples share it; one for all arguments, or one for
+        each, which may be a container like the argument. Numbers and keyword arguments are shared.
+    out_axes: the same for the result: where the axis of the examples is put.
+
+    The result is that of ``np.stack([fn(x) for x in xs], out_axes)``, but there is no loop: every
+    operation takes all examples, and they fuse as if written so. Derivatives of it, and it of
+    derivatives, are what they should be. Raises ShapeError where arguments differ in the number of
+    examples, UnsupportedError for a function of NumPy's that takes no stacks.
+
+    >>> import numpy as np, fusec
+    >>> distance = lambda a, b: np.sqrt(((a - b) ** 2).sum())
+    >>> points = np.array([[0.0, 0.0], [3.0, 4.0]])
+    >>> fusec.vmap(fusec.vmap(distance, in_axes=(None, 0)), in_axes=(0, None))(points, points)
+    array([[0., 5.],
+           [5., 0.]])
+    """
+    return _derived("vmap", batched, fn, in_axes, out_axes)
 
 
 # -- products with the derivative -----------------------------------------------------------------

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from fusec.autodiff.batch import Batch, variable
 from fusec.autodiff.linear import Linear, Values
 from fusec.autodiff.point import Point, Positions
 from fusec.autodiff.vjp import pullback, zeros
+from fusec.ir.aval import Aval
 from fusec.ir.graph import Node
 from fusec.trace.session import Session
 from fusec.trace.tracer import Tracer, fresh
@@ -136,7 +138,7 @@ def jacobian(
 ) -> Any:
     """For each result a container like the arguments; axes: the result's, then the argument's.
 
-    One sweep for each element of whichever is smaller, result or arguments.
+    One batched sweep for the elements of whichever is smaller, result or arguments.
     """
     point = Point(session, fn, args, kwargs, argnums, name)
     results, variables = point.results, point.variables
@@ -173,32 +175,15 @@ def _rows(
     group: Sequence[Tracer],
     apply: Callable[[Sequence[Any]], list[Node | None]],
 ) -> list[Node | None]:
-    """``apply`` at each unit of ``seeded``, stacked along a first axis for its elements."""
-    count = seeded._like.size
-    found: list[list[Node | None]] = []
-    for k in range(count):
-        given: list[Node | None] = [None] * len(group)
-        given[number] = unit(session, seeded, k)
-        found.append(apply(given))
-    return [_stacked(session, [row[j] for row in found]) for j in range(len(found[0]))]
-
-
-def unit(session: Session, x: Tracer, k: int) -> Node:
-    """1 at element ``k``, 0 elsewhere; ``k`` is no part of the kernels' text."""
-    line = session.make("iota", shape=(x._like.size,), axis=0)
-    here = session.make("equal", line, session.make("dim", value=k))
-    one, zero = session.const(1, x.dtype), session.const(0, x.dtype)
-    return session.reshape(session.make("where", here, session.broadcast(one, line.shape), zero),
-                           x._like.shape)  # fmt: skip
-
-
-def _stacked(session: Session, rows: Sequence[Node | None]) -> Node | None:
-    known = [r for r in rows if r is not None]
-    if not known:
-        return None
-    zero = session.broadcast(session.const(0, known[0].dtype), known[0].shape)
-    tall = [session.reshape(r or zero, (1, *known[0].shape)) for r in rows]
-    return session.make("concatenate", *tall, axis=0) if len(tall) > 1 else tall[0]
+    """``apply`` at each unit of ``seeded``, a first axis for its elements: one batched sweep."""
+    count, shape = seeded._like.size, seeded._like.shape
+    one = variable(Aval(shape, seeded.dtype))
+    given: list[Node | None] = [None] * len(group)
+    given[number] = one
+    found = apply(given)
+    lines = [session.make("iota", shape=(count, count), axis=k) for k in (0, 1)]
+    units = session.cast(session.make("equal", *lines), seeded.dtype)
+    return Batch(session, count, {one: session.reshape(units, (count, *shape))}).stacked(found)
 
 
 def _swapped(stack: Node | None, variable: Tracer) -> Node | None:

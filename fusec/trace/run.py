@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fusec.errors import UnsupportedError
-from fusec.ir.graph import Graph, Node
+from fusec.ir.graph import Graph, Node, toposort
 from fusec.trace import capture
 from fusec.trace.guards import Guards
 from fusec.trace.scalars import NUMBERS, PyScalar, Recipe, compute
@@ -162,6 +162,8 @@ def _close(session: Session, value: Any) -> Trace:
             writes.append((storage.source, len(outputs)))
             outputs.append(storage.node)
             storages.append(storage)
+    if any(n.op.name == "param" for n in toposort(outputs, session.params)[len(session.params) :]):
+        raise escaped(None)  # one example's value, kept by a function under ``vmap``
     params = {id(s.start): s for s in session.storages}
     strides = [
         params[id(p)].like.strides if id(p) in params else (0,) * p.aval.ndim

@@ -175,6 +175,22 @@ def _flatten(tree: Any, leaves: list[Any]) -> TreeDef:
     return known
 
 
+def children(value: Any) -> dict[str, Any] | None:
+    """The parts of a container by how each is written after it; None for a leaf.
+
+    >>> children({"w": 1, "b": None}), children(2)
+    ({'["w"]': 1, '["b"]': None}, None)
+    """
+    node = _NODES[type(value)]
+    if node is None:
+        return None
+    if node is _UNWRAP:
+        return children(value.__fusec_unwrap__())
+    items, aux = node.flatten(value)
+    found = list(items)
+    return dict(zip(node.steps(aux, len(found)), found))
+
+
 def register(
     cls: type,
     flatten: Callable[[Any], tuple[Iterable[Any], Hashable]],

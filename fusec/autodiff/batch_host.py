@@ -1,0 +1,103 @@
+"""Batching of functions that NumPy runs: those that take a stack of examples by themselves.
+
+A form ``(function, args, kwargs) -> result`` calls the function on arguments with the batch axis in
+front. A function without a form is refused by name.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fusec.errors import UnsupportedError
+from fusec.ir.graph import Node
+from fusec.trace.tracer import fresh
+from fusec.trace.tree import flatten
+
+
+def _stacked(function: Any, args: Any, kwargs: Any) -> Any:
+    return function(*args, **kwargs)
+
+
+def _solve(function: Any, args: Any, kwargs: Any) -> Any:
+    """A right-hand side of one axis is a vector; a stack of them must not look like a matrix."""
+    a, b = args
+    return function(a, b) if b.ndim == a.ndim else function(a, b[..., None])[..., 0]
+
+
+def _along(function: Any, args: Any, kwargs: Any) -> Any:
+    """Axes count from the second one on; None means all of them, or one example made flat."""
+    signature = inspect.signature(function)
+    bound = signature.bind(*args, **kwargs)
+    name = "axes" if "axes" in signature.parameters else "axis"
+    axis = bound.arguments.get(name, signature.parameters[name].default)
+    x, sizes = args[0], bound.arguments.get("s")
+    if axis is not None:
+        one = np.ndim(axis) == 0
+        many = tuple([k + 1 if k >= 0 else k for k in np.ravel(axis).tolist()])
+        bound.arguments[name] = many[0] if one else many
+    elif sizes is not None:
+        bound.arguments[name] = tuple(range(-len(sizes), 0))
+    elif "kind" in signature.parameters:  # sorting
+        first = next(iter(signature.parameters))
+        bound.arguments |= {first: x.reshape((x.shape[0], -1)), name: -1}
+    else:
+        bound.arguments[name] = tuple(range(1, x.ndim))
+    return function(*bound.args, **bound.kwargs)
+
+
+def _quantiles(function: Any, args: Any, kwargs: Any) -> Any:
+    """The axes of the probabilities come first in the result."""
+    q = args[1] if len(args) > 1 else kwargs["q"]
+    return np.moveaxis(_along(function, args, kwargs), np.ndim(q), 0)
+
+
+_F, _L = np.fft, np.linalg
+STACKED: dict[Any, Callable[..., Any]] = {_L.solve: _solve} | dict.fromkeys(
+    (_L.inv, _L.det, _L.slogdet, _L.cholesky, _L.eig, _L.eigh, _L.eigvals, _L.eigvalsh, _L.svd,
+     _L.svdvals, _L.pinv, _L.qr, _L.matrix_rank, _L.cond),
+    _stacked,
+)  # fmt: skip
+"""All of their array arguments have the batch axis."""
+
+FIRST: dict[Any, Callable[..., Any]] = {np.interp: _stacked} | dict.fromkeys(
+    (_F.fft, _F.ifft, _F.fft2, _F.ifft2, _F.fftn, _F.ifftn, _F.rfft, _F.irfft, _F.rfft2,
+     _F.irfft2, _F.rfftn, _F.irfftn, _F.hfft, _F.ihfft, np.sort, np.argsort, np.partition,
+     np.argpartition, np.median, np.nanmedian),
+    _along,
+) | dict.fromkeys(
+    (np.quantile, np.percentile, np.nanquantile, np.nanpercentile), _quantiles
+)  # fmt: skip
+"""Only their first argument may differ between examples."""
+
+
+def batched_call(batch: Any, node: Node) -> list[Node]:
+    """The results of a ``host_call`` on all examples, batch axis first.
+
+    Raises UnsupportedError for a function that takes no stacks.
+    """
+    session, call = batch.session, node.attrs["call"]
+    wide = [k for k, i in enumerate(node.inputs) if i in batch.wide]
+    ndim = max([i.aval.ndim for i in node.inputs])
+    if call.source in STACKED:
+        form, nodes = STACKED[call.source], [batch.front(i) for i in node.inputs]
+    elif call.source in FIRST and wide == [0]:
+        form, nodes = FIRST[call.source], [batch.at(i) for i in node.inputs]
+    elif isinstance(call.source, np.ufunc) and call.source.signature is None:
+        form, nodes = _stacked, [batch.aligned(i, ndim) for i in node.inputs]
+    else:
+        raise _refused(call.name, node)
+    traced = [fresh(session, n) for n in nodes]
+    args, kwargs = call.arguments(traced)
+    if call.source in FIRST and not (args and args[0] is traced[0]):
+        raise _refused(call.name, node)
+    return [x.node for x in flatten(form(call.source, args, kwargs))[0]]
+
+
+def _refused(name: str, node: Node) -> UnsupportedError:
+    full = name if name.startswith("np.") else f"np.{name}"
+    return UnsupportedError(
+        f"{node.loc}: fusec.vmap can't hand a stack of these arguments to {full}, which NumPy "
+        "runs. Write the loop over the examples in its place: np.stack([f(x) for x in xs])."
+    )
