@@ -144,9 +144,9 @@ def jacobian(fn: Function, argnums: int | Sequence[int] = 0) -> Function:
     """The function that gives all first derivatives of ``fn``.
 
     argnums: as for ``grad``. For each array that ``fn`` returns there is a container like the
-    argument, whose arrays have the axes of the result and then those of the argument. One program
-    goes backwards once for each element of the results, or forwards once for each element of the
-    arguments if those are fewer: meant for small ones.
+    argument, whose arrays have the axes of the result and then those of the argument. The program
+    is one sweep backwards, batched over the elements of the results, or forwards over those of the
+    arguments if those are fewer. Its memory grows with their number: meant for small ones.
 
     >>> import numpy as np, fusec
     >>> fusec.jacobian(lambda x: x[1:] * x[0])(np.array([1.0, 2.0, 3.0]))

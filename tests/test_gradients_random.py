@@ -73,3 +73,20 @@ def test_random_program(seed, monkeypatch):
     for g, w in zip(grads, wanted):
         np.testing.assert_allclose(g, w, rtol=1e-8, atol=1e-9 * (1 + np.abs(w).max()), err_msg=text)
     fusec.check_grads(program, args, order=1, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("seed", range(40, 52))
+def test_random_program_on_many_examples(seed, monkeypatch):
+    text = source(seed)
+    program, args = compiled(text, seed)
+    gradient = fusec.value_and_grad(program, (0, 1))
+    many = [np.stack([x, x[::-1] * 0.5, x * 2 - 0.1], axis=1) for x in args]
+    value, grads = fusec.vmap(gradient, 1, (0, 1))(*many)
+    monkeypatch.setattr(fusec.config, "disable", True)
+    for k in range(3):
+        wanted_value, wanted = gradient(*[x[:, k].copy() for x in many])
+        np.testing.assert_allclose(value[k], wanted_value, rtol=1e-10, err_msg=text)
+        for g, w in zip(grads, wanted):
+            tolerance = 1e-9 * (1 + np.abs(w).max())
+            np.testing.assert_allclose(g[:, k], w, rtol=1e-8, atol=tolerance, err_msg=text)

@@ -271,6 +271,18 @@ def test_all_derivatives_are_one_sweep_whatever_the_length(make):
     assert size(5) == size(50)
 
 
+def test_jacobian_calls_a_function_without_stacks_for_each_element():
+    @fusec.custom_vjp
+    def smooth(x):
+        return np.correlate(x, np.arange(3.0), "same")
+
+    smooth.defvjp(lambda x: (smooth(x), x), lambda x, g: np.correlate(g, np.arange(2.0, -1, -1),
+                                                                      "same"))  # fmt: skip
+    x = normal(5)
+    wanted = np.stack([smooth(e) for e in np.eye(5)], axis=1)
+    np.testing.assert_allclose(fusec.jacobian(smooth)(x), wanted)
+
+
 def test_one_compiled_kernel_serves_every_number_of_examples():
     texts = {fusec.vmap(softmax).lower(normal(n, 8)).kernels[0].source for n in (2, 7, 1000)}
     assert len(texts) == 1

@@ -118,6 +118,10 @@ def test_op(name):
 SQUARES = normal(COUNT, 4, 4) + 4 * np.eye(4)
 HOST = {
     **{f.__name__: (f, SQUARES + SQUARES.swapaxes(1, 2)) for f in STACKED},
+    "convolve": (np.convolve, LINES, normal(COUNT, 3)),
+    "convolve-longer": (lambda a, v: np.convolve(a, v, "same"), LINES, normal(COUNT, 7)),
+    "convolve-even": (lambda a, v: np.convolve(a, v, mode="same"), LINES, normal(COUNT, 2)),
+    "convolve-valid": (lambda a, v: np.convolve(a, v, "valid"), LINES, normal(COUNT, 3)),
     "solve": (np.linalg.solve, SQUARES, normal(COUNT, 4)),
     "solve-many": (np.linalg.solve, SQUARES, normal(COUNT, 4, 2)),
     **{f.__name__: (f, TABLES) for f in FIRST},
@@ -154,7 +158,8 @@ def test_function_that_numpy_runs(name):
 
 @pytest.mark.parametrize(
     "function, name",
-    [(lambda x: np.convolve(x, x), "np.convolve"), (lambda x: np.searchsorted(x, 0.5), "np.search"),
+    [(lambda x: np.correlate(x, x), "np.correlate"), (lambda x: np.lexsort((x,)), "np.lexsort"),
+     (lambda x: np.searchsorted(x, 0.5), "np.searchsorted"),
      (lambda x: np.interp(np.array([0.5]), np.arange(4.0), x), "np.interp")],
 )  # fmt: skip
 def test_what_takes_no_stacks_is_named(function, name):

@@ -23,10 +23,15 @@ def variable(aval: Aval) -> Node:
 
 
 class Batch:
-    """``count`` examples. ``wide`` maps nodes of one example to those of all, batch axis first."""
+    """``count`` examples. ``wide`` maps nodes of one example to those of all, batch axis first.
 
-    def __init__(self, session: Session, count: int, wide: Mapping[Node, Node]) -> None:
-        self.session, self.count = session, count
+    unroll: whether functions of NumPy's that take no stacks are called for each example.
+    """
+
+    def __init__(
+        self, session: Session, count: int, wide: Mapping[Node, Node], unroll: bool = False
+    ) -> None:
+        self.session, self.count, self.unroll = session, count, unroll
         self.wide = dict(wide)
         self.same: dict[Node, Node] = {}  # rebuilt, but equal for all examples
         self.parts: dict[Node, list[Node]] = {}  # of calls with several results
@@ -86,7 +91,7 @@ class Batch:
 
     def again(self, more: Mapping[Node, Node]) -> "Batch":
         """A batch that knows what this one does, and ``more``."""
-        made = Batch(self.session, self.count, self.wide | dict(more))
+        made = Batch(self.session, self.count, self.wide | dict(more), self.unroll)
         made.same, made.parts = dict(self.same), dict(self.parts)
         return made
 
@@ -253,6 +258,7 @@ RULES: dict[str, Batching] = {
     "transpose": _fronted(lambda batch, attrs: {"perm": (0, *_up(attrs["perm"]))}),
     "reshape": _fronted(lambda batch, attrs: {"shape": (batch.count, *attrs["shape"])}),
     "diagonal": _fronted(lambda batch, attrs: attrs),
+    "windows": _fronted(lambda batch, attrs: {**attrs, "axes": _up(attrs["axes"])}),
     "concatenate": _fronted(lambda batch, attrs: {"axis": attrs["axis"] + 1}),
     "broadcast_to": _broadcast,
     "pad": _pad,

@@ -53,8 +53,22 @@ def _quantiles(function: Any, args: Any, kwargs: Any) -> Any:
     return np.moveaxis(_along(function, args, kwargs), np.ndim(q), 0)
 
 
+def _convolve(function: Any, args: Any, kwargs: Any) -> Any:
+    """Windows of the longer operand times the other one backwards, summed: one kernel."""
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    a, v, mode = bound.args
+    a, v = (a, v) if a.shape[1] >= v.shape[1] else (v, a)
+    n, m = int(a.shape[1]), int(v.shape[1])
+    first, count = {"full": (0, n + m - 1), "same": ((m - 1) // 2, n),
+                    "valid": (m - 1, n - m + 1)}[mode]  # fmt: skip
+    around = np.pad(a, ((0, 0), (m - 1, m - 1)))[:, first : first + count + m - 1]
+    windows = np.lib.stride_tricks.sliding_window_view(around, m, axis=1)
+    return np.sum(windows * v[:, None, ::-1], axis=-1, dtype=np.result_type(a, v))
+
+
 _F, _L = np.fft, np.linalg
-STACKED: dict[Any, Callable[..., Any]] = {_L.solve: _solve} | dict.fromkeys(
+STACKED: dict[Any, Callable[..., Any]] = {_L.solve: _solve, np.convolve: _convolve} | dict.fromkeys(
     (_L.inv, _L.det, _L.slogdet, _L.cholesky, _L.eig, _L.eigh, _L.eigvals, _L.eigvalsh, _L.svd,
      _L.svdvals, _L.pinv, _L.qr, _L.matrix_rank, _L.cond),
     _stacked,
@@ -75,7 +89,8 @@ FIRST: dict[Any, Callable[..., Any]] = {np.interp: _stacked} | dict.fromkeys(
 def batched_call(batch: Any, node: Node) -> list[Node]:
     """The results of a ``host_call`` on all examples, batch axis first.
 
-    Raises UnsupportedError for a function that takes no stacks.
+    A function that takes no stacks is called for each example where ``batch.unroll`` says so, else
+    it is an UnsupportedError.
     """
     session, call = batch.session, node.attrs["call"]
     wide = [k for k, i in enumerate(node.inputs) if i in batch.wide]
@@ -86,6 +101,8 @@ def batched_call(batch: Any, node: Node) -> list[Node]:
         form, nodes = FIRST[call.source], [batch.at(i) for i in node.inputs]
     elif isinstance(call.source, np.ufunc) and call.source.signature is None:
         form, nodes = _stacked, [batch.aligned(i, ndim) for i in node.inputs]
+    elif batch.unroll:
+        return _each(batch, node)
     else:
         raise _refused(call.name, node)
     traced = [fresh(session, n) for n in nodes]
@@ -93,6 +110,17 @@ def batched_call(batch: Any, node: Node) -> list[Node]:
     if call.source in FIRST and not (args and args[0] is traced[0]):
         raise _refused(call.name, node)
     return [x.node for x in flatten(form(call.source, args, kwargs))[0]]
+
+
+def _each(batch: Any, node: Node) -> list[Node]:
+    call: Any = node.attrs["call"]
+    wide: list[Any] = [fresh(batch.session, batch.front(i)) for i in node.inputs]
+    rows = []
+    for k in range(batch.count):
+        args, kwargs = call.arguments([x[k] for x in wide])
+        rows.append(flatten(call.source(*args, **kwargs))[0])
+    columns: list[Any] = [np.stack(column) for column in zip(*rows)]
+    return [x.node for x in columns]
 
 
 def _refused(name: str, node: Node) -> UnsupportedError:

@@ -183,7 +183,8 @@ def _rows(
     found = apply(given)
     lines = [session.make("iota", shape=(count, count), axis=k) for k in (0, 1)]
     units = session.cast(session.make("equal", *lines), seeded.dtype)
-    return Batch(session, count, {one: session.reshape(units, (count, *shape))}).stacked(found)
+    wide = {one: session.reshape(units, (count, *shape))}
+    return Batch(session, count, wide, unroll=True).stacked(found)
 
 
 def _swapped(stack: Node | None, variable: Tracer) -> Node | None:
