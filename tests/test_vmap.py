@@ -299,6 +299,18 @@ def test_writing_into_an_example_writes_into_the_argument():
     np.testing.assert_array_equal(x[:, 1:], X[:, 1:])
 
 
+def test_shared_arrays_that_were_written_before():
+    @fusec.jit
+    def run(x, w):
+        w = w.copy()
+        w[0] = 2
+        x += 1
+        return fusec.vmap(lambda r, s: (r * s).sum() + x[0, 0], (0, None))(x, w)
+
+    w = np.array([2.0, 5.0, 7.0])
+    np.testing.assert_allclose(run(X.copy(), np.array([0.0, 5, 7])), (X + 1) @ w + X[0, 0] + 1)
+
+
 def test_what_depends_on_no_example_is_repeated_or_left_single():
     a, b, c = fusec.vmap(lambda x: (x[0], np.ones(2), 1.5), out_axes=(0, 1, None))(X)
     assert (a.shape, b.shape, c) == ((6,), (2, 6), 1.5)
@@ -356,6 +368,9 @@ ERRORS = [
     (lambda: fusec.vmap(softmax, (0, 0))(X), ValueError, "each of 2 arguments; .* 1 positional"),
     (lambda: fusec.vmap(softmax, ({"w": 0},))({"v": X}), ValueError, r"in_axes has .* for `x`"),
     (lambda: fusec.vmap(softmax, 2)(X), fusec.errors.ShapeError, "`x` has no axis 2"),
+    (lambda: fusec.vmap(np.multiply)(X, np.float64(2)), fusec.errors.ShapeError, "give it None"),
+    (lambda: fusec.vmap(lambda x: np.maximum.at(x, LABELS[:1], 9.0))(X),
+     fusec.errors.UnsupportedError, r"np\.maximum\.at, which NumPy"),
     (lambda: fusec.vmap(softmax, "x")(X), TypeError, "an axis is an int, or None"),
     (lambda: fusec.vmap(lambda x: "text")(X), fusec.errors.DTypeError, "result is a str"),
     (lambda: fusec.vmap(softmax, 0, None)(X), ValueError, "differs between examples"),

@@ -1,7 +1,7 @@
 """``vmap`` while a program is traced: the function runs on one example, then come all of them."""
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from fusec.errors import DTypeError, ShapeError, UnsupportedError
 from fusec.ir.aval import Aval
 from fusec.ir.graph import Node
 from fusec.trace.capture import twin
-from fusec.trace.session import Session
+from fusec.trace.session import Session, Storage
 from fusec.trace.standin import stand_in
 from fusec.trace.tracer import Tracer, as_tracer, fresh
 from fusec.trace.tree import TreeDef, children, flatten
@@ -32,7 +32,7 @@ def vmap(
 ) -> Any:
     """``fn`` on all examples: what stacking its results would give."""
     examples = Examples(session, fn, in_axes, args)
-    before = {id(s): s.version for s in session.storages}
+    before = {s: s.version for s in examples.shared_storages()}
     value = twin(fn, session)(*examples.args, **kwargs)
     examples.check_writes(before)
     leaves, tree = flatten(value)
@@ -116,11 +116,14 @@ class Examples:
             if one._storage.version:
                 whole.write(batch.front(one.node))
 
-    def check_writes(self, before: dict[int, int]) -> None:
+    def shared_storages(self) -> list[Storage]:
+        """The memory that all examples see: arguments and captured arrays known so far."""
+        return [*self.session.storages, *[x._storage for x in self.shared]]
+
+    def check_writes(self, before: Mapping[Storage, int]) -> None:
         """Raise UnsupportedError if the function wrote into what all examples share."""
-        known = {id(s): s for s in [*self.session.storages, *[x._storage for x in self.shared]]}
-        for key, storage in known.items():
-            if storage.version != before.get(key, 0):
+        for storage in self.shared_storages():
+            if storage.version != before.get(storage, 0):
                 name = storage.source.label if storage.source else "an array"
                 raise UnsupportedError(
                     f"{storage.node.loc}: a function under fusec.vmap changes {name}, which all "
@@ -171,7 +174,8 @@ def _spread(axes: Axes, tree: TreeDef, name: str, path: str) -> list[int | None]
 
 def _axis(axis: int, ndim: int, what: str) -> int:
     if not -ndim <= axis < ndim:
-        raise ShapeError(f"fusec.vmap: {what} has no axis {axis}: it has {ndim} axes")
+        advice = "" if ndim else "; give it None in in_axes if all examples share it"
+        raise ShapeError(f"fusec.vmap: {what} has no axis {axis}: it has {ndim} axes{advice}")
     return axis % ndim
 
 

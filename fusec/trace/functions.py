@@ -136,7 +136,7 @@ def _at(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, Any]) 
         ufunc.at(out, *rest)
         return out
 
-    at.__name__ = f"{ufunc.__name__}.at"
+    at.__qualname__ = f"{ufunc.__name__}.at"
     done = host_call(session, at, (target, *inputs[1:]), kwargs, likes=[target._like])
     target.write(session.cast(done.node, target.dtype))
 
