@@ -169,21 +169,24 @@ def _scatter_add(batch: Batch, node: Node) -> Node:
 def _matmul(batch: Batch, node: Node) -> Node:
     """One product where one side is a single matrix: the examples are more rows of the other."""
     a, b = node.inputs
-    if a.aval.ndim == b.aval.ndim == 2 and (a in batch.wide) != (b in batch.wide):
-        if a in batch.wide:
-            return _many_rows(batch, batch.wide[a], batch.at(b))
-        single = _swapped(batch, batch.at(a))
-        return _swapped(batch, _many_rows(batch, _swapped(batch, batch.wide[b]), single))
-    if node.shape == (1, 1) and node.dtype.kind != "b" and a in batch.wide and b in batch.wide:
-        return _dots(batch, batch.wide[a], batch.wide[b])
+    wide = (a in batch.wide, b in batch.wide)
+    if a.aval.ndim == b.aval.ndim == 2:
+        if wide == (True, False):
+            return _many_rows(batch, batch.wide[a], batch.at(b), node)
+        if wide == (False, True) and node.shape[1] == 1:
+            turned = batch.make("transpose", batch.at(a), perm=(1, 0))
+            vectors = batch.session.reshape(batch.wide[b], (batch.count, 1, b.shape[0]))
+            return _many_rows(batch, vectors, turned, node)
+        if wide == (True, True) and node.shape == (1, 1) and node.dtype.kind != "b":
+            return _dots(batch, batch.wide[a], batch.wide[b])
     ndim = node.aval.ndim
     return batch.make("matmul", batch.aligned(a, ndim), batch.aligned(b, ndim))
 
 
-def _many_rows(batch: Batch, a: Node, b: Node) -> Node:
-    n, rows, inner = a.shape
-    flat = batch.make("matmul", batch.session.reshape(a, (n * rows, inner)), b)
-    return batch.session.reshape(flat, (n, rows, b.shape[1]))
+def _many_rows(batch: Batch, x: Node, single: Node, node: Node) -> Node:
+    n, rows, inner = x.shape
+    found = batch.make("matmul", batch.session.reshape(x, (n * rows, inner)), single)
+    return batch.session.reshape(found, (n, *node.shape))
 
 
 def _dots(batch: Batch, a: Node, b: Node) -> Node:
@@ -192,15 +195,6 @@ def _dots(batch: Batch, a: Node, b: Node) -> Node:
     both = [batch.session.reshape(x, shape) for x in (a, b)]
     found = batch.make("reduce_sum", batch.make("multiply", *both), axes=(1,))
     return batch.session.reshape(found, (batch.count, 1, 1))
-
-
-def _swapped(batch: Batch, x: Node) -> Node:
-    """The last two axes exchanged: a reshape, which merges with others, where one is 1 long."""
-    *lead, rows, columns = x.shape
-    if rows == 1 or columns == 1:
-        return batch.session.reshape(x, (*lead, columns, rows))
-    n = len(lead)
-    return batch.make("transpose", x, perm=(*range(n), n + 1, n))
 
 
 def _hold(batch: Batch, node: Node) -> Node | None:
