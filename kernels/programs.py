@@ -18,6 +18,7 @@ from kernels.registry import (
 BODIES = {"S": (32, 3), "M": (316, 3), "L": (2000, 3)}
 MASSES = column(BODIES, 0)
 ITERATIONS = 20
+PLANE = {**GRID, "L": (1024, 1024)}  # twenty steps for each point
 SAMPLES = {"S": (64, 8), "M": (800, 8), "L": (31_250, 8)}
 CENTRES = {"S": (4, 8), "M": (16, 8), "L": (16, 8)}
 PAGES = {"S": (125,), "M": (12_500,), "L": (500_000,)}
@@ -64,7 +65,7 @@ def noise(size, dtype, rng):
     name="mandelbrot",
     family="programs",
     bound="arithmetic",
-    inputs={"re": uniform(GRID, -2, 0.6), "im": uniform(GRID, -1.2, 1.2)},
+    inputs={"re": uniform(PLANE, -2, 0.6), "im": uniform(PLANE, -1.2, 1.2)},
     bytes=lambda re, im: re.nbytes + im.nbytes + 4 * re.size,
     flops=lambda re, im: 12 * ITERATIONS * re.size,
     teaches="a Python loop unrolls while tracing: masked iteration is one kernel, all in registers",
