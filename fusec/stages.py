@@ -28,7 +28,7 @@ from fusec.runtime.cache import cache
 from fusec.runtime.device import Device
 from fusec.show import program_text, write
 from fusec.trace.run import Trace, labels
-from fusec.trace.standin import stand_in
+from fusec.trace.standin import is_stand_in, stand_in
 from fusec.trace.tree import TreeDef, flatten
 from fusec.traffic import Printable, Traffic
 
@@ -103,7 +103,7 @@ class Traced(Printable):
         ]
         try:
             made.trace = function.traced(leaves, arrays, tree, function._static_leaves(tree))
-            made.fallback = made._overlapping(leaves)
+            made.fallback = made._overlapping([None if _like(x) else x for x in leaves])
         except UnsupportedError as error:
             if type(error) is not UnsupportedError:
                 raise
@@ -376,6 +376,10 @@ class Compiled(Lowered):
                     f"got {given[0]}{given[1]}; call the function itself for others"
                 )
         return self.traced.function(*args, **kwargs)
+
+
+def _like(leaf: Any) -> bool:
+    return isinstance(leaf, np.ndarray) and is_stand_in(leaf)
 
 
 def _kind(leaf: Any) -> tuple[str, list[int] | str]:

@@ -378,3 +378,13 @@ def test_the_stages_are_loaded_on_first_use():
     assert "verify" in dir(fusec)
     with pytest.raises(AttributeError):
         fusec.nothing
+
+
+@pytest.mark.parametrize("g", [fusec.ShapeDtype((8,), "f4"), np.ones(8, "f4")])
+def test_a_shape_may_stand_for_an_array_that_is_changed(g):
+    def update(x, g):
+        x -= 0.1 * g
+
+    low = fusec.jit(update).lower(fusec.ShapeDtype((8,), "f4"), g)
+    assert not low.fallback
+    assert len(low.kernels) == 1

@@ -16,7 +16,7 @@ from fusec.ops import OPS
 from fusec.ops.registry import Op
 from fusec.trace.locate import user_location
 from fusec.trace.scalars import PyScalar, Recipe
-from fusec.trace.standin import like_array, stand_in
+from fusec.trace.standin import is_stand_in, like_array, stand_in
 
 WEAK = {bool: np.dtype("?"), int: np.dtype("i8"), float: np.dtype("f8"), complex: np.dtype("c16")}
 
@@ -140,7 +140,7 @@ class Session:
         if dtype != array.dtype:
             like = stand_in(array.shape, dtype, array.strides)
         storage = self.storage(self.param(Aval(array.shape, dtype), source), like, source)
-        storage.writeable = array.flags.writeable
+        storage.writeable = array.flags.writeable or is_stand_in(array)
         storage.root = Tracer(self, storage, (), like)
         return storage.root
 

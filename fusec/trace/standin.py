@@ -56,6 +56,11 @@ def stand_in(
     return np.ndarray(shape, dtype, memory, -low, strides)
 
 
+def is_stand_in(array: np.ndarray) -> bool:
+    """Whether an array has no memory of its own: it may be written, and shares none."""
+    return isinstance(array.base, mmap.mmap) and array.base is _arena.memory
+
+
 def like_array(array: np.ndarray) -> np.ndarray:
     """The stand-in of a real array."""
     if array.flags.c_contiguous:
