@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fusec.codegen.emit import Pointer
-from fusec.codegen.steps import Call, Launch, Program, Slot
+from fusec.codegen.steps import Call, Launch, Program, Slot, slots_used
 from fusec.ir.graph import Loc, Node
 from fusec.passes.access import MOVES
 from fusec.passes.groups import Group
@@ -159,7 +159,8 @@ class Traffic:
                     number = self.slot_of[node].number
                     need[number] = max(need.get(number, 0), nbytes)
         for step in self.program.steps:
-            for number in step.inputs if isinstance(step, Call) else ():
+            product = isinstance(step, Launch) and step.group.kind == "call"
+            for number in slots_used(step) if isinstance(step, Call) or product else ():
                 need[number] = touched(self.program.slots[number])
         slots = self.program.slots
         inputs = sum(n for k, n in need.items() if slots[k].role == "input")
