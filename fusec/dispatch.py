@@ -290,7 +290,7 @@ def native_layout(x: Any) -> Any:
 def _signature(leaf: Any, x: Any, static: bool) -> Any:
     """What of a leaf, and of its form in native layout, a plan depends on."""
     if static:
-        return ("static", x)
+        return ("static", type(x), repr(x) if type(x) in NUMBERS else x)  # 1, 1.0 and True; -0.0
     if isinstance(x, np.ndarray):
         return (leaf.dtype, x.shape, x.strides, x.flags.writeable)
     if type(x) in NUMBERS:

@@ -226,6 +226,8 @@ class _Writer:
         if k in self.static:
             known = self._constant(leaf)
             self._miss(f"type(l{k}) is not {self._constant(type(leaf))} or l{k} != {known}")
+            if type(leaf) in (float, complex):
+                self._miss(f"repr(l{k}) != {repr(leaf)!r}")  # the zeros are equal
         elif not isinstance(leaf, np.ndarray):
             self._miss(f"type(l{k}) is not {self._constant(type(leaf))}")
             if isinstance(leaf, str | bytes):

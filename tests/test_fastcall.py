@@ -149,3 +149,11 @@ def test_python_errors_of_numbers_stay_pythons():
         compiled(X, 1.0, 2.0)
     with pytest.raises(ZeroDivisionError):
         compiled(X, 1.0, 0.0)
+
+
+def test_equal_static_values_of_other_types_are_other_programs():
+    compiled = fusec.jit(lambda x, s: x * s, static_argnums=(1,))
+    for _ in range(2):
+        for x, s in [(np.ones(2, "i4"), 1), (np.ones(2, "i4"), 1.0), (X, 0.0), (X, -0.0)]:
+            got, want = compiled(x, s), x * s
+            assert (got.dtype, repr(got)) == (want.dtype, repr(want))

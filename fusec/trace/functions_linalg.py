@@ -36,7 +36,7 @@ def _inner(session: Session, x: Node, y: Node) -> Node:
 
 def _stacked(session: Session, node: Node, x: Tracer, y: Tracer, core: int) -> Tracer:
     """A result with ``core`` axes of its own behind the stack's, which NumPy keeps in K order."""
-    if node.aval.ndim <= core or node.aval.size == 0:
+    if node.aval.ndim <= core or 0 in (node.aval.size, x._like.size, y._like.size):
         return wrap(session, node)
     loops = node.shape[: node.aval.ndim - core]
     firsts = [t._like[(..., *(0,) * min(t._like.ndim, k))] for t, k in ((x, 2), (y, 2))]
