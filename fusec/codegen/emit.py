@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from fusec.codegen.loops import Block, Bound, Buffer, Line
+from fusec.codegen.loops import Block, Bound, Buffer, Fold, Line
 from fusec.codegen.schedule import Schedule
+from fusec.codegen.unroll import PAIRS
 from fusec.codegen.writer import Writer
 from fusec.ir.aval import short
 from fusec.ir.graph import Loc, Node
+from fusec.ops import OPS
+from fusec.ops.elementwise import expression
 from fusec.passes.access import Data, Index, Quotient
 
 HEADER = (
@@ -314,3 +317,17 @@ def loaded(dtype: np.dtype, text: str) -> str:
 
 def stored(dtype: np.dtype, text: str) -> str:
     return f"cast_u1({text})" if dtype.kind == "b" else text
+
+
+def ordered(fold: Fold) -> bool:
+    """Whether the order of the reduction shows in its bits."""
+    return fold.op in ("sum", "prod") and fold.value.dtype.kind in "fc"
+
+
+def pair(fold: Fold, a: str, b: str) -> str:
+    """The combination of two partial results."""
+    dtype = fold.value.dtype
+    out = np.dtype(bool) if fold.op in ("any", "all") else dtype
+    text = expression(OPS[PAIRS[fold.op]], (a, b), (dtype, dtype), out)
+    assert text is not None
+    return text

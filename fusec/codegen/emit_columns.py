@@ -19,40 +19,20 @@ The order of every sum is that of a row program, so the bits do not depend on th
 
 import os
 
-import numpy as np
-
-from fusec.codegen.emit import KernelSource, loaded, stored
+from fusec.codegen.emit import KernelSource, loaded, ordered, pair, stored
 from fusec.codegen.emit_map import LoopEmitter
-from fusec.codegen.emit_rows import BLOCK, GROUP
+from fusec.codegen.emit_rows import BLOCK, GROUP, LANES
 from fusec.codegen.loops import Buffer, Fold, Line, closure
 from fusec.codegen.lower import IDENTITY
 from fusec.codegen.schedule import Schedule, inner_stores, row_stores, stage_targets
-from fusec.codegen.unroll import PAIRS
 from fusec.ir.aval import short
-from fusec.ops import OPS
-from fusec.ops.elementwise import expression
 from fusec.ops.registry import MEDIUM
 
 # Columns of one grid row: half a page of float32 streams well; less leaves work for more threads,
 # and a strip in the cache for the loops that read it again to write a result of its size.
 STRIPS = (512, 256, 128)
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-LANES = 32
 CHEAP_LANE = 8  # additions an element may cost for a block to be written out eight times
-
-
-def ordered(fold: Fold) -> bool:
-    """Whether the order of the reduction shows in its bits."""
-    return fold.op in ("sum", "prod") and fold.value.dtype.kind in "fc"
-
-
-def pair(fold: Fold, a: str, b: str) -> str:
-    """The combination of two partial results."""
-    dtype = fold.value.dtype
-    out = np.dtype(bool) if fold.op in ("any", "all") else dtype
-    text = expression(OPS[PAIRS[fold.op]], (a, b), (dtype, dtype), out)
-    assert text is not None
-    return text
 
 
 class ColumnEmitter(LoopEmitter):

@@ -16,8 +16,7 @@ Threads beyond the last column compute it too and store nothing. Running sums ta
 column. Few columns with many rows are split into chunks, which a second kernel combines.
 """
 
-from fusec.codegen.emit import KernelSource, loaded, stored
-from fusec.codegen.emit_columns import ordered, pair
+from fusec.codegen.emit import KernelSource, loaded, ordered, pair, stored
 from fusec.codegen.emit_cuda import MAX_Y, WARP, CudaLimits
 from fusec.codegen.emit_cuda_rows import CHAIN, CudaReducer, identity
 from fusec.codegen.loops import Buffer, Fold, closure

@@ -23,8 +23,7 @@ fits, each element by the thread that uses it. Softmax::
 
 import numpy as np
 
-from fusec.codegen.emit import KernelSource, cell, loaded, stored
-from fusec.codegen.emit_columns import ordered, pair
+from fusec.codegen.emit import KernelSource, cell, loaded, ordered, pair, stored
 from fusec.codegen.emit_cuda import WARP, CudaEmitter, CudaLimits
 from fusec.codegen.loops import Buffer, Fold, Line, closure
 from fusec.codegen.lower import IDENTITY

@@ -1,7 +1,8 @@
 """Row programs, and the second kernel of reductions that are split.
 
-One loop over the row for each stage; a block of 256 elements is filled and folded in a fixed order,
-the blocks are combined by a pairwise tree. Softmax::
+One loop over the row for each stage. A block of 256 elements is folded in a fixed order: from
+memory or, where the elements are cheap to compute, in the loop that computes them (see ``lanes``).
+The blocks are combined by a pairwise tree. Softmax::
 
     for i0 in range(start, stop):
         for b in range(0, n_i1, 256):
@@ -16,12 +17,14 @@ block where it is.
 Few long rows are split: one kernel fills the partial results of all blocks, a second one finishes.
 """
 
-from fusec.codegen.emit import KernelSource, loaded, stored
+from fusec.codegen.emit import KernelSource, loaded, pair, stored
 from fusec.codegen.emit_map import LoopEmitter
-from fusec.codegen.loops import Buffer, Fold, Line
-from fusec.codegen.schedule import Schedule, inner_stores, stage_targets
+from fusec.codegen.loops import Buffer, Fold, Line, closure
+from fusec.codegen.schedule import Schedule, inner_stores, is_inner, stage_targets
+from fusec.ops.registry import COSTLY
 
 BLOCK = 256  # elements of one fold; the order of every reduction depends on it
+LANES = 32  # partial results of a block
 GROUP = 16  # blocks that one row of a split reduction folds
 
 
@@ -138,6 +141,9 @@ class RowEmitter(LoopEmitter):
 
     def block(self, stage: int, folds: list[Fold], keep: list[Line], targets: list[Line]) -> None:
         direct = {f: text for f in folds if (text := self.direct(f, keep))}
+        if len(direct) < len(folds) and not keep and self.laned(folds, targets):
+            self.lanes(stage, folds, targets)
+            return
         filled = [f for f in folds if f not in direct]
         for fold in filled:
             self.scratch(f"t_{fold.result.name}", fold.value.dtype, BLOCK)
@@ -148,8 +154,57 @@ class RowEmitter(LoopEmitter):
             self.loop("b", "m", need, stage, filled, keep)
         for fold in folds:
             source = direct.get(fold, f"t_{fold.result.name}")
-            place = self.trees[fold] if self.split else f"{self.trees[fold]}[b >> 8]"
-            self.w(f"{place} = {_narrow(fold, f'fold_{fold.op}({source}, m)')}")
+            self.reduced(fold, f"fold_{fold.op}({source}, m)")
+
+    def reduced(self, fold: Fold, text: str) -> None:
+        """Put the result of a block where the tree looks for it."""
+        place = self.trees[fold] if self.split else f"{self.trees[fold]}[b >> 8]"
+        self.w(f"{place} = {stored(fold.value.dtype, text)}")
+
+    # -- blocks of what is cheap to compute: partial results in registers -----------------------
+
+    def laned(self, folds: list[Fold], targets: list[Line]) -> bool:
+        """Whether the loop is so cheap that storing its values for the fold would show."""
+        need = closure([*targets, *[f.value for f in folds]], set(self.known))
+        inner = [x for x in need if is_inner(x, self.plan)]
+        plain = not any(x.effect or x.kind in ("scan", "branch") for x in need)
+        real = all(f.value.dtype.kind != "c" for f in folds)
+        cheap = sum(x.cost for x in inner) < COSTLY
+        return len(self.plan.reduced) == 1 and plain and real and cheap
+
+    def lanes(self, stage: int, folds: list[Fold], targets: list[Line]) -> None:
+        """Lane k of a block takes elements k, k + 32, ...: whole groups of lanes, then the rest."""
+        w, (axis,) = self.w, self.plan.reduced
+        names = [f.result.name for f in folds]
+        for fold, name in zip(folds, names):
+            self.scratch(f"t_{name}", fold.value.dtype, LANES)
+            w(f"a_{name} = lanes_{fold.op}(t_{name})")
+        groups = f"for g in range(b, b + m - {LANES - 1}, LANES):"
+        with w.block(groups), w.block("for k in range(LANES):"):
+            w(f"{axis} = g + k")
+            self.accumulate(stage, folds, targets, "a", "k")
+            w("write_out(k)")
+        with w.block(f"if m & {LANES - 1}:"):
+            for name in names:
+                w(f"copy_lanes(t_{name}, a_{name})")
+            w(f"rest = b + (m & -{LANES})")
+            with w.block(f"for {axis} in range(rest, b + m):"):
+                self.accumulate(stage, folds, targets, "t", f"{axis} - rest")
+            for name in names:
+                w(f"copy_lanes(a_{name}, t_{name})")
+        for fold, name in zip(folds, names):
+            self.reduced(fold, f"halves_{fold.op}(a_{name})")
+
+    def accumulate(
+        self, stage: int, folds: list[Fold], targets: list[Line], lanes: str, lane: str
+    ) -> None:
+        """One element: its lines, and what it adds to its lane."""
+        self.inner(stage, targets)
+        for fold in folds:
+            place, dtype = f"{lanes}_{fold.result.name}[{lane}]", fold.value.dtype
+            both = pair(fold, loaded(dtype, place), self.read(fold.value))
+            self.w(f"{place} = {stored(dtype, both)}")
+        self.stores(stage, inner=True)
 
     def direct(self, fold: Fold, keep: list[Line]) -> str:
         """The contiguous memory that already holds what is folded, if there is any."""
@@ -236,7 +291,3 @@ class FinishEmitter(LoopEmitter):
             for stage in range(self.plan.stages):
                 self.stores(stage, inner=False)
         return self.finish("finish", self.count(kept), 10.0 * length / BLOCK)
-
-
-def _narrow(fold: Fold, text: str) -> str:
-    return stored(fold.value.dtype, text)

@@ -94,9 +94,9 @@ FOLDS: dict[str, Fold] = {
 Values = tuple[Any, ...]
 
 
-def _scalar(t: Any) -> Any:
+def scalar(t: Any) -> Any:
     if isinstance(t, types.Complex):
-        return _scalar(t.underlying_float)
+        return scalar(t.underlying_float)
     if isinstance(t, types.Float):
         return ir.FloatType() if t.bitwidth == 32 else ir.DoubleType()
     return ir.IntType(t.bitwidth)
@@ -147,8 +147,8 @@ def _below(b: Any, n: Any, first: int, count: int, each: int = 1) -> Any:
     return b.icmp_unsigned("<", ids, _pick(b, spread, [0] * (count * each)))
 
 
-def _load(b: Any, t: Any, pointer: Any, count: int) -> Values:
-    wide = ir.VectorType(_scalar(t), count * _width(t)).as_pointer()
+def load(b: Any, t: Any, pointer: Any, count: int) -> Values:
+    wide = ir.VectorType(scalar(t), count * _width(t)).as_pointer()
     return _split(b, t, b.load(b.bitcast(pointer, wide), align=_bytes(t)))
 
 
@@ -173,7 +173,7 @@ def _suffix(scalar: Any) -> str:
 
 
 def _identity(t: Any, name: str) -> Values:
-    kind = ir.VectorType(_scalar(t), LANES)
+    kind = ir.VectorType(scalar(t), LANES)
     first = FOLDS[name].identity(t)
     rest = -0.0 if name == "sum" else 0.0
     return tuple(ir.Constant(kind, [v] * LANES) for v in (first, rest)[: _width(t)])
@@ -227,7 +227,7 @@ def _block_fold(b: Any, t: Any, name: str, pointer: Any, n: Any) -> Values:
     identity = _identity(t, name)
     groups = b.udiv(n, _I64(LANES))
     with _Loop(b, groups, identity) as loop:
-        x = _load(b, t, b.gep(pointer, [b.mul(loop.index, _I64(LANES))]), LANES)
+        x = load(b, t, b.gep(pointer, [b.mul(loop.index, _I64(LANES))]), LANES)
         both = _combine(b, t, name, loop.values, x)
         first = b.icmp_unsigned("==", loop.index, _I64(0))
         loop.next = _select(b, first, x, both) if skip else both
@@ -240,10 +240,10 @@ def _block_fold(b: Any, t: Any, name: str, pointer: Any, n: Any) -> Values:
             both = _select(b, b.icmp_unsigned("==", groups, _I64(0)), x, both)
             both = _select(b, _below(b, rest, 0, LANES), both, tail.values)
         tail.next = both
-    return _halves(b, t, name, tail.values, n if skip else None)
+    return halves(b, t, name, tail.values, n if skip else None)
 
 
-def _halves(b: Any, t: Any, name: str, values: Values, n: Any) -> Values:
+def halves(b: Any, t: Any, name: str, values: Values, n: Any) -> Values:
     """Combine the upper half of the lanes into the lower one until one is left."""
     half = LANES // 2
     while half:
@@ -279,12 +279,12 @@ def _tree_fold(b: Any, t: Any, name: str, pointer: Any, n: Any) -> Values:
     count.add_incoming(left, b.block)
     b.cbranch(b.icmp_unsigned(">", left, _I64(1)), level, end)
     b.position_at_end(end)
-    return _load(b, t, pointer, 1)
+    return load(b, t, pointer, 1)
 
 
 def _add_pairs(b: Any, t: Any, name: str, pointer: Any, at: Any, lanes: int) -> None:
     """``p[at + k] = p[2 * (at + k)] op p[2 * (at + k) + 1]`` for k < lanes."""
-    pairs = _load(b, t, b.gep(pointer, [b.mul(at, _I64(2))]), 2 * lanes)
+    pairs = load(b, t, b.gep(pointer, [b.mul(at, _I64(2))]), 2 * lanes)
     even = tuple(_pick(b, v, list(range(0, 2 * lanes, 2))) for v in pairs)
     odd = tuple(_pick(b, v, list(range(1, 2 * lanes, 2))) for v in pairs)
     result = _join(b, _combine(b, t, name, even, odd))

@@ -38,6 +38,7 @@ from numba.core import (
 from numba.core.targetconfig import ConfigStack
 from numba.np import numpy_support
 
+from fusec.codegen.lanes import mark_loops
 from fusec.codegen.target import KernelCompileError
 
 # Characters of Numba's message that are shown above the kernel.
@@ -181,6 +182,7 @@ class Lowered:
 
     def link(self) -> Any:
         """One parsed module with everything that is called."""
+        mark_loops(self.kernel)
         linked = _parse(self.module)
         for library in self.library.reached():
             for other in _parsed(library):
