@@ -22,7 +22,7 @@ import os
 from fusec.codegen.emit import KernelSource, loaded, ordered, pair, stored
 from fusec.codegen.emit_map import LoopEmitter
 from fusec.codegen.emit_rows import BLOCK, GROUP, LANES
-from fusec.codegen.loops import Buffer, Fold, Line, closure
+from fusec.codegen.loops import Buffer, Fold, Line, closure, operands
 from fusec.codegen.lower import IDENTITY
 from fusec.codegen.schedule import Schedule, inner_stores, row_stores, stage_targets
 from fusec.ir.aval import short
@@ -84,17 +84,16 @@ class ColumnEmitter(LoopEmitter):
     # -- values over the strip ---------------------------------------------------------------------
 
     def strip_lines(self, stage: int) -> None:
-        """Costly values of a column are computed once and kept over the strip."""
+        """Costly values of a column that its elements need: computed once, kept over the strip."""
         along = set(self.plan.reduced)
-        later: list[Line] = []
-        for k in range(stage, self.plan.stages):
-            later += stage_targets(self.plan, k) + [s.value for s in row_stores(self.plan, k)]
+        later = [t for k in range(stage, self.plan.stages) for t in stage_targets(self.plan, k)]
         need = closure(later, set(self.known))
+        read = {a for x in need if x.variables & along for a in operands(x)}
         for line in self.body.lines:
-            mine = line.stage == stage and self.col in line.variables
-            if not mine or line.variables & along or line not in need or line.kind == "fold":
+            mine = line.stage == stage and self.col in line.variables and line in read
+            if not mine or line.variables & along or line.kind != "op" or line.effect:
                 continue
-            if line.kind == "op" and not line.effect and line.cost >= MEDIUM:
+            if sum(x.cost for x in closure([line], set(self.known))) >= MEDIUM:
                 self.scratch(f"z_{line.name}", line.dtype, self.strip)
                 with self.w.block(f"for {self.col} in range(begin, begin + width):"):
                     self.columns([line])

@@ -115,8 +115,11 @@ def closure(targets: list[Line], stop: set[Line]) -> set[Line]:
         if line in found:
             continue
         found.add(line)
-        inner = list(line.args)
-        if line.blocks:
-            inner += [a for b in line.blocks for x in (*b.lines, b.value) for a in (*x.args, x)]
-        stack += [a for a in inner if a not in stop]
+        stack += [a for a in operands(line) if a not in stop]
     return found
+
+
+def operands(line: Line) -> list[Line]:
+    """The lines that ``line`` reads; those of a branch with all that stands on its sides."""
+    sides = [x for b in line.blocks or () for x in (*b.lines, b.value)]
+    return [*line.args, *[a for x in sides for a in (*x.args, x)]]

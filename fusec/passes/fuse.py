@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from fusec.ir.graph import Graph, Node
-from fusec.ops.registry import COSTLY
 from fusec.passes.access import MOVES, source_index
 from fusec.passes.groups import (
     FEW_ROWS,
@@ -22,12 +21,15 @@ from fusec.passes.groups import (
     Idx,
     Partition,
     Refusal,
+    copies,
     inputs_at,
     is_call,
     is_free,
     is_short,
     level_indices,
     reduced_names,
+    scans,
+    size,
     source_of,
 )
 from fusec.passes.inline import MAX_RECOMPUTE, recomputed, stored_values
@@ -35,7 +37,6 @@ from fusec.passes.inline import MAX_RECOMPUTE, recomputed, stored_values
 MAX_AGAIN = 64  # values that one node may have computed again at other indices
 MAX_SIZE = 256  # a larger kernel costs LLVM more than linear time and spills registers
 MAX_COPIES = 16  # of what depends on axes that are written out
-COSTLY_SIZE = 3  # of an op such as exp, which is a few dozen instructions; others have 1
 MAX_ALIKE = 4  # groups with the same reduction that one is tried with
 
 
@@ -72,6 +73,8 @@ class _Fuser:
                 continue
             self._place(node)
         self._unite_reductions()
+        if self.again:
+            self._recompute()
         for node in self.order:
             if node in self.group_of:
                 self._mark_outputs(node)
@@ -180,13 +183,13 @@ class _Fuser:
 
     def _may_unite(self, a: Group, b: Group) -> bool:
         """Whether two groups may be one kernel, and whether its size allows it."""
-        if a.shape != b.shape or _size(a) + _size(b) > MAX_SIZE:
+        if a.shape != b.shape or size(a) + size(b) > MAX_SIZE:
             return False
         if a.reduced and b.reduced and a.reduced != b.reduced:
             return False
-        if (a.short or b.short) and (_scans(a) or _scans(b)):
+        if (a.short or b.short) and (scans(a) or scans(b)):
             return False
-        if _copies(a, a.short | b.short) > MAX_COPIES:
+        if copies(a, a.short | b.short) > MAX_COPIES:
             return False
         if (a.results and not a.reduced) or (b.results and not b.reduced):
             return False
@@ -206,7 +209,7 @@ class _Fuser:
             if source in other.members:
                 if other.members[source] != at:
                     return False
-                if source in other.results and other.split and full:
+                if source in other.results and (other.split or other.tall) and full:
                     return False
         return True
 
@@ -276,12 +279,13 @@ class _Fuser:
     def _should_join(
         self, node: Node, idx: Idx, group: Group, sources: list[tuple[Node, Idx | None]]
     ) -> str | None:
-        if _size(group) >= MAX_SIZE:
+        if size(group) >= MAX_SIZE:
             return f"the kernel already holds {len(group.members)} ops"
-        if group.split and idx == group.indices and group.rows * len(group.shape) != 0:
-            late = [s for s, _ in sources if s in group.results]
-            if late:
-                return "the reduction is over few long rows: all threads finish it first"
+        late = idx == group.indices and any(s in group.results for s, _ in sources)
+        if late and group.split and group.rows * len(group.shape) != 0:
+            return "the reduction is over few long rows: all threads finish it first"
+        if late and group.tall:
+            return "the columns are too long to stay in the cache until they are read again"
         return None
 
     def _add(
@@ -311,6 +315,49 @@ class _Fuser:
                 if other.ancestors >> group.number & 1:
                     other.ancestors |= group.ancestors
 
+    # -- values that are cheaper to compute than to store ------------------------------------------
+
+    def _recompute(self) -> None:
+        """Compute a cheap value again in every kernel that reads it, where that moves less memory.
+
+        ``(x - x.mean()) / x.std()``: the kernel that divides reads ``x`` and the mean, not the
+        differences, which the kernel before it then needs not store.
+        """
+        readers = self._readers()
+        for node in self.order:
+            groups, home = readers.get(node, set()), self.group_of.get(node)
+            if not groups or home is None or node in self.roots or not self._cheap(node):
+                continue
+            sources = {s for s, _ in self._sources(node, home.members[node], home)}
+            stored = sum(s.aval.nbytes for s in sources & home.members.keys() - self.roots)
+            read = sum(s.aval.nbytes for g in groups for s in sources - self._reads(g))
+            calls = any(g.kind != "kernel" for g in groups)
+            if not calls and stored + read < node.aval.nbytes * (1 + len(groups)):
+                del home.members[node], self.group_of[node]
+                home.results.discard(node)
+                self.inline.add(node)
+
+    def _cheap(self, node: Node) -> bool:
+        """Whether a value and what is computed again for it are a few additions."""
+        if node.op.family != "elementwise":
+            return False
+        price, stack = 0, [node]
+        while stack and price <= MAX_RECOMPUTE:
+            last = stack.pop()
+            price += last.op.cost
+            again = [s for s in map(source_of, last.inputs) if s in self.inline]
+            stack += [s for s in again if s.aval.size > 1]  # a number is computed once
+        return price <= MAX_RECOMPUTE
+
+    def _readers(self) -> dict[Node, set[Group]]:
+        """The other groups that read a member of a group."""
+        found: dict[Node, set[Group]] = {}
+        for group in self.groups:
+            for node in self._reads(group):
+                if node in self.group_of:
+                    found.setdefault(node, set()).add(group)
+        return found
+
     # -- what has to be stored ---------------------------------------------------------------------
 
     def _mark_outputs(self, node: Node) -> None:
@@ -338,27 +385,12 @@ def _runs_through(idx: Idx, group: Group) -> bool:
 
 def _too_many(group: Group, axes: frozenset[str]) -> str | None:
     """Why a reduction over short axes can't be written out in a group."""
-    if _scans(group):
+    if scans(group):
         return "a scan and a reduction that is written out"
-    copies = _copies(group, group.short | axes)
-    if copies > MAX_COPIES or _size(group) * copies > MAX_SIZE * 2:
-        return f"the kernel already holds {len(group.members)} ops, {copies} times each"
+    times = copies(group, group.short | axes)
+    if times > MAX_COPIES or size(group) * times > MAX_SIZE * 2:
+        return f"the kernel already holds {len(group.members)} ops, {times} times each"
     return None
-
-
-def _scans(group: Group) -> bool:
-    return any(m.op.family == "scan" for m in group.members)
-
-
-def _copies(group: Group, names: frozenset[str]) -> int:
-    copies = 1
-    for name in names:
-        copies *= group.extents[name]
-    return copies
-
-
-def _size(group: Group) -> int:
-    return sum([COSTLY_SIZE if m.op.cost >= COSTLY else 1 for m in group.members])
 
 
 def _topological(groups: list[Group]) -> list[Group]:

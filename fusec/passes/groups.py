@@ -5,9 +5,11 @@ fusion pass and code generation know about movement, regions and gathers.
 """
 
 from dataclasses import dataclass, field
+from math import prod
 
 from fusec.ir.graph import Graph, Node
 from fusec.ops.elementwise import HALF, OF_BITS
+from fusec.ops.registry import COSTLY
 from fusec.passes.access import (
     MOVES,
     Index,
@@ -25,6 +27,9 @@ LEAVES = frozenset({"const", "dim", "iota"})
 FEW_ROWS = 16  # below this, rows alone cannot keep all threads of a CPU busy
 SHORT_REDUCED = 8  # elements of a reduction that is written out
 LONG_ROW = 1 << 14  # elements from which one row is worth several threads
+COSTLY_SIZE = 3  # of an op such as exp, which is a few dozen instructions; others have 1
+STRIP = 128  # columns of one strip that is read again
+CACHE = 1 << 20  # bytes that a core keeps to itself
 
 
 @dataclass(eq=False)
@@ -70,9 +75,18 @@ class Group:
         length = 1
         for name, n in self.extents.items():
             length *= n if name in self.reduced else 1
-        has_scan = any(m.op.family == "scan" for m in self.members)
         long = bool(self.reduced) and length > LONG_ROW
-        return long and self.rows < self.few_rows and not has_scan
+        return long and self.rows < self.few_rows and not scans(self)
+
+    @property
+    def tall(self) -> bool:
+        """Columns so long that a strip of them has left the cache before it is read again."""
+        loops = [name for name, n in self.extents.items() if n != 1]
+        found = [m for m in self.members if m.op.family == "reduce" and self.reads[m]]
+        if not found or not self.reduced or loops[-1] in self.reduced:
+            return False
+        sizes = [n for name, n in self.extents.items() if name in self.reduced]
+        return prod(sizes) * STRIP * max(m.inputs[0].dtype.itemsize for m in found) > CACHE
 
 
 @dataclass(frozen=True)
@@ -93,6 +107,20 @@ class Partition:
     refusals: list[Refusal]
     inline: set[Node]
     again: bool = True  # whether values may be computed a second time
+
+
+def scans(group: Group) -> bool:
+    return any(m.op.family == "scan" for m in group.members)
+
+
+def copies(group: Group, names: frozenset[str]) -> int:
+    """How often a body is written when these variables are written out."""
+    return prod([group.extents[name] for name in names])
+
+
+def size(group: Group) -> int:
+    """What the members cost LLVM, in simple ops."""
+    return sum([COSTLY_SIZE if m.op.cost >= COSTLY else 1 for m in group.members])
 
 
 def fusable(node: Node) -> bool:

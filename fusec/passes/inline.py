@@ -41,11 +41,15 @@ def recomputed(order: list[Node], roots: set[Node], again: bool = True) -> set[N
     inline: set[Node] = set()
     made: set[Node] = set()  # read no arrays
     cost: dict[Node, int] = {}
+    results: set[Node] = set()  # of reductions, and what is made of them element by element
 
     def unread(source: Node) -> bool:
         return source.op.name in LEAVES or source in made or source.aval.size == 1
 
     for node in order:
+        wide = (s for s in map(source_of, node.inputs) if s.aval.size == node.aval.size)
+        if node.op.family == "reduce" or any(s in results for s in wide):
+            results.add(node)
         if not fusable(node) or node.op.family not in POINTWISE | {"movement"}:
             continue
         if is_free(node):
@@ -65,7 +69,8 @@ def recomputed(order: list[Node], roots: set[Node], again: bool = True) -> set[N
             continue
         once = (len(ways) == 1 and ways[0] == "moved") or _rearranged(node, ways, users[node])
         cheap = price <= MAX_RECOMPUTE and node.op.family == "elementwise"
-        if once or cheap:
+        kernel = node in results and "spread" in ways  # that reduces can make it, once
+        if once or (cheap and not kernel):
             inline.add(node)
             cost[node] = price
     if again:

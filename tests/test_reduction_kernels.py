@@ -1,0 +1,59 @@
+"""What the kernels of reductions hold: registers, passes over memory, values computed again."""
+
+import numpy as np
+import pytest
+
+import fusec
+from fusec.codegen import numba_cpu
+
+
+def machine_code(f, *args):
+    kernel = fusec.jit(f).lower(*args).kernels[0]._kernel
+    return numba_cpu.compile_kernel(kernel.text, kernel.int_names, kernel.ptr_types).llvm
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i8"])
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: (x * x).sum(axis=-1),
+        lambda x: (x + x).max(axis=-1),
+        lambda x: (x * 3).prod(axis=-1),
+        lambda x: (x > 2).any(axis=-1),
+        lambda x: ((x * x).sum(axis=-1), (x > 0).sum(axis=-1)),
+    ],
+)
+def test_lanes_stay_in_registers(f, dtype):
+    assert "alloca" not in machine_code(f, np.ones((40, 300), dtype))
+
+
+@pytest.mark.parametrize("length", [0, 1, 31, 32, 33, 255, 256, 257, 300, 1000])
+def test_a_sum_of_computed_elements_has_the_bits_of_a_sum_of_stored_ones(length):
+    x = np.random.default_rng(length).normal(size=(3, length)).astype("f4")
+    fused = fusec.jit(lambda x: (x * x + x).sum(axis=1))
+    stored = fusec.jit(lambda y: y.sum(axis=1))
+    assert fused(x).tobytes() == stored(x * x + x).tobytes()
+
+
+def standardise(x):
+    return (x - x.mean(axis=0)) / x.std(axis=0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernels", "passes"),
+    [
+        ((100, 300), 1, 2),  # a strip of columns stays in the cache: read once, written once
+        ((5000, 300), 3, 4),  # it would not: sums, squares, result, each along the rows
+        ((300_000,), 5, 4),  # one row, shared by all threads
+    ],
+)
+def test_passes_over_memory(shape, kernels, passes):
+    low = fusec.jit(standardise).lower(fusec.ShapeDtype(shape, "f4"))
+    array = 4 * np.prod(shape)
+    assert len(low.kernels) == kernels
+    assert passes * array <= low.explain().bytes_moved < (passes + 0.1) * array
+
+
+def test_a_cheap_value_is_computed_again_instead_of_stored():
+    low = fusec.jit(standardise).lower(fusec.ShapeDtype((300_000,), "f4"))
+    assert low.explain().bytes_peak < 1.1 * 4 * 300_000  # the result, and no differences
