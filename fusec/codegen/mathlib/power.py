@@ -72,29 +72,40 @@ def pow_(x: Val, y: Val) -> Val:
     return where(undefined, NAN, size)
 
 
-def _times(a: tuple[Val, Val], b: tuple[Val, Val]) -> tuple[Val, Val]:
+Parts = tuple[Val, Val | None]  # a number as high + low; None: high alone
+
+
+def _times(a: Parts, b: Parts) -> Parts:
     """The product of two numbers, each high + low."""
     (h, low), (g, other) = a, b
     p = h * g
-    return p, fma(h, g, -p) + fma(h, other, low * g)
+    miss = fma(h, g, -p)
+    if a is b:
+        return p, miss if low is None else fma(h + h, low, miss)
+    miss = miss if other is None else fma(h, other, miss)
+    return p, miss if low is None else fma(low, g, miss)
 
 
-def _whole(x: tuple[Val, Val], n: int) -> Val:
-    """x**n by squaring; the low part says nothing beside zero and infinity."""
-    found, square = None, x
-    while n:
-        if n & 1:
+def _whole(x: Parts, n: int) -> Val:
+    """x**n by squaring; the low part says nothing beside infinity, nor beside a signed zero."""
+    found: Parts | None = None
+    square, left = x, n
+    while left:
+        if left & 1:
             found = square if found is None else _times(found, square)
-        n >>= 1
-        square = _times(square, square) if n else square
+        left >>= 1
+        square = _times(square, square) if left else square
     assert found is not None
     high, low = found
-    return where((abs(high) < INF) & (high != 0.0), high + low, high)
+    assert low is not None
+    positive = x[1] is None and n % 2 == 0  # a zero then has a low part of zero
+    plain = high < INF if positive else (abs(high) < INF) & (high != 0.0)
+    return where(plain, high + low, high)
 
 
 def _powers(n: int) -> tuple[Callable[[Val], Val], Callable[[Val], Val]]:
     def whole_power(x: Val) -> Val:
-        return _whole((x, x.const(0.0)), n)
+        return _whole((x, None), n)
 
     def inverse_power(x: Val) -> Val:
         r = 1.0 / x
