@@ -11,6 +11,7 @@ import inspect
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -169,8 +170,9 @@ class JitFunction:
                 return plan, []
             hidden = plan.matches(leaves)
             if hidden is not None:
-                if len(self._plans) > 1 and key in self._plans:
-                    self._plans.move_to_end(key)
+                if len(self._plans) > 1:
+                    with suppress(KeyError):  # another thread may have dropped it
+                        self._plans.move_to_end(key)
                 return plan, hidden
         return None
 

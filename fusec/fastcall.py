@@ -211,6 +211,8 @@ class _Writer:
         elif tree.cls is dict:
             keys: Any = tree.aux
             self._miss(f"type({name}) is not {cls} or (*{name},) != {self._constant(keys)}")
+            if any(type(key) is not str for key in keys):  # 1, 1.0 and True are equal
+                self._miss(f"(*map(type, {name}),) != {self._constant((*map(type, keys),))}")
             parts = [f"{name}[{self._constant(key)}]" for key in keys]
         else:
             self._miss(f"type({name}) is not {cls}")

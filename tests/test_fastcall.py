@@ -157,3 +157,12 @@ def test_equal_static_values_of_other_types_are_other_programs():
         for x, s in [(np.ones(2, "i4"), 1), (np.ones(2, "i4"), 1.0), (X, 0.0), (X, -0.0)]:
             got, want = compiled(x, s), x * s
             assert (got.dtype, repr(got)) == (want.dtype, repr(want))
+
+
+@pytest.mark.parametrize("first", [1, 1.0, True])
+def test_equal_keys_of_other_types_are_other_programs(first):
+    f = fusec.jit(lambda d: {key: x * 2 for key, x in d.items()})
+    for key in (first, 1, 1.0, True, first):
+        for _ in range(2):
+            (found,) = f({key: np.ones(3)})
+            assert type(found) is type(key)

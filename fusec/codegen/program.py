@@ -265,7 +265,7 @@ def _named(node: Node) -> tuple[str, str]:
     if node.op.name == "host_call":
         return node.attrs["call"].name, node.attrs["call"].why
     if node.op.family == "library":
-        return node.op.name, "a whole-array call of NumPy (BLAS for matrix products)"
+        return node.op.name, "a whole-array call of NumPy"
     kind = node.inputs[0].dtype.name
     return node.op.name, f"no kernel expression for {kind}: NumPy runs it"
 

@@ -53,6 +53,7 @@ class TreeDef:
             and self._hash == other._hash
             and self.cls is other.cls
             and self.aux == other.aux
+            and (self.cls is not dict or [*map(type, self.aux)] == [*map(type, other.aux)])
             and self.children == other.children
         )
 
@@ -166,7 +167,8 @@ def _flatten(tree: Any, leaves: list[Any]) -> TreeDef:
             children.append(_LEAF)
         else:
             children.append(_flatten(item, leaves))
-    key = (type(tree), aux, *map(id, children))
+    kinds = (*map(type, aux),) if type(tree) is dict else None  # 1, 1.0 and True are equal keys
+    key = (type(tree), aux, kinds, *map(id, children))
     known = _KNOWN.get(key)
     if known is None:
         if len(_KNOWN) >= _MOST_KNOWN:
