@@ -66,6 +66,7 @@ class Traffic:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.slot_of = {s.node: s for s in program.slots if s.node is not None} | program.inplace
+        self.slot_of |= {n: self.slot_of[p.node] for n, p in program.parts.items()}
         self.owner = {m: g for g in program.partition.groups for m in g.members}
         self.step_of: dict[int, str] = {}
         for step in program.steps:
@@ -127,18 +128,25 @@ class Traffic:
         for buffer, number in {p.buffer: s for p, (s, _) in _bound(step)}.items():
             slot = self.program.slots[number]
             if buffer.role == "out":
-                written += touched(slot)
-                least += touched(slot) if slot.role == "result" else 0
+                mine = [n.aval.nbytes for n in step.group.outputs if self._whole(n) is buffer.node]
+                new = sum(mine) or touched(slot)
+                written += new
+                least += new if slot.role == "result" else 0
             elif buffer.role == "partial":
                 read, written = read + slot.nbytes * (not first), written + slot.nbytes * first
             else:
                 assert buffer.node is not None
-                nbytes = reads.get(buffer.node, (touched(slot),))[0]
+                mine = [n for source, (n, _) in reads.items() if self._whole(source) is buffer.node]
+                nbytes = sum(mine) or touched(slot)
                 read += nbytes
                 least += nbytes if slot.role == "input" else 0
         changed = [self.program.inplace[n] for n in step.group.outputs if n in self.program.inplace]
         new = sum([touched(slot) for slot in changed])
         return read, written + new, least + new
+
+    def _whole(self, node: Node) -> Node:
+        """The value in whose memory ``node`` lies."""
+        return self.program.parts[node].node if node in self.program.parts else node
 
     def call(self, step: Call) -> int:
         """Bytes a call of NumPy reads and writes."""

@@ -321,6 +321,50 @@ for name, a in {"turned": TURNED, "part": PART, "thin": PART[:, :1],
                 "back": PLANE[::2, ::-1]}.items():
     row(f"joined-{name}", lambda x: (np.stack([x, x], 1), np.concatenate([x, x], -1), x.imag,
         np.dstack([x, x]), np.vstack([x, x]), np.stack([x, x], -1)), a)
+
+
+def grown(x, steps):
+    """Values that need the one before, collected."""
+    now, found = x + 1, [x]
+    for k in range(steps):
+        now = now * 0.5 + x * k
+        found.append(now)
+    return found
+
+
+def changed(x):
+    y = x * 2
+    x[...] = np.concatenate([y[:1], y[1:] + y[:-1]])
+    return np.stack([x, y, x])
+
+
+# Parts that others read as well are computed in the memory of the concatenation.
+for name, fn in {
+    "stack": lambda x: np.stack(grown(x, 5)), "last": lambda x: np.stack(grown(x, 5), axis=-1),
+    "middle": lambda x: np.stack(grown(x, 3), axis=1), "many": lambda x: np.stack(grown(x, 120)),
+    "axis": lambda x: np.concatenate([x[:, :2], *grown(x, 3), x[:, :1], x[:, 4:]], axis=1),
+    "transposed": lambda x: np.stack([y.T for y in grown(x, 3)]),
+    "flat": lambda x: np.concatenate([y.ravel() for y in grown(x, 3)]),
+    "flat-transposed": lambda x: np.concatenate([y.T.ravel() for y in grown(x, 3)]),
+    "block": lambda x: (lambda y: np.block([[y, x], [y * 2, y + x]]))(x * x),
+    "rows": lambda x: np.vstack([x.sum(0), x.max(0, initial=0), x[:1].sum(0)]),
+    "numbers": lambda x: np.array([x.sum(), x.max(initial=1), 2.0, (x * x).sum()]),
+    "running": lambda x: np.hstack([np.cumsum(x, 1), x, np.cumsum(x[:, ::-1], 1)]),
+    "returned": lambda x: (lambda y: (y, np.stack([y, y, y + 1]), y.sum()))(x * x),
+    "twice": lambda x: (lambda z: (z, z, z.T, z[::-1] + 1, z.sum()))(np.stack(grown(x, 2))),
+    "repeated": lambda x: (lambda y: (np.stack([y, x, y]), np.stack([y, y * 2])))(x * x),
+    "parts-of-parts": lambda x: (lambda y: np.concatenate([y[:2], y[2:], y[:0], y + 1]))(x * x),
+    "called": lambda x: (lambda y: (np.stack([y, np.sort(y), y + 1]), np.sort(y + 2)))(x * x),
+    "sorted": lambda x: np.sort(np.stack(grown(x, 2)), axis=0),
+    "bool": lambda x: (lambda y: (np.stack([y, ~y]), y.sum()))(x > 0),
+    "half": lambda x: (lambda y: (np.stack([y, -y, y]), y.max(initial=0)))(x.astype("f2")),
+    "complex": lambda x: (lambda y: (np.stack([y, y + x]), y.real.sum()))(x + 1j),
+    "changed": changed,
+}.items():
+    row(f"joined-{name}", fn, PLANE)
+for name, a in layouts("f4", 4, 6).items():
+    row(f"joined-layout-{name}", lambda x: (np.stack(grown(x, 3)), np.stack(grown(x.T, 3), -1),
+        np.concatenate([grown(x, 2)[k] for k in (0, 2, 1)], axis=1)), a)
 row("joined-columns", lambda x: (np.column_stack([x[::-2], x[::2]]), np.c_[x, x]), LINE)
 row("repeat-nothing", lambda x: (np.repeat(x[:0], 2), np.tile(x[:0], 3), np.repeat(x, 0)), LINE)
 row("round-0d-int", lambda x: (np.round(x, 1), np.imag(x)), np.array(2))

@@ -63,6 +63,13 @@ def softmax_then_sum(x):
     return softmax(x).sum(axis=-1)
 
 
+def stacked_steps(x):
+    steps = [x]
+    for k in range(20):
+        steps.append(steps[-1] * 0.5 + k * x)
+    return np.stack(steps)
+
+
 def suite(name):
     return kernels.get(name).function
 
@@ -116,6 +123,10 @@ ROWS = (
     ("kmeans_assign", suite("kmeans_assign"), kernels.get("kmeans_assign").args(), 2),
     ("two reductions of one row", lambda x: (x.sum(1), x.max(1)), (X,), 1),
     ("constants of calls", lambda x: np.spacing(x) - 1, (LINE.astype("f2"),), 1),
+    ("steps that are stacked", stacked_steps, (X,), 1),
+    ("sums that are stacked", lambda x: np.stack([x.sum(1), x.max(1), x[:, 0] * 2]), (X,), 1),
+    ("a block of one value", lambda x, y: (lambda z: np.block([[z, z + 1], [z * 2, z - y]]))(x * y),
+     (X, X), 1),
     ("nothing to compute", lambda x: x, (LINE,), 0),
     ("dead code", lambda x: (np.exp(x), x + 1)[1], (LINE,), 1),
 )  # fmt: skip

@@ -68,7 +68,6 @@ def test_kernel_of_medium_size_uses_threads_and_agrees(name):
 #: Kernels and calls of NumPy that a function becomes; what is not listed is one kernel and no call.
 #: More than stated is a lost fusion; fewer is an improvement, and then the row is to be changed.
 STEPS = {
-    "exponential_average": (2, 0),  # the series are stored before they are stacked
     "histogram": (0, 1),
     "mlp_forward": (2, 2),
     "kmeans_assign": (2, 0),  # both reductions are short: 64 copies would be too many

@@ -52,7 +52,7 @@ def _last_reader(partition: Partition, param: Node, result: Node) -> bool:
     if at is None:
         return False
     group, later = groups[at], groups[at + 1 :]
-    if group.kind == "call" or group.split or any(g.kind == "call" for g in later):
+    if group.kind != "kernel" or group.split or any(g.kind == "call" for g in later):
         return False
     stored = {n for g in groups for n in g.outputs}
     if any(_reads(g, param, stored) for g in later):

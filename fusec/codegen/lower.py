@@ -6,6 +6,7 @@ elementwise op becomes one line, a buffer becomes a load at ``sum(stride * index
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,16 +40,27 @@ def _limits(dtype: np.dtype) -> tuple[int, int]:
     return int(info.min), int(info.max)
 
 
+class Place(NamedTuple):
+    """Where a value lies in memory: that of ``node``, from element ``offset`` on."""
+
+    node: Node
+    strides: tuple[int, ...]
+    offset: int = 0
+
+    def at(self, idx: Idx) -> Index:
+        return _offset(idx, self.strides).plus(Index((), self.offset))
+
+
 @dataclass
 class Layout:
-    """Strides (elements) of every value that has a buffer before the group runs.
+    """Where values lie (elements), before the group runs and when it stores them.
 
     replaces: the param in whose memory an output lies, if any.
     """
 
-    strides: Callable[[Node], tuple[int, ...]]
+    place: Callable[[Node], Place]
     stored: Callable[[Node], bool]
-    out_strides: Callable[[Node], tuple[int, ...]]
+    out_place: Callable[[Node], Place]
     replaces: Callable[[Node], Node | None] = lambda node: None
 
 
@@ -71,18 +83,22 @@ class _Lowering:
     def run(self) -> Body:
         group = self.group
         stores = []
+        outs: dict[Node, Buffer] = {}
         for node in group.members:
             self.value(node, group.members[node])
         for node in group.outputs:
             idx = group.members[node]
             line = self.value(node, idx)
-            strides = self.layout.out_strides(node)
+            place = self.layout.out_place(node)
             replaced = self.layout.replaces(node)
             if replaced is not None:
                 buffer = self._buffer(replaced)
             else:
-                buffer = Buffer(self._name("y"), node.dtype, strides, "out", node)
-            stores.append(Store(buffer, _offset(idx, strides), line))
+                if place.node not in outs:
+                    name = self._name("y")
+                    outs[place.node] = Buffer(name, node.dtype, place.strides, "out", place.node)
+                buffer = outs[place.node]
+            stores.append(Store(buffer, place.at(idx), line))
         reduced = tuple([v for v in group.extents if v in group.reduced])
         short = tuple([v for v in group.extents if v in group.short])
         names = list(dict.fromkeys(m.op.name for m in group.members))
@@ -177,14 +193,15 @@ class _Lowering:
 
     def _buffer(self, node: Node) -> Buffer:
         if node not in self.buffers:
-            strides = self.layout.strides(node)
+            strides = self.layout.place(node).strides
             self.buffers[node] = Buffer(self._name("x"), node.dtype, strides, "in", node)
         return self.buffers[node]
 
     def _load(self, node: Node, idx: Idx) -> Line:
-        buffer = self._buffer(node)
-        index = _offset(idx, buffer.strides)
-        found = self.loads.get((node, index)) if len(self.memo) == 1 else None
+        place = self.layout.place(node)
+        buffer = self._buffer(place.node)
+        index = place.at(idx)
+        found = self.loads.get((place.node, index)) if len(self.memo) == 1 else None
         if found is not None:
             return found
         data = self._data(index)
@@ -200,7 +217,7 @@ class _Lowering:
             data=data,
         )
         if len(self.memo) == 1:
-            self.loads[node, index] = line
+            self.loads[place.node, index] = line
         return self._add(line)
 
     def _data(self, index: Index) -> dict[Data, Line]:
@@ -368,4 +385,4 @@ def _describe(node: Node) -> str:
     return f"{node.op.name} {short(node.dtype)}"  # no shape: one text serves all sizes
 
 
-__all__ = ["Layout", "flatten", "literal", "lower"]
+__all__ = ["Layout", "Place", "flatten", "literal", "lower"]

@@ -69,6 +69,7 @@ def _add_entry(lowered: Lowered, symbol: str, nints: int) -> None:
     """Add the function that unpacks its arguments and calls the kernel, which becomes internal."""
     descriptor, context = lowered.descriptor, lowered.context
     lowered.kernel.linkage = "internal"
+    _apart(lowered, nints)
     entry = ir.Function(lowered.module, _ENTRY, symbol)
     builder = ir.IRBuilder(entry.append_basic_block())
     start, stop, ints, ptrs = entry.args
@@ -80,6 +81,17 @@ def _add_entry(lowered: Lowered, symbol: str, nints: int) -> None:
         builder, lowered.kernel, descriptor.restype, descriptor.argtypes, args
     )
     builder.ret(builder.select(status.is_ok, result, _I64(_RAISED)))
+
+
+def _apart(lowered: Lowered, nints: int) -> None:
+    """Say that what the kernel writes through one pointer is read through no other.
+
+    A result lies in fresh memory, or in that of an argument whose elements are read and written
+    through one pointer. So a loop over many buffers needs no tests whether they overlap.
+    """
+    ours = lowered.kernel.args[-len(lowered.descriptor.argtypes) :]
+    for parameter in ours[2 + nints :]:
+        parameter.add_attribute("noalias")
 
 
 def _item(builder: Any, array: Any, index: int) -> Any:

@@ -15,7 +15,7 @@ from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_cpu import chunk_rows
 from fusec.codegen.inplace import in_place
 from fusec.codegen.loops import Buffer
-from fusec.codegen.lower import Layout, lower
+from fusec.codegen.lower import Layout, Place, lower
 from fusec.codegen.schedule import all_lines
 from fusec.codegen.steps import (
     Call,
@@ -30,6 +30,7 @@ from fusec.codegen.steps import (
 from fusec.config import log
 from fusec.ir.graph import Node
 from fusec.passes.groups import Group, Partition
+from fusec.passes.parts import home
 from fusec.trace.standin import stand_in
 
 MAX_LINES = 1200  # of one kernel; LLVM takes seconds beyond
@@ -77,8 +78,13 @@ class _Builder:
         for node, strides in zip(graph.params, input_strides):
             slot = self._slot("input", node.dtype, node.shape, strides, node)
             self.program.inputs.append(slot.number)
+        for group in reversed(partition.groups):
+            if group.kind == "join":
+                self._join(next(iter(group.members)))
         for group in partition.groups:
             for node in group.outputs:
+                if node in self.program.parts:
+                    continue
                 if node in inplace:
                     slot = self.slot_of[inplace[node]]
                     self.out_of[node] = self.slot_of[node] = self.program.inplace[node] = slot
@@ -91,14 +97,14 @@ class _Builder:
 
     def run(self) -> Program:
         for group in self.partition.groups:
-            if group.kind == "call":
-                node = next(iter(group.members))
-                if not self._product(group, node):
-                    self._call(node)
-                self.ready.add(node)
-            else:
+            if group.kind == "kernel":
                 self._launch(group)
                 self.ready.update(group.outputs)
+                continue
+            node = next(iter(group.members))
+            if group.kind == "call" and not self._product(group, node):
+                self._call(node)
+            self.ready.add(node)
         for node in self.partition.graph.outputs:
             self.program.results.append((self.out_of.get(node) or self.slot_of[node]).number)
         share_memory(self.program)
@@ -121,16 +127,30 @@ class _Builder:
 
     # -- groups ---------------------------------------------------------------------------------
 
-    def _element_strides(self, node: Node) -> Strides:
-        strides = self.source(node).strides or ()
-        return tuple([s // node.dtype.itemsize for s in strides])
+    def _join(self, node: Node) -> None:
+        """Give the parts of a concatenation their places in it."""
+        if node not in self.program.parts:
+            role = "result" if node in self.partition.graph.outputs else "temp"
+            self._slot(role, node.dtype, node.shape, self.wanted.get(node), node)
+        whole, axis = self._place(node), node.attrs["axis"]
+        offset = whole.offset
+        for part in node.inputs:
+            source, idx = home(part)
+            steps = dict(Place(node, whole.strides).at(idx).terms)
+            strides = tuple([steps.get(f"i{k}", 0) for k in range(len(source.shape))])
+            self.program.parts[source] = Place(whole.node, strides, offset)
+            offset += part.shape[axis] * whole.strides[axis]
 
-    def _out_strides(self, node: Node) -> Strides:
-        return tuple([s // node.dtype.itemsize for s in self.out_of[node].strides or ()])
+    def _place(self, node: Node) -> Place:
+        """Where a value that a kernel reads lies."""
+        return self.program.parts.get(node) or Place(node, _elements(self.source(node)))
+
+    def _out_place(self, node: Node) -> Place:
+        return self.program.parts.get(node) or Place(node, _elements(self.out_of[node]))
 
     def _stored(self, node: Node) -> bool:
         """Whether a value stands in memory by now; views of others may be stored later."""
-        return node in self.slot_of and node in self.ready
+        return (node in self.slot_of or node in self.program.parts) and node in self.ready
 
     def _replaced(self, node: Node) -> Node | None:
         slot = self.program.inplace.get(node)
@@ -145,7 +165,7 @@ class _Builder:
     def _launch(self, group: Group) -> None:
         if not group.outputs or all(o.aval.size == 0 for o in group.outputs):
             return
-        layout = Layout(self._element_strides, self._stored, self._out_strides, self._replaced)
+        layout = Layout(self._place, self._stored, self._out_place, self._replaced)
         body = lower(group, layout)
         if self.partition.again and sum(1 for _ in all_lines(body)) > MAX_LINES:
             raise Oversize(f"a kernel of more than {MAX_LINES} lines")
@@ -169,7 +189,7 @@ class _Builder:
             return partials[buffer].number
         assert buffer.node is not None
         if buffer.role == "out":
-            return self.out_of[buffer.node].number
+            return (self.out_of.get(buffer.node) or self.slot_of[buffer.node]).number
         return self.source(buffer.node).number
 
     # -- calls ----------------------------------------------------------------------------------
@@ -254,6 +274,10 @@ def _symmetric(a: tuple[Slot, int, np.ndarray], b: tuple[Slot, int, np.ndarray])
     """``x @ x.T``: NumPy computes half of it, and its result is exactly symmetric."""
     turned = np.swapaxes(b[2], -1, -2)
     return a[:2] == b[:2] and (a[2].shape, a[2].strides) == (turned.shape, turned.strides)
+
+
+def _elements(slot: Slot) -> Strides:
+    return tuple([s // slot.dtype.itemsize for s in slot.strides or ()])
 
 
 def _bound(node: Node) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fusec.codegen.emit import KernelSource
+from fusec.codegen.lower import Place
 from fusec.ir.graph import Graph, Node
 from fusec.passes.groups import Group, Partition
 
@@ -87,7 +88,8 @@ def slots_used(step: Step) -> list[int]:
 class Program:
     """Steps over slots. ``inputs`` follow the graph's params, ``results`` its outputs.
 
-    inplace: new values of arguments that are written where the arguments lie.
+    inplace: new values of arguments that are written where the arguments lie. parts: values that
+    lie in the memory of a concatenation.
     """
 
     graph: Graph
@@ -99,6 +101,7 @@ class Program:
     blocks: list[int] = field(default_factory=list)
     result_strides: list[Strides] = field(default_factory=list)
     inplace: dict[Node, Slot] = field(default_factory=dict)
+    parts: dict[Node, Place] = field(default_factory=dict)
 
     @property
     def kernels(self) -> list[KernelSource]:

@@ -26,7 +26,7 @@ from fusec.ops.elementwise_math import erf, scaled
 from fusec.ops.registry import COSTLY, MEDIUM, NONDIFFERENTIABLE, elementwise
 
 HALF = np.dtype("f2")
-OF_BITS = frozenset({"cast", "where", "check"})
+OF_BITS = frozenset({"cast", "where", "check", "identity"})
 """Ops that kernels do with float16 itself; all others compute in float32."""
 NOT_WIDE = frozenset(
     {"nextafter", "spacing", "ldexp", "frexp_mantissa", "frexp_exponent", "bitcast"}

@@ -92,7 +92,7 @@ def _infer_pad(x: Aval, value: Aval, before: Shape, after: Shape) -> Aval:
     return Aval(tuple(b + n + a for b, n, a in zip(before, x.shape, after)), x.dtype)
 
 
-def _infer_concatenate(*xs: Aval, axis: int) -> Aval:
+def _infer_concatenate(*xs: Aval, axis: int, joined: bool = False) -> Aval:
     shape = list(xs[0].shape)
     shape[axis] = sum(x.shape[axis] for x in xs)
     return Aval(tuple(shape), xs[0].dtype)
@@ -236,8 +236,12 @@ diagonal = _movement(
 # One window of `shape` at every place of `axes` (one may occur twice) where it fits: new last axes.
 windows = _movement("windows", _windows, _infer_windows, (_windows_vjp,))
 pad = _movement("pad", _pad, _infer_pad, (_pad_vjp, _pad_value_vjp))
+# `joined`: the parts are computed in its memory (`passes/parts.py`).
 concatenate = _movement(
-    "concatenate", lambda *xs, axis: np.concatenate(xs, axis), _infer_concatenate, _part_vjp
+    "concatenate",
+    lambda *xs, axis, joined=False: np.concatenate(xs, axis),
+    _infer_concatenate,
+    _part_vjp,
 )
 slice_update = _movement(
     "slice_update",

@@ -25,6 +25,7 @@ from fusec.passes.groups import (
     inputs_at,
     is_call,
     is_free,
+    is_joined,
     is_short,
     level_indices,
     reduced_names,
@@ -116,7 +117,7 @@ class _Fuser:
 
     def _place(self, node: Node) -> None:
         if is_call(node):
-            return self._open(node, "call")
+            return self._open(node, "join" if is_joined(node) else "call")
         reading = node.inputs[0] if node.op.family in ("reduce", "scan") else node
         trial = Group(-1, reading.shape)
         sources = list(self._sources(node, trial.indices, trial))
@@ -237,7 +238,7 @@ class _Fuser:
         self.count += 1
         self.groups.append(group)
         sources: list[tuple[Node, Idx | None]] = [(source_of(i), None) for i in node.inputs]
-        if kind != "call":
+        if kind == "kernel":
             sources = list(self._sources(node, group.indices, group))
         self._add(node, group, group.indices, sources)
 
@@ -362,7 +363,7 @@ class _Fuser:
 
     def _mark_outputs(self, node: Node) -> None:
         group = self.group_of[node]
-        if group.kind == "call":
+        if group.kind != "kernel":
             for child in node.inputs:
                 self._output(source_of(child))
             return

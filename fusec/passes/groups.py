@@ -39,7 +39,8 @@ class Group:
     extents: loop variable -> size; reduced: the variables that reductions and scans run along;
     short: variables of reductions that are written out (`is_short`), on top of those;
     members: node -> its index in loop variables; reads: of a reduction, the index of its input;
-    outputs: members that are stored. kind: "kernel", or "call" for a step of its own.
+    outputs: members that are stored. kind: "kernel", "call" for a step of its own, or "join" for
+    memory that other groups fill.
     """
 
     number: int
@@ -141,8 +142,13 @@ def fusable(node: Node) -> bool:
         op.family in POINTWISE
         or op.name in LEAVES
         or op.name in MOVES
-        or op.name in ("concatenate", "pad")
+        or (op.name in ("concatenate", "pad") and not is_joined(node))
     )
+
+
+def is_joined(node: Node) -> bool:
+    """Whether it is a concatenation whose parts are computed in its memory."""
+    return node.op.name == "concatenate" and bool(node.attrs.get("joined"))
 
 
 def is_free(node: Node) -> bool:

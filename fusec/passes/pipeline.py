@@ -7,6 +7,7 @@ from fusec.ir.graph import Graph
 from fusec.ir.rewrite import RewriteLog, rebuild
 from fusec.ir.text import format_graph
 from fusec.passes.halves import HALVES
+from fusec.passes.parts import joined
 from fusec.passes.rules import FOLD, SIMPLIFY
 
 Pass = Callable[[Graph], Graph]
@@ -38,6 +39,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("fold", fold),
     ("simplify", simplify),
     ("dce", cse),
+    ("join", joined),
 )
 
 
