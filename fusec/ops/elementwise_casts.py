@@ -94,8 +94,8 @@ _statement(
 
 
 # ``identity`` tells the inputs of one differentiation from all else that has their value;
-# ``stop_gradient`` is a constant to differentiation. The passes take both away. An ``identity`` that
-# they make themselves is a copy.
+# ``stop_gradient`` is a constant to differentiation. The passes take both away; they make
+# an ``identity`` themselves where they want a copy.
 for _name, _rule in (("identity", (lambda g, y, x: g,)), ("stop_gradient", NONDIFFERENTIABLE)):
     _statement(_name, lambda x: x, lambda x: x, _rule, dict.fromkeys("biufc", "{0}"))
 

@@ -76,7 +76,7 @@ class _Plan:
         for node in reversed(order):
             if node.op.name == "concatenate" and (node in stored or node in taken):
                 mine = [self._placed(p, taken) for p in node.inputs]
-                if any(mine) and self._worth(node):
+                if any(mine) and (node in taken or self._worth(node)):
                     self.parts[node] = mine
 
     def _placed(self, part: Node, taken: set[Node]) -> bool:
