@@ -348,7 +348,7 @@ for name, fn in {
     "flat-transposed": lambda x: np.concatenate([y.T.ravel() for y in grown(x, 3)]),
     "block": lambda x: (lambda y: np.block([[y, x], [y * 2, y + x]]))(x * x),
     "rows": lambda x: np.vstack([x.sum(0), x.max(0, initial=0), x[:1].sum(0)]),
-    "numbers": lambda x: np.array([x.min(initial=9), x.max(initial=1), 2.0, (x * x).max(initial=0)]),
+    "numbers": lambda x: np.array([x.min(initial=9), x.max(initial=1), 2.0, (x * 3).max()]),
     "running": lambda x: np.hstack([np.cumsum(x, 1), x, np.cumsum(x[:, ::-1], 1)]),
     "returned": lambda x: (lambda y: (y, np.stack([y, y, y + 1]), y.max()))(x * x),
     "twice": lambda x: (lambda z: (z, z, z.T, z[::-1] + 1, z.max()))(np.stack(grown(x, 2))),
@@ -365,6 +365,14 @@ for name, fn in {
 for name, a in layouts("f4", 4, 6).items():
     row(f"joined-layout-{name}", lambda x: (np.stack(grown(x, 3)), np.stack(grown(x.T, 3), -1),
         np.concatenate([grown(x, 2)[k] for k in (0, 2, 1)], axis=1)), a)
+# What lies the other way round is read through transposed tiles.
+for d in ("?", "i1", "u2", "i4", "f2", "f4", "f8", "c8", "c16"):
+    for m, n in ((16, 64), (33, 130), (100, 47)):
+        row(f"tiles-{d}-{m}-{n}", lambda x, y: (x.T.copy(), np.where(y > 0, x.T, y), x[::-1].T | y
+            if y.dtype == bool else x[::-1].T + y, np.hstack([x.T, y]), x[:, ::2].T + y[::2]),
+            ramp(d, m, n), ramp(d, n, m))
+row("tiles-3", lambda x: [x.transpose(p) * 2 + np.ones(x.transpose(p).shape) for p in
+    ((0, 2, 1), (2, 1, 0), (1, 2, 0), (2, 0, 1), (1, 0, 2))], ramp("f4", 18, 20, 35))
 row("joined-columns", lambda x: (np.column_stack([x[::-2], x[::2]]), np.c_[x, x]), LINE)
 row("repeat-nothing", lambda x: (np.repeat(x[:0], 2), np.tile(x[:0], 3), np.repeat(x, 0)), LINE)
 row("round-0d-int", lambda x: (np.round(x, 1), np.imag(x)), np.array(2))

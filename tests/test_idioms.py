@@ -158,6 +158,13 @@ def test_views_alone_need_at_most_one_copy():
     assert len(fusec.jit(views_only).lower(X).kernels) <= 1
 
 
+@pytest.mark.parametrize("fn", [lambda x: x + x.T, lambda x: x.T.copy(),
+    lambda x: (x, np.where(x.T > 0, x, 0), x.T * 2)])  # fmt: skip
+def test_what_lies_the_other_way_round_is_read_in_tiles(fn):
+    (kernel,) = fusec.jit(fn).lower(ramp("f4", 64, 64)).kernels
+    assert "turn(" in kernel.source, kernel.source
+
+
 def test_common_work_is_done_once():
     def twice(x):
         return np.exp(x) + np.exp(x)

@@ -1,4 +1,4 @@
-"""The CPU kernels of a group: a map, a row program or a column program, by its schedule."""
+"""The CPU kernels of a group, by its schedule: maps, maps in tiles, rows, columns."""
 
 import numpy as np
 
@@ -6,6 +6,7 @@ from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_columns import ColumnEmitter
 from fusec.codegen.emit_map import MapEmitter
 from fusec.codegen.emit_rows import FinishEmitter, RowEmitter
+from fusec.codegen.emit_tiles import TileEmitter, turnable
 from fusec.codegen.loops import Body
 from fusec.codegen.schedule import schedule
 
@@ -14,7 +15,8 @@ def emit(body: Body, split: bool) -> list[KernelSource]:
     """One kernel, or two when its reduction is split."""
     plan = schedule(body)
     if not body.reduced:
-        return [MapEmitter(plan).emit()]
+        axis, loads = turnable(plan)
+        return [(TileEmitter(plan, axis, loads) if loads else MapEmitter(plan)).emit()]
     first = (ColumnEmitter if plan.column else RowEmitter)(plan, split)
     kernels = [first.emit()]
     if split:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from fusec.codegen.emit import CUDA_HEADER, KernelSource
 from fusec.codegen.emit_map import LoopEmitter
 from fusec.codegen.loops import Body
-from fusec.codegen.schedule import Schedule, all_lines, schedule, stage_targets
+from fusec.codegen.schedule import Schedule, all_lines, schedule, stage_targets, turned
 from fusec.passes.access import Index
 
 WARP = 32
@@ -56,11 +56,11 @@ def emit_cuda(body: Body, split: bool, limits: CudaLimits) -> list[KernelSource]
     """The CUDA kernels of one group: one, or two when its reduction is split."""
     from fusec.codegen.emit_cuda_columns import CudaColumnEmitter
     from fusec.codegen.emit_cuda_rows import CudaFinishEmitter, CudaRowEmitter
-    from fusec.codegen.emit_cuda_tiles import CudaTileEmitter, turned
+    from fusec.codegen.emit_cuda_tiles import MAX_BYTES, TILE_CELLS, CudaTileEmitter
 
     plan = schedule(body)
     if not body.reduced:
-        axis, loads = turned(plan)
+        axis, loads = turned(plan, TILE_CELLS, MAX_BYTES)
         if axis:
             return [CudaTileEmitter(plan, limits, axis, loads).emit()]
         return [CudaMapEmitter(plan, limits).emit()]

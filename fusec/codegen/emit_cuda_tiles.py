@@ -23,40 +23,13 @@ from contextlib import contextmanager
 
 from fusec.codegen.emit import KernelSource, cell, loaded, stored
 from fusec.codegen.emit_cuda import MAX_Y, CudaEmitter, CudaLimits
-from fusec.codegen.loops import Line, closure
+from fusec.codegen.loops import Line
 from fusec.codegen.schedule import Schedule, stage_targets
 
 TILE, DOWN = 32, 8  # elements along both sides of a tile, threads along y of a block
 PITCH = TILE + 1
-SMALL = 16  # shorter axes are not worth a tile
+TILE_CELLS = TILE * PITCH
 MAX_BYTES = 40 << 10  # of tiles in shared memory, of which a block has 48 KiB
-
-
-def turned(plan: Schedule) -> tuple[str, list[Line]]:
-    """The outer axis along which loads are contiguous, and these loads; "" when there are none."""
-    if not plan.reduced or not plan.outer:
-        return "", []
-    vector, extents = plan.reduced[0], plan.body.extents
-    found: dict[str, list[Line]] = {}
-    need = closure(stage_targets(plan, 0), set())
-    for line in plan.body.lines:
-        if line.kind != "load" or line not in need or line.data or line.index is None:
-            continue
-        terms = dict(line.index.terms)
-        if not all(isinstance(atom, str) for atom in terms) or terms.get(vector, 0) in (0, 1, -1):
-            continue
-        for name in plan.outer:
-            if terms.get(name) in (1, -1) and min(extents[name], extents[vector]) >= SMALL:
-                found.setdefault(name, []).append(line)
-    if not found:
-        return "", []
-    name = max(found, key=lambda n: len(found[n]))
-    kept, size = [], 0
-    for line in found[name]:
-        size += TILE * PITCH * line.dtype.itemsize
-        if size <= MAX_BYTES:
-            kept.append(line)
-    return name, kept
 
 
 class CudaTileEmitter(CudaEmitter):

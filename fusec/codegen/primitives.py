@@ -4,9 +4,9 @@ Plain Numba promotes small integers, branches on zero divisors, and orders NaNs,
 signs as Python or C do. These primitives do exactly what NumPy's loops do, on one type, and without
 a branch wherever a loop over them should become vector code. Names begin with ``i`` for wrapping
 integers, ``f`` for floats, ``c`` for complex numbers; casts, comparisons and ``select`` take any
-type. The math functions are ``mathlib``'s, ``folds`` has the reductions of blocks, ``lanes``
-those of what a loop computes, ``pointers`` the
-arithmetic of addresses, ``blas_calls`` what calls BLAS.
+type. The math functions are ``mathlib``'s, ``folds`` has the reductions of blocks, ``lanes`` those
+of what a loop computes, ``tiles`` transpositions, ``pointers`` the arithmetic of addresses,
+``blas_calls`` what calls BLAS.
 """
 
 from fusec.codegen.blas_calls import *  # noqa: F403
@@ -18,3 +18,4 @@ from fusec.codegen.integers import *  # noqa: F403
 from fusec.codegen.lanes import *  # noqa: F403
 from fusec.codegen.mathlib.intrinsics import *  # noqa: F403
 from fusec.codegen.pointers import *  # noqa: F403
+from fusec.codegen.tiles import *  # noqa: F403

@@ -12,6 +12,7 @@ from fusec.codegen.unroll import unroll_kept, unroll_short
 from fusec.ops.registry import MEDIUM
 from fusec.passes.access import Index, Quotient, Remainder, make
 
+SMALL = 16  # shorter axes are not worth a tile
 SHORT_AXIS = 4  # a contiguous axis shorter than this is no axis to vectorise along
 
 
@@ -194,3 +195,33 @@ def _saved(plan: Schedule) -> list[Line]:
                 if _price(line, known | rows) >= MEDIUM:
                     saved.append(line)
     return saved
+
+
+def turned(plan: Schedule, cells: int, most: int) -> tuple[str, list[Line]]:
+    """The outer axis along which loads are contiguous, and these loads; "" when there are none.
+
+    cells, most: elements of the tile of one load, bytes of all tiles.
+    """
+    if not plan.reduced or not plan.outer:
+        return "", []
+    vector, extents = plan.reduced[0], plan.body.extents
+    found: dict[str, list[Line]] = {}
+    need = closure(stage_targets(plan, 0), set())
+    for line in plan.body.lines:
+        if line.kind != "load" or line not in need or line.data or line.index is None:
+            continue
+        terms = dict(line.index.terms)
+        if not all(isinstance(atom, str) for atom in terms) or terms.get(vector, 0) in (0, 1, -1):
+            continue
+        for name in plan.outer:
+            if terms.get(name) in (1, -1) and min(extents[name], extents[vector]) >= SMALL:
+                found.setdefault(name, []).append(line)
+    if not found:
+        return "", []
+    name = max(found, key=lambda n: len(found[n]))
+    kept, size = [], 0
+    for line in found[name]:
+        size += cells * line.dtype.itemsize
+        if size <= most:
+            kept.append(line)
+    return name, kept
