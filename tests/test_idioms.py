@@ -165,6 +165,14 @@ def test_what_lies_the_other_way_round_is_read_in_tiles(fn):
     assert "turn(" in kernel.source, kernel.source
 
 
+def test_neighbours_in_memory_are_reached_through_one_pointer():
+    (kernel,) = fusec.jit(suite("im2col")).lower(*kernels.get("im2col").args()).kernels
+    loads = [line for line in kernel.source.splitlines() if "= x0" in line]
+    pointers = [line.partition("= ")[2].partition("[")[0] for line in loads]
+    assert pointers == ["x0"] * 3 + ["x0_1"] * 3 + ["x0_2"] * 3
+    assert "i2 * y0_s2 + 8] = v8" in kernel.source
+
+
 def test_common_work_is_done_once():
     def twice(x):
         return np.exp(x) + np.exp(x)

@@ -6,6 +6,8 @@ A stride of a few elements along the vector axis (the channels of an image) is t
 
     v0 = x0[i1 * 3]
     v1 = x0[i1 * 3 + 1]    # one pointer: LLVM reads whole vectors and shuffles
+
+So are the distances of elements that stand next to each other, from the first of them.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fusec.codegen.loops import Block, Bound, Buffer, Fold, Line
-from fusec.codegen.schedule import Schedule
+from fusec.codegen.schedule import Schedule, all_lines
 from fusec.codegen.unroll import PAIRS
 from fusec.codegen.writer import Writer
 from fusec.ir.aval import short
@@ -107,6 +109,7 @@ class Emitter:
         self.ints: dict[str, int] = {}
         self.pointers: dict[tuple[Buffer, int], Pointer] = {}
         self.strides: dict[tuple[Buffer, str, int], str] = {}
+        self.places: dict[tuple[Buffer, Any], set[int]] = {}  # that are used: offsets by terms
         self.scratch_bytes = 0
         self.scratches: list[tuple[str, str]] = []
         self.w = Writer()
@@ -153,7 +156,7 @@ class Emitter:
     def address(self, buffer: Buffer, index: Index) -> tuple[str, str]:
         """``(pointer, position)`` of an element."""
         short = self._short_stride(index)
-        inside = index.const % short if short else 0
+        inside = index.const % short if short else self._neighbours(buffer, index)
         pointer = self.pointer(buffer, index.const - inside)
         parts = []
         for atom, c in index.terms:
@@ -165,6 +168,27 @@ class Emitter:
             parts.append(text)
         parts += [str(inside)] * bool(inside)
         return pointer.name, " + ".join(parts) or "0"
+
+    def _neighbours(self, buffer: Buffer, index: Index) -> int:
+        """How many elements that stand directly in front of this one the kernel uses as well.
+
+        They have one pointer, so that LLVM sees what is next to each other.
+        """
+        if not self.short_strides:
+            return 0
+        if not self.places:
+            for line in all_lines(self.body):
+                self._note(line.buffer, line.index)
+            for store in self.body.stores:
+                self._note(store.buffer, store.index)
+        used, count = self.places.get((buffer, index.terms), set()), 0
+        while index.const - count - 1 in used:
+            count += 1
+        return count
+
+    def _note(self, buffer: Buffer | None, index: Index | None) -> None:
+        if buffer is not None and index is not None:
+            self.places.setdefault((buffer, index.terms), set()).add(index.const)
 
     @property
     def vector_axis(self) -> str:
