@@ -32,6 +32,28 @@ for d in (*FLOATS, "f2"):
         positive(d, 3, 4) / 2, rel=4 * rel)
     row(f"minmax-{d}", lambda x: (x.min(), x.max(), x.min(axis=0), x.max(axis=1)),
         ramp(d, 13, 17))
+
+def far(d, n, *places):
+    """A long array whose extremes stand at ``places``, the largest and the smallest in turns."""
+    x = ramp(d, 11).repeat(-(-n // 11))[:n].copy()
+    for k, place in enumerate(places):
+        x[place] = (x.max(), x.min())[k % 2]
+    return x
+
+
+# One long array is searched by pieces, the last of which may overlap the one before.
+for d in ("?", "i1", "u8", "f2", "f4", "f8"):
+    for n in (1 << 16, 70_001):
+        row(f"argminmax-far-{d}-{n}", lambda x: (x.argmax(), x.argmin(), x[::-1].argmax(),
+            x.reshape(1, -1).argmin(), np.argmax(x, keepdims=True), x[:-1].argmin()),
+            far(d, n, n - 1, n - 2, n - 1024, 1023))
+        row(f"argminmax-equal-{d}-{n}", lambda x: (x.argmax(), x.argmin()), np.ones(n, d))
+        if d[0] == "f":
+            late, none = far(d, n), np.full(n, -np.inf, d)
+            late[[n - 7, n - 5]] = np.nan
+            row(f"argminmax-far-nan-{d}-{n}", lambda x, y: (x.argmax(), x[::-1].argmin(),
+                np.nanargmax(x), y.argmax(), y.argmin()), late, none)
+
 for d in FLOATS:
     v, grid = special(d), np.resize(special(d), (5, 7))
     small = np.where(np.isfinite(grid), np.sign(grid) * 1.5, np.nan).astype(d)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from fusec.trace import functions_reduce as base
+from fusec.trace.functions_position import arg_reduction, position
 from fusec.trace.session import Session
 from fusec.trace.table import NoValue, apply, check, fresh, implements
 from fusec.trace.tracer import Tracer, as_tracer
@@ -104,7 +105,7 @@ def _nan_position(session: Session, name: str, a: Any, axis: Any, out: Any, keep
     """As ``argmax`` with nan replaced; a slice of nothing but nan is an error."""
     x = as_tracer(session, a)
     replaced = _replaced(session, x, -np.inf if name == "max" else np.inf)
-    result = base.position(session, name, replaced, axis, None, keepdims)
+    result = position(session, name, replaced, axis, None, keepdims)
     if _inexact(x):
         numbers = base.fold(session, np.logical_or, _numbers(x), axis, keepdims=keepdims)
         node = check(session, result.node, numbers.node)
@@ -112,8 +113,8 @@ def _nan_position(session: Session, name: str, a: Any, axis: Any, out: Any, keep
     return base.given_out(session, result, out)
 
 
-implements(np.nanargmax)(base.arg_reduction(_nan_position, "max"))
-implements(np.nanargmin)(base.arg_reduction(_nan_position, "min"))
+implements(np.nanargmax)(arg_reduction(_nan_position, "max"))
+implements(np.nanargmin)(arg_reduction(_nan_position, "min"))
 
 
 @implements(np.average)

@@ -22,11 +22,9 @@ from fusec.trace.table import (
     dim,
     given,
     implements,
-    iota,
     need_array,
     number,
     sample,
-    zeros,
 )
 from fusec.trace.tracer import Tracer, as_tracer, fresh
 from fusec.trace.ufuncs import store_out, weak_type
@@ -309,52 +307,6 @@ def std(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: Any 
     root = apply(session, np.sqrt, spread)
     return given_out(session, root.astype(spread.dtype), out)
 
-
-# -- positions of extremes ------------------------------------------------------------------------
-
-
-def position(session: Session, name: str, a: Any, axis: Any, out: Any, keepdims: Any) -> Any:
-    """The first index at which the extreme stands, the first nan before all."""
-    x = as_tracer(session, a)
-    keepdims = keepdims is not NoValue and bool(keepdims)
-    function = getattr(np, f"arg{name}")
-    function(np.ones(tiny_shape(x._like.shape), x.dtype), axis=axis, keepdims=keepdims)
-    if x.dtype.kind == "c":
-        raise ToHost
-    whole = x
-    if axis is None:
-        x, axis = x.reshape(-1), 0
-    axes = normalize_axis_tuple(axis, x._like.ndim) if x._like.ndim else ()
-    if not axes:
-        return finish(session, zeros(session, (), INT), x, (), keepdims, out)
-    kind = {"max": "any", "min": "all"}[name] if x.dtype == BOOL else name
-    best = session.make(f"reduce_{kind}", x.node, axes=axes)
-    shape = tuple([1 if k in axes else n for k, n in enumerate(x._like.shape)])
-    found = session.make("equal", x.node, session.reshape(best, shape))
-    if x.dtype.kind == "f":
-        found = session.make("logical_or", found, session.make("isnan", x.node))
-    length = x._like.shape[axes[0]]
-    small = np.dtype("i4" if length < 2**31 else "i8")  # twice as many in a vector
-    index = session.cast(iota(session, x._like.shape, axes[0]), small)
-    index = session.make("where", found, index, session.cast(dim(session, length), small))
-    node = session.cast(session.make("reduce_min", index, axes=axes), INT)
-    all_axes = tuple(range(whole._like.ndim)) if whole is not x else axes
-    if whole is not x:
-        node = session.reshape(node, ())
-    made = finish(session, node, whole, all_axes, keepdims, out)
-    return made if out is not None else fresh(session, made.node, scalar=made._scalar)
-
-
-def arg_reduction(position: Any, name: str) -> Any:
-    def reduction(session: Session, a: Any, axis: Any = None, out: Any = None, *,
-                  keepdims: Any = NoValue) -> Any:
-        return position(session, name, a, axis, out, keepdims)
-
-    return reduction
-
-
-argmax = implements(np.argmax)(arg_reduction(position, "max"))
-argmin = implements(np.argmin)(arg_reduction(position, "min"))
 
 # -- scans ----------------------------------------------------------------------------------------
 
