@@ -173,6 +173,18 @@ def test_neighbours_in_memory_are_reached_through_one_pointer():
     assert "i2 * y0_s2 + 8] = v8" in kernel.source
 
 
+def test_four_rows_of_a_running_sum_go_side_by_side():
+    (kernel,) = fusec.jit(lambda x: np.cumsum(x * 2, axis=1)).lower(X).kernels
+    assert "carry_q0[k] = " in kernel.source, kernel.source
+    (alone,) = fusec.jit(np.cumsum).lower(LINE).kernels
+    assert "carry_q0[k]" not in alone.source
+
+
+def test_a_cumsum_has_the_bits_of_numpy():
+    for x in (ramp("f4", 70_001), ramp("f4", 13, 501), ramp("f8", 9, 301)):
+        assert np.array_equal(fusec.jit(lambda x: np.cumsum(x, axis=-1))(x), np.cumsum(x, axis=-1))
+
+
 def test_common_work_is_done_once():
     def twice(x):
         return np.exp(x) + np.exp(x)

@@ -6,6 +6,7 @@ from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_columns import ColumnEmitter
 from fusec.codegen.emit_map import MapEmitter
 from fusec.codegen.emit_rows import FinishEmitter, RowEmitter
+from fusec.codegen.emit_scans import ScanEmitter, side_by_side
 from fusec.codegen.emit_tiles import TileEmitter, turnable
 from fusec.codegen.loops import Body
 from fusec.codegen.schedule import schedule
@@ -17,6 +18,8 @@ def emit(body: Body, split: bool) -> list[KernelSource]:
     if not body.reduced:
         axis, loads = turnable(plan)
         return [(TileEmitter(plan, axis, loads) if loads else MapEmitter(plan)).emit()]
+    if side_by_side(plan):
+        return [ScanEmitter(plan).emit()]
     first = (ColumnEmitter if plan.column else RowEmitter)(plan, split)
     kernels = [first.emit()]
     if split:
