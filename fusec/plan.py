@@ -82,12 +82,12 @@ def _launch(step: Launch | Product, fastmath: bool) -> LaunchSpec:
     return LaunchSpec(
         loaded.address,
         kernel.rows,
-        kernel.rows if isinstance(step, Product) else step.chunk,
+        step.chunk,
         [value for _, value in kernel.ints],
         step.arguments,
         kernel.scratch,
         kernel.work,
-        isinstance(step, Product),
+        kernel.threads,
     )
 
 

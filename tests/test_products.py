@@ -108,3 +108,15 @@ def test_batches_over_one_matrix_are_more_rows():
     (step,) = low.program.steps
     assert step.kernel.rows == 1
     assert dict(step.kernel.ints)["m"] == 24
+
+
+@pytest.mark.parametrize(("shape", "shared"), [((100, 32, 32), True), ((4, 128, 128), False)])
+def test_stacks_of_small_products_are_shared_out_to_our_threads(shape, shared):
+    x = np.random.default_rng(0).standard_normal(shape).astype("f4")
+    f = fusec.jit(lambda x: x @ x)
+    (step,) = f.lower(x).program.steps
+    assert (step.chunk < shape[0], step.kernel.threads) == (shared, not shared)
+    with fusec.threads(1):
+        alone = f(x)
+    with fusec.threads(2):
+        assert f(x).tobytes() == alone.tobytes()

@@ -30,7 +30,12 @@ Axis = tuple[int, int, int, int]  # of the batch: size, then steps of a, b and t
 NAMES = ("scipy_cblas_{}64_", "cblas_{}64_")
 LETTERS = {"f4": "s", "f8": "d"}
 NO_TURN, TURN = 111, 112  # CBLAS_TRANSPOSE
-FLOPS_PER_NS = 30.0  # of one core, roughly: only says whether other Python threads may run
+FLOPS_PER_NS = 30.0  # of one core, roughly: says how many products are worth waking a thread for
+CALL_NS = 100.0  # of a call of BLAS, beside its arithmetic
+#: Multiplications up to which OpenBLAS uses the caller's thread alone (SMP_THRESHOLD_MIN times
+#: GEMM_MULTITHREAD_THRESHOLD; gemv has its own limit): a stack of such products is shared out to
+#: our threads, of larger ones each is shared out by OpenBLAS.
+ALONE = {"gemm": 65_536 * 4, "gemv": 2_304 * 4}
 
 
 class Matrix(NamedTuple):
@@ -101,8 +106,10 @@ def product(a: Layout, b: Layout, out: Layout, dtype: np.dtype) -> KernelSource 
     ints += [(f"batch{i}", axis[0]) for i, axis in enumerate(batch)]
     ints += [(f"{x}_batch{i}", axis[j]) for i, axis in enumerate(batch)
              for j, x in enumerate("aby", 1)]  # fmt: skip
-    work = 2.0 * first.rows * first.columns * result.columns / FLOPS_PER_NS
-    return _source(routine, ints, order, batch, dtype, work)
+    count = first.rows * first.columns * result.columns
+    source = _source(routine, ints, order, batch, dtype, CALL_NS + 2.0 * count / FLOPS_PER_NS)
+    source.threads = count > ALONE[routine]
+    return source
 
 
 def _batch(a: Layout, b: Layout, out: Layout) -> list[Axis]:

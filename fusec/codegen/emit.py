@@ -56,7 +56,8 @@ class KernelSource:
     rows: the grid; work: estimated nanoseconds a row; scratch: bytes a thread needs (the last
     pointer argument, when not 0); partial: elements of each array between two kernels. For CUDA:
     grid and block in (x, y); aligned: vector loads need pointers that are multiples of 16 bytes;
-    product: shape and strides of the three matrices of a product, which a library may do instead.
+    product: shape and strides of the three matrices of a product, which a library may do instead;
+    threads: a library that it calls has threads of its own.
     """
 
     name: str
@@ -75,6 +76,7 @@ class KernelSource:
     block: tuple[int, int] = (0, 0)
     aligned: bool = False
     product: tuple[Any, Any, Any] | None = None
+    threads: bool = False
 
     @property
     def launch_text(self) -> str:

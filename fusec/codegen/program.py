@@ -250,8 +250,9 @@ class _Builder:
         if self.backend.library:
             inputs = [a[0].number, b[0].number]
             why = "NumPy's BLAS, called by the program itself"
+            chunk = kernel.rows if kernel.threads else chunk_rows(kernel)
             step = Product("matmul", _bound(node), inputs, [out.number], False, why, node,
-                           kernel, arguments)  # fmt: skip
+                           kernel, arguments, chunk)  # fmt: skip
         self.program.steps.append(step)
         return True
 

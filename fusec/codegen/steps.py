@@ -67,11 +67,12 @@ class Call:
 class Product(Call):
     """A matrix product that runs inside the program: machine code calls BLAS.
 
-    kernel, arguments: as of a launch.
+    kernel, arguments, chunk: as of a launch.
     """
 
     kernel: KernelSource | None = None
     arguments: list[tuple[int, int]] = field(default_factory=list)
+    chunk: int = 1
 
 
 Step = Launch | Call
