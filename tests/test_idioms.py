@@ -120,7 +120,7 @@ ROWS = (
     ("argmax of rows", lambda x: np.argmax(x * 2, axis=1), (X,), 1),
     ("pairwise_distances", suite("pairwise_distances"),
      kernels.get("pairwise_distances").args(), 1),
-    ("kmeans_assign", suite("kmeans_assign"), kernels.get("kmeans_assign").args(), 2),
+    ("kmeans_assign", suite("kmeans_assign"), kernels.get("kmeans_assign").args(), 1),
     ("two reductions of one row", lambda x: (x.sum(1), x.max(1)), (X,), 1),
     ("constants of calls", lambda x: np.spacing(x) - 1, (LINE.astype("f2"),), 1),
     ("steps that are stacked", stacked_steps, (X,), 1),

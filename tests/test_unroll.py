@@ -52,6 +52,9 @@ PROGRAMS = {
         lambda p: (((p - p[:, None]) ** 2).sum(-1)[..., None] * (p - p[:, None])).sum(axis=1),
         (Q,), True,
     ),
+    "nearest": (lambda a, b: ((a[:, None] - b) ** 2).sum(-1).argmin(1), (P, Q), True),
+    "nearest of few": (lambda a, b: ((a[:, None] - b) ** 2).sum(-1).argmin(1), (P, Q[:8]), True),
+    "largest of a table": (lambda a, b: (a[:, :1] * b[:, 0]).max(1) + a[:, 1], (P, Q), True),
 }  # fmt: skip
 LAYOUTS = {
     "C": lambda x: x,
@@ -79,7 +82,8 @@ def test_programs_with_short_axes(name, dtype, layout):
 def test_no_loop_remains_over_short_axes(name):
     function, args, remains = PROGRAMS[name]
     kernels = fusec.jit(function).lower(*args).kernels
-    assert any("fold_" in k.source or "lane" in k.source for k in kernels) == remains
+    loops = ("fold_", "lane", "strips")
+    assert any(x in k.source for k in kernels for x in loops) == remains
 
 
 def test_sums_of_fewer_than_eight_are_numpys_bit_for_bit():
@@ -139,3 +143,26 @@ def test_whole_powers(n, dtype):
 def test_whole_powers_call_no_pow():
     (kernel,) = fusec.jit(lambda x: x**6 + x**-2).lower(np.ones(9)).kernels
     assert "pow_" not in kernel.source.replace("power_", "")
+
+
+def nearest(points, centres):
+    return np.argmin(((points[:, None] - centres) ** 2).sum(-1), axis=1)
+
+
+@pytest.mark.parametrize("centres", [2, 8, 9, 50, 65])
+@pytest.mark.parametrize("points", [3, 64, 200, 1000])
+def test_nearest_of_a_few_is_the_first_of_equals_or_nan(points, centres):
+    rng = np.random.default_rng(points)
+    a, b = rng.integers(0, 3, (points, 3)) * 1.0, rng.integers(0, 3, (centres, 3)) * 1.0
+    a[rng.random(points) < 0.2] = np.nan
+    for right in (b, np.where(np.arange(centres)[:, None] == centres // 2, np.nan, b)):
+        got = fusec.jit(nearest)(a, right)
+        assert got.dtype == np.intp
+        np.testing.assert_array_equal(got, nearest(a, right))
+
+
+def test_columns_of_a_table_of_distances_are_vectors():
+    """What is read of a point is read once, whatever the number of centres."""
+    (kernel,) = fusec.jit(nearest).lower(P, Q).kernels
+    text = kernel.source
+    assert "z_v0_0" in text and "for i0 in range(begin, begin + width)" in text

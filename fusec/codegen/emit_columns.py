@@ -84,21 +84,38 @@ class ColumnEmitter(LoopEmitter):
     # -- values over the strip ---------------------------------------------------------------------
 
     def strip_lines(self, stage: int) -> None:
-        """Costly values of a column that its elements need: computed once, kept over the strip."""
-        along = set(self.plan.reduced)
+        """Costly values of a column that its elements need: computed once, kept over the strip.
+
+        So are those that are far apart in memory, or at places given by data.
+        """
+        along, known = set(self.plan.reduced), set(self.known)
         later = [t for k in range(stage, self.plan.stages) for t in stage_targets(self.plan, k)]
-        need = closure(later, set(self.known))
+        need = closure(later, known)
         read = {a for x in need if x.variables & along for a in operands(x)}
+        found: list[Line] = []
         for line in self.body.lines:
-            mine = line.stage == stage and self.col in line.variables and line in read
-            if not mine or line.variables & along or line.kind != "op" or line.effect:
-                continue
-            if sum(x.cost for x in closure([line], set(self.known))) >= MEDIUM:
-                self.scratch(f"z_{line.name}", line.dtype, self.strip)
-                with self.w.block(f"for {self.col} in range(begin, begin + width):"):
-                    self.columns([line])
-                    self.w(f"z_{line.name}[{self.at}] = {stored(line.dtype, line.name)}")
-                self.known[line] = loaded(line.dtype, f"z_{line.name}[{self.at}]")
+            mine = line.stage == stage and self.col in line.variables and line in read - known
+            if mine and not line.variables & along and line.kind in ("op", "load"):
+                parts = closure([line], known)
+                price = sum(MEDIUM if self.apart(x) else x.cost for x in parts)
+                if price >= MEDIUM and not line.effect:
+                    found.append(line)
+        if not found:
+            return
+        for line in found:
+            self.scratch(f"z_{line.name}", line.dtype, self.strip)
+        with self.w.block(f"for {self.col} in range(begin, begin + width):"):
+            self.columns(found)
+            for line in found:
+                self.w(f"z_{line.name}[{self.at}] = {stored(line.dtype, line.name)}")
+        for line in found:
+            self.known[line] = loaded(line.dtype, f"z_{line.name}[{self.at}]")
+
+    def apart(self, line: Line) -> bool:
+        """Whether the values of neighbouring columns are loaded one by one."""
+        if line.kind != "load" or line.index is None:
+            return False
+        return bool(line.data) or abs(dict(line.index.terms).get(self.col, 1)) != 1
 
     def columns(self, targets: list[Line]) -> None:
         """Lines of a column outside the loops over the reduced axes."""

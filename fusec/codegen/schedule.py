@@ -14,6 +14,7 @@ from fusec.passes.access import Index, Quotient, Remainder, make
 
 SMALL = 16  # shorter axes are not worth a tile
 SHORT_AXIS = 4  # a contiguous axis shorter than this is no axis to vectorise along
+FEW_TERMS = 64  # of a reduction whose values may be kept for a strip of columns
 
 
 @dataclass
@@ -47,7 +48,7 @@ def schedule(body: Body) -> Schedule:
         kept.pop()
     plan = Schedule(body, kept, reduced)
     if reduced:
-        column = _column(body, kept, reduced[-1])
+        column = _column(body, kept, reduced[-1]) or _crossed(body, kept, reduced)
         if column:
             plan.outer = [v for v in kept if v != column]
             plan.column = column
@@ -145,6 +146,22 @@ def _column(body: Body, kept: list[str], inner: str) -> str:
     return best
 
 
+def _crossed(body: Body, kept: list[str], reduced: list[str]) -> str:
+    """The kept axis to vectorise along when each value combines a column's with a term's.
+
+    The nearest of a few centres: what a column reads is read once, what a term reads is the same
+    for all columns, and the smallest distance so far is a vector. Sums keep their own order.
+    """
+    if not kept or len(reduced) != 1 or any(x.kind == "scan" for x in body.lines):
+        return ""
+    name, terms = kept[-1], body.extents[reduced[0]]
+    loads = [x.index for x in all_lines(body) if x.kind == "load" and x.index is not None]
+    both = [i for i in loads if {name, reduced[0]} <= i.variables()]
+    sums = any(f.op in ("sum", "prod") for f in body.folds)
+    long = 1 < terms <= FEW_TERMS <= body.extents[name]
+    return name if long and not both and not sums else ""
+
+
 def is_inner(line: Line, plan: Schedule) -> bool:
     """Whether the line changes inside the inner loops."""
     return bool(line.variables & {*plan.reduced, plan.column})
@@ -192,7 +209,7 @@ def _saved(plan: Schedule) -> list[Line]:
             old = line in direct and line.stage < stage and line not in known
             if old and line.variables & along and line.kind not in ("load", "index", "fold"):
                 rows = {x for x in closure([line], known) if not x.variables & along}
-                if _price(line, known | rows) >= MEDIUM:
+                if _price(line, known | rows | {*saved}) >= MEDIUM:
                     saved.append(line)
     return saved
 

@@ -192,6 +192,8 @@ class _Fuser:
             return False
         if copies(a, a.short | b.short) > MAX_COPIES:
             return False
+        if (a.short | b.short) & (a.reduced | b.reduced):
+            return False
         if (a.results and not a.reduced) or (b.results and not b.reduced):
             return False
         for g in self.groups:
@@ -268,7 +270,9 @@ class _Fuser:
                 return "depends on the group through another kernel"
         axes = reduced_names(node, idx)
         if is_short(node):
-            return _too_many(group, axes)
+            many = _too_many(group, axes)
+            if many is None or axes & group.short or _scans(group):
+                return many
         if axes and group.reduced and axes != group.reduced:
             return "reduces other axes"
         if node.op.family == "scan" and group.short:
@@ -293,7 +297,7 @@ class _Fuser:
         self, node: Node, group: Group, idx: Idx, sources: list[tuple[Node, Idx | None]]
     ) -> None:
         axes = reduced_names(node, idx)
-        if is_short(node):
+        if is_short(node) and not _too_many(group, axes):
             group.short |= axes
         elif axes:
             group.reduced = axes
@@ -388,6 +392,8 @@ def _too_many(group: Group, axes: frozenset[str]) -> str | None:
     """Why a reduction over short axes can't be written out in a group."""
     if scans(group):
         return "a scan and a reduction that is written out"
+    if axes & group.reduced:
+        return "the group has a loop over them"
     times = copies(group, group.short | axes)
     if times > MAX_COPIES or size(group) * times > MAX_SIZE * 2:
         return f"the kernel already holds {len(group.members)} ops, {times} times each"
