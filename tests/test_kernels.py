@@ -78,7 +78,6 @@ STEPS = {
     "kmeans_step": (3, 1),
     "game_of_life": (2, 0),  # sums of columns are stored before rows are summed
     "pagerank_step": (2, 0),  # shares are computed once, not once for a link
-    "kalman_update": (4, 8),
 }
 #: Full reductions of long arrays: parts and their sum, twice where two passes are needed.
 STEPS_OF_MANY = dict.fromkeys(

@@ -36,7 +36,8 @@ CLOSE = {
 MAX_ULP = 4
 CANCELS = {"logaddexp", "logaddexp2"}
 """The result may cancel to nearly 0: the error is measured against the operands too."""
-COMPLEX_CLOSE = {"multiply", "divide", "reciprocal", "square", "sign", "scaled", "absolute"}
+COMPLEX_CLOSE = {"multiply", "multiply_add", "divide", "reciprocal", "square", "sign", "scaled",
+                 "absolute"}  # fmt: skip
 """For complex numbers close in norm; NumPy's own bits depend on its vector path."""
 COMPLEX_MATH = (CLOSE | {"sqrt"}) - {"logaddexp", "logaddexp2", "cbrt", "hypot", "arctan2", "erf"}
 COMPLEX_ULP = 8
@@ -119,6 +120,7 @@ def input_dtypes(op, dtype):
     return {
         "scaled": (dtype,) * 2,
         "make_complex": (dtype,) * 2,
+        "multiply_add": (dtype,) * 3,
         "where": (np.dtype(bool), dtype, dtype),
         "check": (dtype, np.dtype(bool)),
     }.get(name, (dtype,))
@@ -271,7 +273,10 @@ def failures(op, arrays, got, want):
             good = close(got, want, want)
         elif op.name in COMPLEX_CLOSE and arrays[0].dtype.kind == "c":
             finite = np.isfinite(want) & np.all([np.isfinite(a) for a in arrays], axis=0)
-            good = close(got, want, np.abs(want)) | ~finite
+            size = np.abs(want)
+            if op.name == "multiply_add":
+                size = size + np.abs(arrays[0]) * np.abs(arrays[1]) + np.abs(arrays[2])
+            good = close(got, want, size) | ~finite
         else:
             good = same_bits(got, want)
         if op.name == "cast" and got.dtype == "u4" and arrays[0].dtype.kind in "fc":

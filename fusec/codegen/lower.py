@@ -4,7 +4,7 @@ Every node is evaluated at an index; a movement op turns that index into its inp
 elementwise op becomes one line, a buffer becomes a load at ``sum(stride * index)``.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -85,10 +85,9 @@ class _Lowering:
         stores = []
         outs: dict[Node, Buffer] = {}
         for node in group.members:
-            self.value(node, group.members[node])
+            if node.op.name != "entries":
+                self.value(node, group.members[node])
         for node in group.outputs:
-            idx = group.members[node]
-            line = self.value(node, idx)
             place = self.layout.out_place(node)
             replaced = self.layout.replaces(node)
             if replaced is not None:
@@ -98,13 +97,24 @@ class _Lowering:
                     name = self._name("y")
                     outs[place.node] = Buffer(name, node.dtype, place.strides, "out", place.node)
                 buffer = outs[place.node]
-            stores.append(Store(buffer, place.at(idx), line))
+            stores += [
+                Store(buffer, place.at(idx), self.value(x, at)) for x, at, idx in self._parts(node)
+            ]
         reduced = tuple([v for v in group.extents if v in group.reduced])
         short = tuple([v for v in group.extents if v in group.short])
         names = list(dict.fromkeys(m.op.name for m in group.members))
         notes = [(_describe(m), m.loc) for m in group.members]
         title = ", ".join(names[:12]) + (" ..." if len(names) > 12 else "")
         return Body(group.extents, reduced, self.lines, stores, self.folds, title, notes, short)
+
+    def _parts(self, node: Node) -> Iterator[tuple[Node, Idx, Idx]]:
+        """What is stored for ``node``: a value, its index, and its place in the buffer."""
+        idx = self.group.members[node]
+        if node.op.name != "entries":
+            yield node, idx, idx
+            return
+        for part, place in zip(node.inputs, np.ndindex(node.attrs["core"])):
+            yield part, idx, (*idx, *[Index((), k) for k in place])
 
     # -- helpers ------------------------------------------------------------------------------
 

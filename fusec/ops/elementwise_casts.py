@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fusec.ir.aval import Aval, short
-from fusec.ops.elementwise_math import infer_same
+from fusec.ops.elementwise_math import infer_same, scaled
 from fusec.ops.registry import NONDIFFERENTIABLE, Op, broadcast_shape, register
 
 
@@ -82,6 +82,19 @@ _statement(
     (lambda g, y, re, im: np.real(g), lambda g, y, re, im: -np.imag(g)),
     {"f": "cmake({0}, {1})"},
     ((-4.0, 4.0), (-4.0, 4.0)),
+)
+_statement(
+    "multiply_add",  # two roundings, as the two ops have
+    lambda a, b, c: a * b + c,
+    infer_same,
+    (
+        lambda g, y, a, b, c: scaled(g, b),
+        lambda g, y, a, b, c: scaled(g, a),
+        lambda g, y, a, b, c: g,
+    ),
+    {"b": "(({0} & {1}) | {2})", "f": "(({0} * {1}) + {2})", "c": "cadd(cmul({0}, {1}), {2})"}
+    | dict.fromkeys("iu", "iadd(imul({0}, {1}), {2})"),
+    ((-4.0, 4.0), (-4.0, 4.0), (-4.0, 4.0)),
 )
 _statement(
     "where",

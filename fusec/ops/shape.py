@@ -12,7 +12,7 @@ from fusec.errors import ShapeError
 from fusec.ir.aval import Aval
 from fusec.ir.graph import Literal
 from fusec.ops.elementwise_math import dispatch
-from fusec.ops.registry import Op, broadcast_shape, register
+from fusec.ops.registry import NONDIFFERENTIABLE, Op, broadcast_shape, register
 
 Shape = tuple[int, ...]
 
@@ -146,6 +146,17 @@ iota = register(
         family="create",
         impl=_iota,
         infer_aval=lambda shape, axis: Aval(shape, np.dtype(np.int64)),
+    )
+)
+
+# A stack of arrays: each entry is a node of the batch's shape. Made by ``passes/tiny.py`` only.
+entries = register(
+    Op(
+        name="entries",
+        family="create",
+        impl=lambda *parts, core: np.stack(parts, -1).reshape(parts[0].shape + core),
+        infer_aval=lambda first, *others, core: Aval(first.shape + core, first.dtype),
+        vjp=NONDIFFERENTIABLE,
     )
 )
 

@@ -28,6 +28,7 @@ from fusec.passes.groups import (
     is_joined,
     is_short,
     level_indices,
+    looped,
     reduced_names,
     scans,
     size,
@@ -118,7 +119,7 @@ class _Fuser:
     def _place(self, node: Node) -> None:
         if is_call(node):
             return self._open(node, "join" if is_joined(node) else "call")
-        reading = node.inputs[0] if node.op.family in ("reduce", "scan") else node
+        reading = looped(node)
         trial = Group(-1, reading.shape)
         sources = list(self._sources(node, trial.indices, trial))
         near = [self.group_of[s] for s, _ in sources if s in self.group_of]
@@ -235,8 +236,7 @@ class _Fuser:
         return a
 
     def _open(self, node: Node, kind: str) -> None:
-        shape = node.inputs[0].shape if node.op.family in ("reduce", "scan") else node.shape
-        group = Group(self.count, shape, kind, few_rows=self.few_rows)
+        group = Group(self.count, looped(node).shape, kind, few_rows=self.few_rows)
         self.count += 1
         self.groups.append(group)
         sources: list[tuple[Node, Idx | None]] = [(source_of(i), None) for i in node.inputs]
@@ -271,7 +271,7 @@ class _Fuser:
         axes = reduced_names(node, idx)
         if is_short(node):
             many = _too_many(group, axes)
-            if many is None or axes & group.short or _scans(group):
+            if many is None or axes & group.short or scans(group):
                 return many
         if axes and group.reduced and axes != group.reduced:
             return "reduces other axes"

@@ -142,7 +142,7 @@ def fusable(node: Node) -> bool:
         op.family in POINTWISE
         or op.name in LEAVES
         or op.name in MOVES
-        or (op.name in ("concatenate", "pad") and not is_joined(node))
+        or (op.name in ("concatenate", "pad", "entries") and not is_joined(node))
     )
 
 
@@ -157,6 +157,12 @@ def is_free(node: Node) -> bool:
 
 def is_call(node: Node) -> bool:
     return node.op.family in ("library", "host") or not (node.op.name == "param" or fusable(node))
+
+
+def looped(node: Node) -> Node:
+    """The node whose shape is that of the loops that compute ``node``."""
+    inside = node.op.family in ("reduce", "scan") or node.op.name == "entries"
+    return node.inputs[0] if inside else node
 
 
 def is_short(node: Node) -> bool:

@@ -9,6 +9,7 @@ from fusec.ir.text import format_graph
 from fusec.passes.halves import HALVES
 from fusec.passes.parts import joined
 from fusec.passes.rules import FOLD, SIMPLIFY
+from fusec.passes.tiny import TINY
 
 Pass = Callable[[Graph], Graph]
 
@@ -28,6 +29,11 @@ def simplify(graph: Graph, log: RewriteLog | None = None) -> Graph:
     return rebuild(graph, SIMPLIFY, log)
 
 
+def write_out(graph: Graph) -> Graph:
+    """Stacks of tiny matrices become values of their own."""
+    return rebuild(graph, TINY)
+
+
 def widen(graph: Graph) -> Graph:
     """float16 is computed in float32."""
     return rebuild(graph, HALVES)
@@ -38,6 +44,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("widen", widen),
     ("fold", fold),
     ("simplify", simplify),
+    ("write_out", write_out),
     ("dce", cse),
     ("join", joined),
 )
