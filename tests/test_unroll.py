@@ -108,6 +108,14 @@ def test_channels_are_read_through_one_pointer():
     assert not kernel.ints
 
 
+def test_records_are_read_through_one_pointer_and_columns_keep_their_stride():
+    table = fusec.ShapeDtype((100, 8), "f4")
+    (kernel,) = fusec.jit(lambda x: x.sum(axis=1)).lower(table).kernels
+    assert "x0[i0 * 8 + 7]" in kernel.source
+    (kernel,) = fusec.jit(lambda x: x[:, 5] * x[:, 2]).lower(table).kernels
+    assert " 8" not in kernel.source
+
+
 def test_fixed_places():
     i, j = Index((("i", 6), ("j", 1))), Index((("j", 1),))
     assert fixed(i, "j", 2) == Index((("i", 6),), 2)

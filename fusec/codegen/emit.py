@@ -10,6 +10,7 @@ A stride of a few elements along the vector axis (the channels of an image) is t
 So are the distances of elements that stand next to each other, from the first of them.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ CUDA_HEADER = HEADER.replace("pointers", "cuda_threads")
 
 
 SHORT_STRIDE = 4  # the longest stride that is written into the source
+RECORD = 16  # the longest, where most of the elements between are read or written as well
 
 
 @dataclass
@@ -118,6 +120,7 @@ class Emitter:
         self.data: dict[Data, Line] = {}  # of the line that is being written
         self.sides: dict[Line, int] = {}  # branches whose side (0 then, 1 else) the loop fixes
         self.partial: dict[str, int] = {}
+        self.records = self._records()
         self.known: dict[Line, str] = {}  # lines whose value stands in scratch: how to read it
 
     # -- arguments --------------------------------------------------------------------------------
@@ -157,7 +160,7 @@ class Emitter:
 
     def address(self, buffer: Buffer, index: Index) -> tuple[str, str]:
         """``(pointer, position)`` of an element."""
-        short = self._short_stride(index)
+        short = self._short_stride(buffer, index)
         inside = index.const % short if short else self._neighbours(buffer, index)
         pointer = self.pointer(buffer, index.const - inside)
         parts = []
@@ -197,10 +200,17 @@ class Emitter:
         """The loop variable along which LLVM makes vectors."""
         return self.plan.column or next(iter(self.plan.reduced[-1:]), "")
 
-    def _short_stride(self, index: Index) -> int:
+    def _short_stride(self, buffer: Buffer, index: Index) -> int:
         """The stride along the vector axis where it is written as a number, else 0."""
         stride = dict(index.terms).get(self.vector_axis, 1)
-        return stride if self.short_strides and 1 < stride <= SHORT_STRIDE else 0
+        most = RECORD if 2 * self.records[buffer, stride] > stride else SHORT_STRIDE
+        return stride if self.short_strides and 1 < stride <= most else 0
+
+    def _records(self) -> Counter[tuple[Buffer | None, int]]:
+        """How many elements are read or written at each stride along the vector axis."""
+        places = [(x.buffer, x.index) for x in all_lines(self.body) if x.kind == "load" and x.index]
+        places += [(s.buffer, s.index) for s in self.body.stores]
+        return Counter([(b, dict(i.terms).get(self.vector_axis, 1)) for b, i in places])
 
     def _stride_of(self, buffer: Buffer, atom: object, text: str, value: int) -> str:
         key = (buffer, text, value)
