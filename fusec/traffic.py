@@ -96,25 +96,26 @@ class Traffic:
 
     def _paths(self, group: Group) -> Iterator[tuple[Node, Node, int]]:
         """(buffer, op that needs it, elements) for each way from the group's ops to memory."""
-        seen: dict[tuple[Node, int], None] = {}
+        seen: set[tuple[Node, int, Node | None]] = set()  # the last: a part of the buffer
         for member in group.members:
             table = member.op.family == "gather"
             stack = [
-                (i, min(i.aval.size, member.aval.size) if table and k == 0 else i.aval.size)
+                (i, min(i.aval.size, member.aval.size) if table and k == 0 else i.aval.size, None)
                 for k, i in enumerate(member.inputs)
             ]
             while stack:
-                node, count = stack.pop()
+                found = node, count, part = stack.pop()
                 if node in group.members:
                     continue
                 if node in self.slot_of:
-                    yield node, member, 0 if (node, count) in seen else count
-                    seen[node, count] = None
-                elif (node, count) not in seen:
-                    seen[node, count] = None
+                    yield node, member, 0 if found in seen else count
+                    seen.add(found)
+                elif found not in seen:
+                    seen.add(found)
                     moved = node.op.name in MOVES
+                    part = node if node.op.name == "slice" else part
                     stack += [
-                        (i, min(count, i.aval.size) if moved else i.aval.size)
+                        (i, min(count, i.aval.size) if moved else i.aval.size, part)
                         for i in node.inputs
                     ]
 
