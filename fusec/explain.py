@@ -165,7 +165,7 @@ def _edges(traffic: Traffic) -> Iterator[EdgeReport]:
     partition = traffic.program.partition
     reasons = {(r.producer, r.consumer): r.reason for r in partition.refusals}
     for group in partition.groups:
-        if group.kind == "kernel":
+        if group.kind != "call":
             reads = traffic.reads(group)
         else:
             reads = {source_of(i): (i.aval.nbytes, [*group.members]) for m in group.members

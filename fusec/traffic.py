@@ -163,7 +163,7 @@ class Traffic:
         """Bytes to read every needed input and to write every result once."""
         need: dict[int, int] = {}
         for group in self.program.partition.groups:
-            if group.kind == "kernel":
+            if group.kind != "call":
                 for node, (nbytes, _) in self.reads(group).items():
                     number = self.slot_of[node].number
                     need[number] = max(need.get(number, 0), nbytes)

@@ -113,7 +113,7 @@ def input_dtypes(op, dtype):
         return inputs if loop[: len(inputs)] == inputs else None
     kinds = {"scaled": "fc", "erf": "f", "real": "c", "imag": "c", "make_complex": "f"}
     kinds |= {"bitcast": "iuf", **dict.fromkeys(ATTRS, "f")}
-    if name == "wrap_index":
+    if name in ("wrap_index", "count_index"):
         return (dtype,) * 2 if dtype == "i8" else None
     if dtype.kind not in kinds.get(name, "biufc") or (dtype == "f2" and name in kinds):
         return None
@@ -132,6 +132,8 @@ def inputs_of(op, dtypes):
     arrays = [np.resize(a, n) for a in arrays]
     if op.name == "wrap_index":
         arrays = [arrays[0] % 40 - 20, np.full(n, 20)]
+    if op.name == "count_index":
+        arrays = [arrays[0] % 20, np.full(n, 20)]
     if op.name == "check":
         arrays[1] = np.ones(n, bool)
     if op.name == "power" and dtypes[1].kind == "i":
@@ -397,6 +399,8 @@ def test_comparison_across_signs(name, pair):
         ("power", ("i4", "i4"), (2, 3), (2, -1), ValueError),
         ("wrap_index", ("i8", "i8"), (-5, 5), (-6, 5), IndexError),
         ("wrap_index", ("i8", "i8"), (4, 5), (5, 5), IndexError),
+        ("count_index", ("i8", "i8"), (0, 5), (-1, 5), ValueError),
+        ("count_index", ("i8", "i8"), (4, 5), (5, 5), IndexError),
         ("check", ("f8", "b1"), (1.5, True), (1.5, False), ValueError),
     ],
 )

@@ -79,6 +79,7 @@ CASES = {
     "where": [((LINES > 0, TABLES, normal(COUNT, 5, 1, 1)), {})],
     "ldexp": [((LINES, whole(COUNT, 4).astype("i4")), {})],
     "wrap_index": [((whole(COUNT, 5), np.full((COUNT, 2, 1), 4)), {})],
+    "count_index": [((whole(COUNT, 3), np.full((COUNT, 2, 1), 4)), {})],
     "invert": [((whole(COUNT, 5),), {})],
     "bitwise_count": [((whole(COUNT, 5),), {})],
 }  # fmt: skip

@@ -234,6 +234,15 @@ def _shared(common: _Common, letters: str) -> Callable[[int], Any]:
     return make
 
 
+_ADDING = threading.Lock()
+
+
+def _atomic_add(pointer: Pointer, place: Any, value: Any) -> int:
+    with _ADDING:
+        pointer[place] = pointer[place] + value
+    return 0
+
+
 def _syncthreads() -> int:
     _here().syncthreads()
     return 0
@@ -257,6 +266,7 @@ def _twins() -> dict[str, Any]:
         "grid": lambda: block() * threads() + thread(),
         "gridsize": lambda: twins["gridDim_x"]() * threads(),
         "syncthreads": _syncthreads,
+        "atomic_add": _atomic_add,
         "shfl_xor": _shuffle(common, lambda lane, by: lane ^ by),
         "shfl_up": _shuffle(common, lambda lane, by: lane - by if lane >= by else lane),
     }

@@ -153,7 +153,18 @@ def _shared(letters: str) -> Any:
     return intrinsic(prefer_literal=True)(typer)
 
 
-_names = ["grid", "gridsize", "syncthreads", "shfl_xor", "shfl_up"]
+@intrinsic
+def atomic_add(context: Any, pointer: Any, place: Any, value: Any) -> Any:
+    """``pointer[place] += value`` of integers, whatever other threads add there; gives 0."""
+
+    def build(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
+        b.atomic_rmw("add", b.gep(args[0], [args[1]]), args[2], "monotonic")
+        return ir.Constant(_I64, 0)
+
+    return types.int64(pointer, types.int64, pointer.dtype), build
+
+
+_names = ["grid", "gridsize", "syncthreads", "shfl_xor", "shfl_up", "atomic_add"]
 for _name in _REGISTERS:
     for _axis in "xy":
         globals()[f"{_name}_{_axis}"] = _index(_name, _axis)

@@ -7,13 +7,16 @@ from fusec.codegen.emit_columns import ColumnEmitter
 from fusec.codegen.emit_map import MapEmitter
 from fusec.codegen.emit_rows import FinishEmitter, RowEmitter
 from fusec.codegen.emit_scans import ScanEmitter, side_by_side
+from fusec.codegen.emit_scatter import emit_scatter
 from fusec.codegen.emit_tiles import TileEmitter, turnable
 from fusec.codegen.loops import Body
 from fusec.codegen.schedule import schedule
 
 
 def emit(body: Body, split: bool) -> list[KernelSource]:
-    """One kernel, or two when its reduction is split."""
+    """One kernel; two when its reduction is split; those of a scatter."""
+    if body.first is not None:
+        return emit_scatter(body)
     plan = schedule(body)
     if not body.reduced:
         axis, loads = turnable(plan)

@@ -53,11 +53,14 @@ class CudaLimits:
 
 
 def emit_cuda(body: Body, split: bool, limits: CudaLimits) -> list[KernelSource]:
-    """The CUDA kernels of one group: one, or two when its reduction is split."""
+    """The CUDA kernels of one group: one; two when its reduction is split; those of a scatter."""
     from fusec.codegen.emit_cuda_columns import CudaColumnEmitter
     from fusec.codegen.emit_cuda_rows import CudaFinishEmitter, CudaRowEmitter
+    from fusec.codegen.emit_cuda_scatter import emit_cuda_scatter
     from fusec.codegen.emit_cuda_tiles import MAX_BYTES, TILE_CELLS, CudaTileEmitter
 
+    if body.first is not None:
+        return emit_cuda_scatter(body, limits)
     plan = schedule(body)
     if not body.reduced:
         axis, loads = turned(plan, TILE_CELLS, MAX_BYTES)
@@ -101,6 +104,11 @@ class CudaEmitter(LoopEmitter):
         kernel = self.finish(name, 1, self.work())
         kernel.grid, kernel.block, kernel.aligned = grid, block, self.aligned
         return kernel
+
+    def spread(self, name: str, total: int) -> KernelSource:
+        """The finished kernel with a thread for each of ``total``."""
+        threads = self.limits.threads
+        return self.launch(name, (max(1, _ceil(total, threads)), 1), (threads, 1))
 
     def width(self, name: str) -> int:
         """Neighbours along ``name`` that a thread takes at once: 1 where loads can't be wide."""
@@ -202,7 +210,7 @@ class CudaMapEmitter(CudaEmitter):
             self.rows(names, "e")
             self.row_lines(0)
             self._element()
-        return self.launch("map", (_ceil(total, self.limits.threads), 1), (self.limits.threads, 1))
+        return self.spread("map", total)
 
     def _element(self) -> None:
         self.inner(0, stage_targets(self.plan, 0))

@@ -267,5 +267,16 @@ def index_bad(b: Any, t: Any, i: Any, n: Any) -> Any:
     wrapped = b.select(b.icmp_signed("<", i, i.type(0)), b.add(i, n), i)
     return b.icmp_unsigned(">=", wrapped, n)
 
+@intrinsic(2)
+def count_index(b: Any, t: Any, i: Any, n: Any) -> Any:
+    """An index in [0, n); 0 where count_bad."""
+    return b.select(b.icmp_unsigned("<", i, n), i, i.type(0))
+
+
+@intrinsic(2, to=types.boolean)
+def count_bad(b: Any, t: Any, i: Any, n: Any) -> Any:
+    """Is i negative or not less than n?"""
+    return b.icmp_unsigned(">=", i, n)
+
 
 __all__ = names_of(globals())

@@ -74,11 +74,13 @@ class Buffer:
 
 @dataclass(eq=False)
 class Store:
-    """``buffer[index] = value``."""
+    """``buffer[index] = value``; ``adds``: ``buffer[index] += value``."""
 
     buffer: Buffer
     index: Index
     value: Line
+    data: dict[Data, Line] = field(default_factory=dict)  # values that its index depends on
+    adds: bool = False
 
 
 @dataclass(eq=False)
@@ -94,7 +96,10 @@ class Fold:
 
 @dataclass(eq=False)
 class Body:
-    """All that a group computes, without loops. short: variables that are to be written out."""
+    """All that a group computes, without loops. short: variables that are to be written out.
+
+    first: what is stored before the additions of a scatter.
+    """
 
     extents: dict[str, int]
     reduced: tuple[str, ...]
@@ -104,6 +109,7 @@ class Body:
     title: str = ""
     notes: list[tuple[str, Loc | None]] = field(default_factory=list)
     short: tuple[str, ...] = ()
+    first: "Body | None" = None
 
 
 def closure(targets: list[Line], stop: set[Line]) -> set[Line]:

@@ -17,7 +17,7 @@ from fusec.ops import OPS
 from fusec.ops.elementwise import expression
 from fusec.ops.registry import COSTLY, MEDIUM
 from fusec.passes.access import ZERO, Data, Index, flatten, rejoin
-from fusec.passes.groups import Group, Idx, inputs_at, reduced_names, region_index
+from fusec.passes.groups import Group, Idx, inputs_at, reduced_names, region_index, scatter_index
 
 INT = np.dtype(np.int64)
 IDENTITY: dict[str, Callable[[np.dtype], str]] = {
@@ -66,7 +66,27 @@ class Layout:
 
 def lower(group: Group, layout: Layout) -> Body:
     """The scalar program of ``group``. Loads come from values that ``layout`` says are stored."""
+    if group.kind == "scatter":
+        return _scattered(group, layout)
     return _Lowering(group, layout).run()
+
+
+def _scattered(group: Group, layout: Layout) -> Body:
+    """The additions of a scatter; what they are added to is stored first."""
+    (node,) = group.members
+    buffer = Buffer("y0", node.dtype, layout.out_place(node).strides, "out", node)
+    before, begun = _Lowering(Group(-1, node.shape), layout), Group(-1, node.shape)
+    index = _offset(begun.indices, buffer.strides)
+    start = before.body([Store(buffer, index, before.value(node.inputs[0], begun.indices))])
+    adding = _Lowering(group, layout)
+    places = scatter_index(node, group.indices, group)
+    index = _offset(places, buffer.strides)
+    value = adding.value(node.inputs[1], group.indices)
+    body = adding.body([Store(buffer, index, value, adding.data(index), adds=True)])
+    apart = {i.terms[0][0] for i in places if len(i.terms) == 1 and not i.const}
+    body.reduced = tuple([v for v in group.extents if v not in apart])
+    start.title, body.first = f"what {node.op.name} begins with", start
+    return body
 
 
 class _Lowering:
@@ -100,6 +120,11 @@ class _Lowering:
             stores += [
                 Store(buffer, place.at(idx), self.value(x, at)) for x, at, idx in self._parts(node)
             ]
+        return self.body(stores)
+
+    def body(self, stores: list[Store]) -> Body:
+        """The lines so far with what is stored of them."""
+        group = self.group
         reduced = tuple([v for v in group.extents if v in group.reduced])
         short = tuple([v for v in group.extents if v in group.short])
         names = list(dict.fromkeys(m.op.name for m in group.members))
@@ -197,7 +222,7 @@ class _Lowering:
     def _index(self, index: Index) -> Line:
         line = Line(self._name("k"), "index", INT, index=index, cost=1)
         line.variables = frozenset(index.variables())
-        line.data = self._data(index)
+        line.data = self.data(index)
         line.args = tuple(line.data.values())
         return self._add(line)
 
@@ -214,7 +239,7 @@ class _Lowering:
         found = self.loads.get((place.node, index)) if len(self.memo) == 1 else None
         if found is not None:
             return found
-        data = self._data(index)
+        data = self.data(index)
         line = Line(
             self._name("v"),
             "load",
@@ -230,7 +255,7 @@ class _Lowering:
             self.loads[place.node, index] = line
         return self._add(line)
 
-    def _data(self, index: Index) -> dict[Data, Line]:
+    def data(self, index: Index) -> dict[Data, Line]:
         """The lines of the values that an index depends on."""
         return {d: self.value(d.node, d.idx) for d in index.data()}
 
@@ -317,7 +342,7 @@ class _Lowering:
         bounds = [b for b in bounds if b.low is not None or b.high is not None or b.step != 1]
         if not bounds:
             return then()
-        data = {d: x for b in bounds for d, x in self._data(b.index).items()}
+        data = {d: x for b in bounds for d, x in self.data(b.index).items()}
         blocks = (self._block(then), self._block(other))
         line = Line(self._name("w"), "branch", dtype, guard=bounds, blocks=blocks, data=data)
         line.args = tuple(data.values())

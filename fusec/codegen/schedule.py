@@ -61,6 +61,21 @@ def schedule(body: Body) -> Schedule:
     return plan
 
 
+def schedule_scatter(body: Body) -> Schedule:
+    """The loops of additions at places that data choose; the order along ``reduced`` stays.
+
+    The loop along rows that are added whole is the vectorised one.
+    """
+    (store,) = body.stores
+    kept = [v for v in body.extents if v not in body.reduced and body.extents[v] != 1]
+    kept.sort(key=lambda v: -abs(_coefficient(store.index, v)))
+    pinned = _pinned(body)
+    kept = _merge(body, kept, pinned)
+    reduced = _merge(body, [v for v in body.reduced if body.extents[v] != 1], pinned)
+    column = kept[-1] if kept and _coefficient(store.index, kept[-1]) == 1 else ""
+    return Schedule(body, [v for v in kept if v != column], reduced, column)
+
+
 def all_lines(body: Body) -> Iterator[Line]:
     """Every line, those inside branches too."""
     stack = list(body.lines)

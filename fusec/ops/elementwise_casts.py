@@ -121,6 +121,12 @@ def _wrap_index(index: Any, n: Any) -> Any:
     return np.where(index < 0, index + n, index)
 
 
+def _count_index(index: Any, n: Any) -> Any:
+    if np.any(index < 0):
+        raise ValueError("an index must not be negative")
+    return _wrap_index(index, n)
+
+
 def _check(value: Any, condition: Any) -> Any:
     if not np.all(condition):
         raise ValueError("a checked condition does not hold")
@@ -137,18 +143,23 @@ register(
         expr=dict.fromkeys("iuf", "bits_{to}({0})"),
     )
 )
-register(
-    Op(
-        name="wrap_index",
-        family="elementwise",
-        impl=_wrap_index,
-        infer_aval=infer_same,
-        vjp=NONDIFFERENTIABLE,
-        expr={"i": "wrap_index({0}, {1})", "!": "index_bad({0}, {1})"},
-        checked=True,
-        sample=((-8.0, 8.0), (8.0, 9.0)),
+# Indices of an axis of n elements: negative ones count from its end, or are errors.
+for _name, _impl, _bad in (
+    ("wrap_index", _wrap_index, "index_bad"),
+    ("count_index", _count_index, "count_bad"),
+):
+    register(
+        Op(
+            name=_name,
+            family="elementwise",
+            impl=_impl,
+            infer_aval=infer_same,
+            vjp=NONDIFFERENTIABLE,
+            expr={"i": f"{_name}({{0}}, {{1}})", "!": f"{_bad}({{0}}, {{1}})"},
+            checked=True,
+            sample=((-8.0 if _impl is _wrap_index else 0.0, 8.0), (8.0, 9.0)),
+        )
     )
-)
 _statement(
     "check",
     _check,

@@ -28,15 +28,8 @@ def _scatter_add(x: Any, v: Any, *indices: Any) -> Any:
     out = np.array(x, order="C")
     lead, tail = x.shape[: len(indices)], x.shape[len(indices) :]
     places = np.broadcast_to(np.ravel_multi_index(np.broadcast_arrays(*indices), lead),
-                             v.shape[: v.ndim - len(tail)]).reshape(-1)  # fmt: skip
-    if not tail:
-        np.add.at(out.reshape(-1), places, v.reshape(-1))
-    elif v.size:
-        order = np.argsort(places, kind="stable")  # rows of one place together, in their order
-        places = places[order]
-        first = np.flatnonzero(np.diff(places, prepend=-1))
-        rows = v.reshape(-1, *tail)[order]
-        out.reshape(-1, *tail)[places[first]] += np.add.reduceat(rows, first, axis=0)
+                             v.shape[: v.ndim - len(tail)])  # fmt: skip
+    np.add.at(out.reshape(-1, *tail), places.reshape(-1), v.reshape(-1, *tail))
     return out
 
 
@@ -92,11 +85,11 @@ scatter_flat = register(
     )
 )
 # ``x`` with every element of ``v`` added at its indices, one for each axis of x, in bounds. The
-# last axes may have none: then whole rows are added.
+# last axes may have none: then whole rows are added. A kernel loops over ``v``.
 scatter_add = register(
     Op(
         name="scatter_add",
-        family="library",
+        family="scatter",
         impl=_scatter_add,
         infer_aval=lambda x, v, *indices: x,
         vjp=_added_vjp,

@@ -40,8 +40,8 @@ CHEAP, MEDIUM, COSTLY = 1, 8, 20
 class Op:
     """Everything about one op.
 
-    name: as printed in graphs. family: elementwise, movement, reduce, scan, gather, create,
-    library (BLAS and other whole-array calls) or host (NumPy's own function).
+    name: as printed in graphs. family: elementwise, movement, reduce, scan, gather, scatter,
+    create, library (BLAS and other whole-array calls) or host (NumPy's own function).
     impl: the NumPy implementation ``impl(*arrays, **attrs)``; it is the reference.
     infer_aval: ``(*avals, **attrs) -> Aval``.
     vjp: one function ``(g, y, *inputs, **attrs) -> gradient`` per input, None for an input that

@@ -119,6 +119,8 @@ class _Fuser:
     def _place(self, node: Node) -> None:
         if is_call(node):
             return self._open(node, "join" if is_joined(node) else "call")
+        if node.op.family == "scatter":
+            return self._open(node, "scatter")
         reading = looped(node)
         trial = Group(-1, reading.shape)
         sources = list(self._sources(node, trial.indices, trial))
@@ -304,6 +306,8 @@ class _Fuser:
         if node.op.family == "reduce":
             group.reads[node] = idx
             idx = tuple([i for k, i in enumerate(idx) if k not in node.attrs["axes"]])
+        elif group.kind == "scatter":
+            group.reads[node], idx = idx, ()  # read by none of its own kernel
         group.members[node] = idx
         if group.reduced and not any(i.variables() & group.reduced for i in idx):
             group.results.add(node)
@@ -378,7 +382,7 @@ class _Fuser:
 
     def _output(self, node: Node) -> None:
         group = self.group_of.get(node)
-        if group is not None and group.kind == "kernel" and node not in group.outputs:
+        if group is not None and group.kind != "call" and node not in group.outputs:
             group.outputs.append(node)
 
 

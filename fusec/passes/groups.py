@@ -39,8 +39,9 @@ class Group:
     extents: loop variable -> size; reduced: the variables that reductions and scans run along;
     short: variables of reductions that are written out (`is_short`), on top of those;
     members: node -> its index in loop variables; reads: of a reduction, the index of its input;
-    outputs: members that are stored. kind: "kernel", "call" for a step of its own, or "join" for
-    memory that other groups fill.
+    outputs: members that are stored. kind: "kernel"; "scatter" for a kernel that adds at places
+    which data choose, and that no other op joins; "call" for a step of its own; "join" for memory
+    that other groups fill.
     """
 
     number: int
@@ -138,6 +139,9 @@ def fusable(node: Node) -> bool:
         return (node.dtype.kind in "biuf" and node.dtype != "f2") or (
             node.dtype.kind == "c" and op.name in ("reduce_sum", "reduce_prod")
         )
+    if op.family == "scatter":
+        computed = node.dtype.char in "bBhHiIlLqQfdFD"
+        return computed and node.inputs[1].dtype == node.dtype and node.aval.ndim > 0
     return (
         op.family in POINTWISE
         or op.name in LEAVES
@@ -161,6 +165,8 @@ def is_call(node: Node) -> bool:
 
 def looped(node: Node) -> Node:
     """The node whose shape is that of the loops that compute ``node``."""
+    if node.op.family == "scatter":
+        return node.inputs[1]
     inside = node.op.family in ("reduce", "scan") or node.op.name == "entries"
     return node.inputs[0] if inside else node
 
@@ -214,6 +220,9 @@ def inputs_at(node: Node, idx: Idx, group: Group) -> list[tuple[Node, Idx | None
         return [(node.inputs[0], start), (node.inputs[1], ())]
     if node.op.family == "gather":
         return _gathered(node, idx, group)
+    if node.op.family == "scatter":
+        values = [(d.node, d.idx) for i in scatter_index(node, idx, group) for d in i.data()]
+        return [(node.inputs[0], None), (node.inputs[1], idx), *values]
     return [(i, broadcast_index(idx, i.shape)) for i in node.inputs]
 
 
@@ -228,6 +237,17 @@ def _gathered(node: Node, idx: Idx, group: Group) -> list[tuple[Node, Idx | None
     )
     values = [(d.node, d.idx) for i in at for d in i.data()]
     return [(x, at), *values]
+
+
+def scatter_index(node: Node, idx: Idx, group: Group) -> Idx:
+    """Where in the result of a scatter the element at ``idx`` of its values belongs."""
+    indices, shape = node.inputs[2:], node.shape
+    lead = idx[: len(idx) - len(shape) + len(indices)]
+    places = [
+        index_value(i, broadcast_index(lead, i.shape), n, group.extents)
+        for i, n in zip(indices, shape)
+    ]
+    return (*places, *idx[len(lead) :])
 
 
 def _parts(node: Node, idx: Idx) -> list[tuple[Node, Idx | None]]:
@@ -270,6 +290,8 @@ def path_kind(child: Node, user: Node) -> tuple[Node, str]:
         how = "moved"
     if user.op.family == "elementwise" and child.aval.size < user.aval.size:
         how = "spread"
+    if user.op.family == "scatter":
+        how = "moved" if child.aval.size >= user.inputs[1].aval.size else "spread"
     if user.op.family == "gather":
         how = "moved" if user.aval.size <= child.aval.size else "spread"
     while child.op.name in MOVES:

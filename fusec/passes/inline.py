@@ -16,7 +16,8 @@ def stored_values(graph: Graph, order: list[Node]) -> set[Node]:
     """Nodes that must have a buffer of the program's own: results, and what calls read."""
     roots = set(graph.outputs)
     for node in order:
-        for child in node.inputs if is_call(node) else ():
+        whole = node.inputs if is_call(node) else node.inputs[: node.op.family == "scatter"]
+        for child in whole:
             while child.op.name in MOVES:
                 child = child.inputs[0]
             if child.op.name not in ("param", "const"):

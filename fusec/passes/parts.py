@@ -87,7 +87,8 @@ class _Plan:
 
     def _free(self, source: Node) -> bool:
         """Whether a kernel computes a value, and may put it anywhere."""
-        made = not (is_free(source) or is_call(source)) and source.aval.size > 0
+        made = not (is_free(source) or is_call(source)) and source.op.family != "scatter"
+        made = made and source.aval.size > 0
         return made and source not in self.fixed and fusable(node_of("identity", source))
 
     def _worth(self, node: Node) -> bool:

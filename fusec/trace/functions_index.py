@@ -15,7 +15,6 @@ from fusec.trace.table import (
     ToHost,
     as_dtype,
     as_kind,
-    check,
     data_dependent,
     dim,
     implements,
@@ -34,8 +33,17 @@ def bincount(session: Session, x: Any, weights: Any = None, minlength: Any = 0) 
     n = number(minlength)
     if not n:
         raise data_dependent(session, "np.bincount", "Say how many counts there are: minlength=n.")
-    like = stand_in((n,), np.dtype(np.intp if weights is None else np.float64))
-    return host_call(session, np.bincount, (x, weights, n), {}, [like])
+    places = as_tracer(session, x)
+    values = places if weights is None else as_tracer(session, weights)
+    plain_ = np.can_cast(places.dtype, INT) and values.dtype.kind in "biuf"
+    if n < 0 or not plain_ or places._like.ndim != 1 or values._like.shape != places._like.shape:
+        like = stand_in((n,), np.dtype(np.intp if weights is None else np.float64))
+        return host_call(session, np.bincount, (x, weights, n), {}, [like])
+    index = bounded(session, places, n, "raise")
+    one = session.const(1, INT) if weights is None else session.cast(values.node, np.dtype("f8"))
+    zero = session.const(0, one.dtype)
+    zeros, added = session.broadcast(zero, (n,)), session.broadcast(one, places._like.shape)
+    return wrap(session, session.make("scatter_add", zeros, added, index))
 
 
 @implements(np.choose)
@@ -64,10 +72,10 @@ def bounded(session: Session, x: Tracer, n: int, mode: str) -> Any:
     size = dim(session, n)
     if mode == "wrap":
         return session.make("remainder", index, size)
-    zero = session.const(0, INT)
-    last = dim(session, n - 1)
-    inside = session.make("minimum", session.make("maximum", index, zero), last)
-    return inside if mode == "clip" else check(session, index, session.make("equal", inside, index))
+    if mode == "raise":
+        return session.make("count_index", index, size)
+    positive = session.make("maximum", index, session.const(0, INT))
+    return session.make("minimum", positive, dim(session, n - 1))
 
 
 

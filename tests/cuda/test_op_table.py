@@ -38,7 +38,6 @@ LIMITATIONS = {
     "host_call": "NumPy's own function",
     "host_out": "a result of NumPy's own function",
     "scatter_flat": "the last of equal positions wins: NumPy runs it in order",
-    "scatter_add": "NumPy adds in order, where a pass does not make sums of it",
     **dict.fromkeys(("custom", "custom_out", "hold"), "a mark that the passes drop"),
     **dict.fromkeys(("param", "dim"), "a value that is given"),
 }
@@ -157,6 +156,9 @@ OTHERS = {
     "slice_update": ("f4 i8", [([ROWS, (2, 13)], {"start": (0, 1), "step": (2, 3)})]),
     "iota": ("", [([], {"shape": (3, 40), "axis": 1}), ([], {"shape": (5,), "axis": 0})]),
     "gather": ("f4 c8", [([ROWS, (5, 1), (4,)], {"shape": (5, 4)})]),
+    "scatter_add": ("f8 i4 c8", [
+        ([(5, 4), (6, 3), (6, 1), (3,)], {}), ([ROWS, (6, 40), (6,)], {}),
+    ]),
     "matmul": ("f2 f4 f8 i4 c16", [([(5, 7), (7, 3)], {}), ([(2, 1, 4, 3), (3, 3, 2)], {})]),
 }  # fmt: skip
 
@@ -188,8 +190,9 @@ def other(name, dtype, k, target):
     shapes, attrs = OTHERS[name][1][k]
     op, rng = OPS[name], np.random.default_rng(5)
     arrays = [values(s, DTYPES[dtype], rng) for s in shapes]
-    if name == "gather":  # indices follow the array
-        arrays[1:] = [rng.integers(0, n, s) for n, s in zip(shapes[0], shapes[1:])]
+    if name in ("gather", "scatter_add"):  # indices follow the array, or the values too
+        first = 1 + (name == "scatter_add")
+        arrays[first:] = [rng.integers(0, n, s) for n, s in zip(shapes[0], shapes[first:])]
     params = [param(f"p{i}", Aval(x.shape, x.dtype)) for i, x in enumerate(arrays)]
     one = Node(OPS["const"], (), {"value": Literal(1)}, Aval((), np.dtype("i8")))
     result = node(op, params, attrs)
