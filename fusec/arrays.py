@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from fusec.config import config
 from fusec.device_plan import adopt, device_executor, on_host
 from fusec.dispatch import JitFunction, _raises
-from fusec.errors import DataDependentShapeError, DeviceError
+from fusec.errors import DataDependentShapeError, DeviceError, UnsupportedError
+from fusec.ir.aval import is_number
 from fusec.plan import lower_graph
 from fusec.runtime.array import Array, is_basic, overlap, overwrite, recording, same_device, upload
 from fusec.runtime.device import Device, Memory, Stream, get_device, known_devices
@@ -152,7 +153,14 @@ def from_dlpack(x: Any, device: str | Device | None = None) -> Array:
         elif device is None:
             raise DeviceError(f'{type(x).__name__} is on the host: say device="cuda" for a copy')
         else:
-            x = np.from_dlpack(x)
+            try:
+                x = np.from_dlpack(x)
+            except RuntimeError as error:
+                raise UnsupportedError(
+                    f"{type(x).__name__} is on the host and has a dtype that NumPy does not read "
+                    f"({error}); bfloat16 can be shared on a GPU, or as x.view(torch.uint16), of "
+                    "which np.from_dlpack(...).view(ml_dtypes.bfloat16) makes it again"
+                ) from None
     return x if device is None else to_device(x, device)
 
 
@@ -198,7 +206,7 @@ def _staged(device: Device, arrays: list[np.ndarray], room: np.ndarray, on: Stre
     for x in arrays:
         like = np.empty_like(shadow(x.shape, x.dtype, x.strides)) if x.nbytes == 0 else x
         staged: Any = like
-        if x.nbytes and x.dtype.kind in "biufc":
+        if x.nbytes and is_number(x.dtype):
             order = sorted(range(x.ndim), key=lambda k: -abs(x.strides[k]))
             flat = room[at : at + x.nbytes].view(x.dtype)
             staged = flat.reshape([x.shape[k] for k in order]).transpose(np.argsort(order))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fusec.ir.aval import kind_of
 from fusec.ir.graph import Graph, Node
 from fusec.ops.registry import COSTLY
 
@@ -39,7 +40,7 @@ def allowed(node: Node) -> str:
     if all(exact(n) for n in Graph((), [node]).nodes() if n is not node):
         if exact(node):
             return "bitwise"
-        if node.op.family == "elementwise" and node.dtype.kind == "f":
+        if node.op.family == "elementwise" and kind_of(node.dtype) == "f":
             return f"{ULPS} ULP"
     return "relative"
 
@@ -48,7 +49,7 @@ def exact(node: Node) -> bool:
     """Whether kernels give NumPy's bits, given the same operands."""
     if node.op.family == "library":
         return node.dtype.kind in "biu"
-    kinds = [node.dtype.kind, *[i.dtype.kind for i in node.inputs]]
+    kinds = [kind_of(n.dtype) for n in (node, *node.inputs)]
     if "c" in kinds and node.op.family != "movement":
         return node.op.name in ("add", "subtract", "negative", "real", "imag", "conjugate")
     if node.op.family in ("reduce", "scan"):
@@ -77,7 +78,7 @@ def scales(graph: Graph, env: Mapping[Node, Any]) -> dict[Node, float]:
 
 def largest(value: Any) -> float:
     """The largest finite magnitude in a value; 0 for what is no number."""
-    if not isinstance(value, np.ndarray | np.generic) or value.dtype.kind not in "biufc":
+    if not isinstance(value, np.ndarray | np.generic) or kind_of(value.dtype) not in "biufc":
         return 0.0
     sizes = np.abs(np.asarray(value).astype(np.clongdouble))
     return float(sizes[np.isfinite(sizes)].max(initial=0.0))
@@ -90,7 +91,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def _differs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    if a.dtype.kind in "fc":
+    if kind_of(a.dtype) in "fc":
         a, b = _reals(a), _reals(b)
         other = (a != b) & ~(np.isnan(a) & np.isnan(b))
         signs = (a == 0) & (b == 0) & (np.signbit(a) != np.signbit(b))
@@ -116,7 +117,7 @@ def compare(label: str, a: Any, b: Any, tolerance: str, scale: float = 0.0) -> C
         problem = f"NumPy gives {x.dtype}, fusec {y.dtype}"
     elif x.shape != y.shape:
         problem = f"NumPy gives shape {x.shape}, fusec {y.shape}"
-    elif x.dtype.kind not in "biufc":
+    elif kind_of(x.dtype) not in "biufc":
         problem = "" if bool(np.all(x == y)) else "values differ"
     else:
         ulp, gap, problem = _distance(x, y, tolerance, scale)
@@ -133,7 +134,7 @@ def _distance(
         return 0.0, 0.0, ""
     ulps, gaps = _ulps(x, y), np.abs(x.astype(np.longdouble) - y.astype(np.longdouble))
     gaps = np.where(wrong, gaps, 0)
-    if tolerance != "bitwise" and x.dtype.kind == "f":
+    if tolerance != "bitwise" and kind_of(x.dtype) == "f":
         limit = RELATIVE.get(x.dtype.itemsize, 1e-2) * max(scale, largest(x))
         near = (gaps <= limit) if tolerance == "relative" else (ulps <= ULPS)
         wrong = wrong & ~(near | ((x == 0) & (y == 0)))
@@ -148,7 +149,7 @@ def _distance(
 
 def _ulps(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Distance in units of the last place of the larger; integers: the difference."""
-    if x.dtype.kind != "f":
+    if kind_of(x.dtype) != "f":
         return np.abs(x.astype(np.longdouble) - y.astype(np.longdouble))
     with np.errstate(all="ignore"):
         unit = np.spacing(np.maximum(np.abs(x), np.abs(y)))

@@ -9,6 +9,7 @@ from typing import Any
 
 from fusec.autodiff.vjp import Contributions, Sweep, pullback, zeros
 from fusec.errors import DTypeError, ShapeError
+from fusec.ir.aval import kind_of
 from fusec.ir.graph import Node, toposort
 from fusec.ops.custom import Rule
 from fusec.trace.capture import twin
@@ -21,7 +22,7 @@ Function = Callable[..., Any]
 
 
 def _is_variable(leaf: Any) -> bool:
-    return type(leaf) is Tracer and leaf.dtype.kind in "fc"
+    return type(leaf) is Tracer and kind_of(leaf.dtype) in "fc"
 
 
 class Call:

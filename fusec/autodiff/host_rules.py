@@ -23,6 +23,7 @@ import numpy as np
 
 from fusec.autodiff.vjp import pullback
 from fusec.errors import DerivativeError
+from fusec.ir.aval import kind_of
 from fusec.trace.tracer import Tracer, fresh
 
 RULES: dict[Any, Callable[..., Any]] = {}
@@ -43,7 +44,7 @@ def _through(equivalent: Callable[..., Any]) -> Callable[..., Any]:
     def rule(g: Any, y: Any, *args: Any, **kwargs: Any) -> Any:
         session = g._session
         out = equivalent(*args, **kwargs)
-        arrays = [k for k, x in enumerate(args) if type(x) is Tracer and x.dtype.kind in "fc"]
+        arrays = [k for k, x in enumerate(args) if type(x) is Tracer and kind_of(x.dtype) in "fc"]
         found = pullback(session, [out.node], [g.node], [args[k].node for k in arrays])
         made = {k: fresh(session, d) for k, d in zip(arrays, found) if d is not None}
         return tuple([made.get(k) for k in range(len(args))])

@@ -13,7 +13,7 @@ import numpy as np
 from fusec.autodiff.point import zero
 from fusec.autodiff.vjp import undone
 from fusec.errors import DTypeError, ShapeError
-from fusec.ir.aval import Aval
+from fusec.ir.aval import Aval, kind_of
 from fusec.ir.graph import Graph, Node, toposort
 from fusec.ir.rewrite import rebuild
 from fusec.ops import OPS
@@ -50,10 +50,10 @@ class Values:
                 f"fusec.{name}: {self.tree.paths('value')[k]} has shape {node.shape}; it is a "
                 f"(co)tangent of something of shape {like.shape}"
             )
-        if node.dtype.kind not in "fc" and weak_type(leaf) is None:
+        if kind_of(node.dtype) not in "fc" and weak_type(leaf) is None:
             raise DTypeError(f"fusec.{name}: a (co)tangent is a float, not {node.dtype}")
         aval = Aval(like.shape, like.dtype)
-        return undone(session, node, aval) if like.dtype.kind in "fc" else node
+        return undone(session, node, aval) if kind_of(like.dtype) in "fc" else node
 
     def made(self, session: Session, nodes: Sequence[Node | None]) -> Any:
         """The tree of ``nodes``; 0 where there is none."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fusec.errors import DTypeError, ShapeError
+from fusec.ir.aval import kind_of
 from fusec.ir.graph import Node
 from fusec.trace.capture import twin
 from fusec.trace.run import positional_names
@@ -78,7 +79,7 @@ class Point:
 
     def _variable(self, leaf: Any, path: str) -> Tracer:
         given = self._number(leaf, path)
-        kind = given.dtype.kind
+        kind = kind_of(given.dtype)
         if kind not in "fc":
             cast = "float(...)" if weak_type(leaf) else f"{path}.astype(float)"
             raise DTypeError(
@@ -147,7 +148,7 @@ def gradient(session: Session, g: Node | None, of: Tracer) -> Tracer:
 
 def zero(session: Session, like: np.ndarray, scalar: bool) -> Tracer:
     """0 in a read-only array without memory."""
-    dtype = like.dtype if like.dtype.kind in "fc" else np.dtype(np.float64)
+    dtype = like.dtype if kind_of(like.dtype) in "fc" else np.dtype(np.float64)
     nothing = fresh(session, session.const(0, dtype), scalar=scalar)
     view = np.broadcast_to(nothing._like, like.shape)
     step = ("broadcast_to", {"shape": like.shape})

@@ -14,7 +14,7 @@ from fusec.autodiff.batch import Batch, variable
 from fusec.autodiff.linear import Linear, Values
 from fusec.autodiff.point import Point, Positions
 from fusec.autodiff.vjp import pullback, zeros
-from fusec.ir.aval import Aval
+from fusec.ir.aval import Aval, kind_of
 from fusec.ir.graph import Node
 from fusec.trace.session import Session
 from fusec.trace.tracer import Tracer, fresh
@@ -33,7 +33,7 @@ def value_and_grad(
     """The number that ``fn`` returns (with what it returns beside) and its gradients."""
     point = Point(session, fn, args, kwargs, argnums, name, has_aux)
     result = point.scalar()
-    one = session.const(1, result.dtype) if result.dtype.kind == "f" else None
+    one = session.const(1, result.dtype) if kind_of(result.dtype) == "f" else None
     found = point.packed(pullback(session, [result.node], [one], point.inputs))
     grads = found[0] if isinstance(argnums, int) else tuple(found)
     return ((point.value, point.aux) if has_aux else point.value), grads
@@ -88,7 +88,7 @@ class Transposed:
 
     def __init__(self, session: Session, point: Point) -> None:
         self.session, self.point = session, point
-        floats = [r for r in point.results if r.dtype.kind in "fc"]
+        floats = [r for r in point.results if kind_of(r.dtype) in "fc"]
         self.cotangents = [session.make("identity", zeros(session, r.node)) for r in floats]
         self.linear = pullback(session, [r.node for r in floats], self.cotangents, point.inputs)
 
@@ -98,7 +98,7 @@ class Transposed:
         found = iter(pullback(
             self.session, [x for x, _ in pairs], [t for _, t in pairs], self.cotangents
         ))  # fmt: skip
-        return [next(found) if r.dtype.kind in "fc" else None for r in self.point.results]
+        return [next(found) if kind_of(r.dtype) in "fc" else None for r in self.point.results]
 
 
 def linearize(
@@ -144,7 +144,7 @@ def jacobian(
     results, variables = point.results, point.variables
     forward = _size(variables) < _size(results)
     if any(r.dtype.kind == "c" for r in results):
-        forward = all(v.dtype.kind == "f" for v in variables)
+        forward = all(kind_of(v.dtype) == "f" for v in variables)
     if forward:
         derivative = Transposed(session, point)
         push = derivative.push

@@ -11,7 +11,7 @@ that one inside another can't take the other's inputs for its own.
 from collections.abc import Iterable, Sequence
 
 from fusec.errors import DerivativeError
-from fusec.ir.aval import Aval
+from fusec.ir.aval import Aval, kind_of
 from fusec.ir.graph import Node, toposort
 from fusec.ops.registry import NONDIFFERENTIABLE
 from fusec.ops.shape import summed_to
@@ -55,7 +55,7 @@ def _passes(node: Node, active: set[Node]) -> bool:
     if op.name == "custom":
         rule = node.attrs["rule"]
         return rule.closed or any(i in active for i in node.inputs[rule.results :])
-    if op.vjp is NONDIFFERENTIABLE or node.dtype.kind not in "fc":  # type: ignore[attr-defined]
+    if op.vjp is NONDIFFERENTIABLE or kind_of(node.dtype) not in "fc":  # type: ignore[attr-defined]
         return False
     rules = [op.rule(k) for k, i in enumerate(node.inputs) if i in active]  # type: ignore[attr-defined]
     return any(rule is not None for rule in rules)

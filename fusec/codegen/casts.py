@@ -122,6 +122,25 @@ def cast_f2(b: Any, of: Any, x: Any) -> Any:
     return b.bitcast(b.fptrunc(single, ir.HalfType()), ir.IntType(16))
 
 
+@intrinsic(1, to=types.float32)
+def from_bfloat(b: Any, of: Any, x: Any) -> Any:
+    """The bfloat16 whose bits are x, as float32."""
+    word = ir.IntType(32)
+    return b.bitcast(b.shl(b.zext(x, word), word(16)), ir.FloatType())
+
+
+@intrinsic(1, to=types.uint16)
+def cast_bf2(b: Any, of: Any, x: Any) -> Any:
+    """The bits of x as bfloat16: of float32, to the nearest, ties to even; a NaN keeps its sign."""
+    word = ir.IntType(32)
+    bits = b.bitcast(convert(b, of, x, types.float32), word)
+    last = b.and_(b.lshr(bits, word(16)), word(1))
+    rounded = b.lshr(b.add(bits, b.add(last, word(0x7FFF))), word(16))
+    nan = b.icmp_unsigned(">", b.and_(bits, word(0x7FFFFFFF)), word(0x7F800000))
+    quiet = b.or_(b.and_(b.lshr(bits, word(16)), word(0x8000)), word(0x7FC0))
+    return b.trunc(b.select(nan, quiet, rounded), ir.IntType(16))
+
+
 def _to_odd(b: Any, x: Any, single: Any) -> Any:
     """The float32 next to x towards zero, with its last bit set if it is not x.
 

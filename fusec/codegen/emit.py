@@ -21,7 +21,7 @@ from fusec.codegen.loops import Block, Bound, Buffer, Fold, Line
 from fusec.codegen.schedule import Schedule, all_lines
 from fusec.codegen.unroll import PAIRS
 from fusec.codegen.writer import Writer
-from fusec.ir.aval import short
+from fusec.ir.aval import is_bfloat, short
 from fusec.ir.graph import Loc, Node
 from fusec.ops import OPS
 from fusec.ops.elementwise import expression
@@ -94,7 +94,7 @@ class KernelSource:
 
     @property
     def ptr_types(self) -> tuple[tuple[str, str], ...]:
-        types = [(p.name, p.dtype.str) for p in self.pointers]
+        types = [(p.name, "<u2" if is_bfloat(p.dtype) else p.dtype.str) for p in self.pointers]
         if self.scratch:
             types.append(("scratch", "|u1"))
         return tuple(types)
@@ -344,7 +344,7 @@ class Emitter:
 
 def cell(dtype: np.dtype) -> str:
     """How an array of ``dtype`` lies in memory, as two letters: float16 as its bits."""
-    return {"b1": "u1", "f2": "u2"}.get(short(dtype), short(dtype))
+    return {"b1": "u1", "f2": "u2", "bf2": "u2"}.get(short(dtype), short(dtype))
 
 
 def loaded(dtype: np.dtype, text: str) -> str:

@@ -14,7 +14,7 @@ from fusec.codegen.loops import Block, Body, Bound, Buffer, Fold, Line, Store
 from fusec.ir.aval import short
 from fusec.ir.graph import Node
 from fusec.ops import OPS
-from fusec.ops.elementwise import expression
+from fusec.ops.elementwise import expression, is_narrow
 from fusec.ops.registry import COSTLY, MEDIUM
 from fusec.passes.access import ZERO, Data, Index, flatten, rejoin
 from fusec.passes.groups import Group, Idx, inputs_at, reduced_names, region_index, scatter_index
@@ -275,7 +275,7 @@ class _Lowering:
         self.lines.append(result)
         op = node.op.name.removeprefix("reduce_")
         self.folds.append(
-            Fold(op, value, result, f"cast_{_letters(node.dtype)}({IDENTITY[op](node.dtype)})",
+            Fold(op, value, result, f"cast_{short(node.dtype)}({IDENTITY[op](node.dtype)})",
                  axes)
         )  # fmt: skip
         return result
@@ -368,11 +368,7 @@ class _Lowering:
 
 
 def _start(op: str, dtype: np.dtype) -> str:
-    return f"cast_{_letters(dtype)}({IDENTITY[op](dtype)})"
-
-
-def _letters(dtype: np.dtype) -> str:
-    return dtype.str[1:]
+    return f"cast_{short(dtype)}({IDENTITY[op](dtype)})"
 
 
 def _offset(idx: Idx, strides: tuple[int, ...]) -> Index:
@@ -410,10 +406,10 @@ def literal(value: np.ndarray) -> str:
         part = "f4" if value.dtype.itemsize == 8 else "f8"
         re, im = float(value.real), float(value.imag)
         return f"cmake(cast_{part}({re!r}), cast_{part}({im!r}))"
-    if value.dtype == np.float16:  # moved as bits, never computed with
+    if is_narrow(value.dtype):  # moved as bits, never computed with
         return f"cast_u2({int(value.view(np.uint16))})"
     item = int(value) if kind in "iub" else float(value)
-    return f"cast_{_letters(value.dtype)}({item!r})"
+    return f"cast_{short(value.dtype)}({item!r})"
 
 
 def _describe(node: Node) -> str:

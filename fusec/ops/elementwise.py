@@ -8,8 +8,8 @@ ties of ``maximum`` and ``minimum`` share evenly and a NaN gets nothing; ``absol
 How a scalar expression is read (:func:`expression`): ``{0} {1} {2}`` are the operands, each a name
 or a literal because it may occur twice; ``{to}`` is the result's dtype as two letters. The entry
 ``"!"`` of a checked op is a boolean expression that is true where the kernel must report an error.
-float16 is kept as its bits, which kernels move, choose and cast; ``passes/halves.py`` puts casts
-around what computes with it.
+float16 and bfloat16 are kept as their bits, which kernels move, choose and cast;
+``passes/halves.py`` puts casts around what computes with them.
 """
 
 import operator
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from fusec.ir.aval import short
+from fusec.ir.aval import is_bfloat, kind_of, short
 from fusec.ir.graph import OpLike
 from fusec.ops import elementwise_casts  # noqa: F401  (its import states the ops)
 from fusec.ops.elementwise_math import erf, scaled
@@ -27,11 +27,18 @@ from fusec.ops.registry import COSTLY, MEDIUM, NONDIFFERENTIABLE, elementwise
 
 HALF = np.dtype("f2")
 OF_BITS = frozenset({"cast", "where", "check", "identity"})
-"""Ops that kernels do with float16 itself; all others compute in float32."""
+"""Ops that kernels do with float16 or bfloat16 itself; all others compute in float32."""
+WIDENING = {"f2": "from_half", "bf2": "from_bfloat"}
+"""The primitive that makes a float32 of the bits."""
 NOT_WIDE = frozenset(
     {"nextafter", "spacing", "ldexp", "frexp_mantissa", "frexp_exponent", "bitcast"}
 )
 """Ops that mean something else in float32: NumPy does them in float16."""
+
+
+def is_narrow(dtype: np.dtype) -> bool:
+    """Whether it is float16 or bfloat16."""
+    return dtype == HALF or is_bfloat(dtype)
 
 
 def expression(
@@ -47,13 +54,14 @@ def expression(
     >>> expression(OPS["add"], ("a", "b"), (np.dtype("i4"),) * 2, np.dtype("i4"))
     'iadd(a, b)'
     """
-    if HALF in (*dtypes, to) and op.name not in OF_BITS:
+    if op.name not in OF_BITS and any(is_narrow(d) for d in (*dtypes, to)):
         return None
-    if op.name == "cast" and dtypes[0] == HALF:
-        operands, dtypes = [f"from_half({operands[0]})"], [np.dtype("f4")]
+    if op.name == "cast" and is_narrow(dtypes[0]):
+        operands = [f"{WIDENING[short(dtypes[0])]}({operands[0]})"]
+        dtypes = [np.dtype("f4")]
         if to == dtypes[0]:
             return operands[0]
-    template = op.expr.get(dtypes[0].kind)
+    template = op.expr.get(kind_of(dtypes[0]))
     if template is not None and key:
         needless = op.name == "power" and dtypes[0].kind != "i"
         template = None if needless else op.expr.get(key)

@@ -7,8 +7,9 @@ fusion pass and code generation know about movement, regions and gathers.
 from dataclasses import dataclass, field
 from math import prod
 
+from fusec.ir.aval import is_number, kind_of
 from fusec.ir.graph import Graph, Node
-from fusec.ops.elementwise import HALF, OF_BITS
+from fusec.ops.elementwise import OF_BITS, is_narrow
 from fusec.ops.registry import COSTLY
 from fusec.passes.access import (
     MOVES,
@@ -130,11 +131,9 @@ def fusable(node: Node) -> bool:
     op = node.op
     if op.family == "elementwise":
         kinds = [i.dtype for i in node.inputs] + [node.dtype]
-        if any(d.kind not in "biufc" or (d == HALF and op.name not in OF_BITS) for d in kinds):
+        if any(not is_number(d) or (is_narrow(d) and op.name not in OF_BITS) for d in kinds):
             return False
-        if any(d.itemsize > (16 if d.kind == "c" else 8) for d in kinds):
-            return False
-        return node.inputs[0].dtype.kind in op.expr
+        return kind_of(node.inputs[0].dtype) in op.expr
     if op.family in ("reduce", "scan"):
         return (node.dtype.kind in "biuf" and node.dtype != "f2") or (
             node.dtype.kind == "c" and op.name in ("reduce_sum", "reduce_prod")

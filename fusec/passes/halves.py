@@ -1,4 +1,4 @@
-"""float16: computed in float32 and rounded after every op, as NumPy's loops do.
+"""float16 and bfloat16: computed in float32 and rounded after every op, as NumPy's loops do.
 
 A node over float16 becomes casts around the same op over float32::
 
@@ -16,26 +16,30 @@ the GPU's kernels add them up in float32.
 
 import numpy as np
 
+from fusec.ir.aval import is_bfloat
 from fusec.ir.graph import Node
 from fusec.ops import OPS
-from fusec.ops.elementwise import HALF, NOT_WIDE, OF_BITS
+from fusec.ops.elementwise import NOT_WIDE, OF_BITS, is_narrow
 from fusec.ops.registry import Op
 from fusec.passes.nodes import node_of
 
 WIDE = np.dtype("f4")
 TIES = frozenset({"maximum", "minimum", "fmax", "fmin"})
-"""Of 0.0 and -0.0 NumPy takes the first in float16 and the second in float32."""
+"""Of 0.0 and -0.0 NumPy takes the first in float16, the second in float32 and bfloat16."""
 _REDUCED = ("sum", "max", "min", "fmax", "fmin")
 
 
 def widened(node: Node) -> Node | None:
     """The same op in float32, between casts."""
-    if HALF not in [i.dtype for i in node.inputs]:
+    if not any(is_narrow(i.dtype) for i in node.inputs):
         return None
-    inputs = [node_of("cast", i, dtype=WIDE) if i.dtype == HALF else i for i in node.inputs]
-    inputs = inputs[::-1] if node.op.name in TIES else inputs
-    made = node_of(OPS[node.op.name], *inputs, **node.attrs)
-    return node_of("cast", made, dtype=HALF) if node.dtype == HALF else made
+    inputs = [node_of("cast", i, dtype=WIDE) if is_narrow(i.dtype) else i for i in node.inputs]
+    name, bfloat = node.op.name, is_bfloat(node.dtype)
+    inputs = inputs[::-1] if name in TIES and not bfloat else inputs
+    made = node_of(OPS[name], *inputs, **node.attrs)
+    if name == "sign" and bfloat:
+        made = node_of("copysign", made, *inputs)  # ml_dtypes keeps the sign of -0.0
+    return node_of("cast", made, dtype=node.dtype) if is_narrow(node.dtype) else made
 
 
 def _computes(op: Op) -> bool:

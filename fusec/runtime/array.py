@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fusec.errors import DeviceError, UnsupportedError
+from fusec.ir.aval import is_number
 from fusec.runtime.device import Buffer, Device, Stream
 from fusec.runtime.shadow import extent, shadow
 from fusec.runtime.transfers import transferred
@@ -312,7 +313,7 @@ def upload(
     that no device has.
     """
     x = np.asarray(x)
-    if x.dtype.kind not in "biufc" or x.dtype.char in "gG":
+    if not is_number(x.dtype):
         raise UnsupportedError(f"{name} has dtype {x.dtype}: a device holds numbers and booleans")
     order, strides = dense_strides(x)
     turned = x.transpose(order)

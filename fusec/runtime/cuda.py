@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from fusec.codegen.ptxas import PROCESSORS
-from fusec.errors import DeviceError
+from fusec.errors import DeviceError, UnsupportedError
+from fusec.ir.aval import is_bfloat
 from fusec.runtime import cublas
 from fusec.runtime.array import Array
 from fusec.runtime.device import Buffer, Device, Launcher, OutOfMemory, Place, Stream
@@ -24,6 +25,7 @@ from fusec.runtime.device import Buffer, Device, Launcher, OutOfMemory, Place, S
 VECTOR = 16  # bytes that addresses of vector loads are multiples of
 PRODUCTS = (cublas.product,)
 """What may do a matrix product, in order; where none does, our tiled kernel."""
+BFLOAT = "NumPy knows bfloat16 from ml_dtypes: pip install 'fusec[bfloat16]'"
 INSTALL = "pip install 'fusec[cuda12]' or 'fusec[cuda13]', whichever nvidia-smi shows"
 
 
@@ -276,10 +278,27 @@ class CudaDevice(Device):
         start = array.buffer.address + array.offset
         memory = self._core.Buffer.from_handle(start, span + low, owner=array)
         strides = tuple([s // array.itemsize for s in array.strides])
+        bfloat = is_bfloat(array.dtype)  # which cuda.core reads but does not export
         view = self._core.utils.StridedMemoryView.from_buffer(
-            memory, array.shape, strides, dtype=array.dtype
+            memory, array.shape, strides, dtype=np.dtype(np.uint16) if bfloat else array.dtype
         )
-        return view.__dlpack__(**options)
+        capsule = view.__dlpack__(**options)
+        return as_bfloat(capsule) if bfloat else capsule
+
+
+def as_bfloat(capsule: Any) -> Any:
+    """A DLPack capsule of 16-bit integers as one of bfloat16.
+
+    The byte that tells its kind stands 20 bytes into the DLTensor, which is the first thing in a
+    managed tensor and, since version 1 of DLPack, stands behind 32 bytes about it.
+    """
+    api, of = ctypes.pythonapi, ctypes.py_object(capsule)
+    api.PyCapsule_GetPointer.restype = ctypes.c_void_p
+    for name, place in ((b"dltensor", 20), (b"dltensor_versioned", 52)):
+        if api.PyCapsule_IsValid(of, name):
+            tensor = api.PyCapsule_GetPointer(of, name)
+            ctypes.c_uint8.from_address(tensor + place).value = 4  # kDLBfloat
+    return capsule
 
 
 def adopt(x: Any) -> Array:
@@ -300,7 +319,10 @@ def adopt(x: Any) -> Array:
     strides = view.strides
     if strides is None:
         strides = c_order(view.shape)
-    dtype = np.dtype(view.dtype)
+    try:
+        dtype = np.dtype(view.dtype)
+    except NotImplementedError as error:  # bfloat16 without ml_dtypes
+        raise UnsupportedError(f"{type(x).__name__}: {first_line(error)} {BFLOAT}") from None
     buffer = Buffer(device, int(view.ptr), 0, view, stream)
     return Array(buffer, 0, tuple(view.shape), dtype, tuple([s * dtype.itemsize for s in strides]))
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fusec.errors import UnsupportedError
+from fusec.ir.aval import is_number
 from fusec.ir.graph import Node
 from fusec.trace.scalars import PyScalar, is_sized, sized
 from fusec.trace.session import Session, Source
@@ -47,7 +48,7 @@ def as_shape(shape: Any) -> tuple[int, ...]:
 
 def constant(session: Session, value: np.ndarray) -> Tracer:
     """A real array as a traced one; large ones are hidden inputs that never change."""
-    if value.dtype.kind not in "biufc" or value.dtype.itemsize > 16 or value.dtype.char in "gG":
+    if not is_number(value.dtype):
         raise UnsupportedError(f"fusec does not trace values of dtype {value.dtype}")
     value = np.asarray(value, value.dtype.newbyteorder("="))
     if value.size > SMALL:
@@ -69,7 +70,7 @@ def _like_order(session: Session, node: Node, order: str, operand: Tracer | None
 
 def _checked(dtype: Any) -> np.dtype:
     dtype = np.dtype(dtype)
-    if dtype.kind not in "biufc" or dtype.char in "gG":
+    if not is_number(dtype):
         raise UnsupportedError(f"fusec does not trace values of dtype {dtype}")
     return dtype.newbyteorder("=")
 

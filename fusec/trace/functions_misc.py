@@ -6,6 +6,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from fusec.errors import UnsupportedError
+from fusec.ir.aval import is_number
 from fusec.ops.elementwise_math import erf as erf_op
 from fusec.ops.elementwise_math import scaled as scaled_op
 from fusec.ops.shape import positions
@@ -133,7 +134,7 @@ def astype(session: Session, x: Any, dtype: Any, order: str = "K", casting: str 
     """``x.astype``."""
     x = as_tracer(session, x)
     dtype = np.dtype(dtype)
-    if dtype.kind not in "biufc" or dtype.char in "gG":
+    if not is_number(dtype):
         raise UnsupportedError(f"{session.location()}: fusec does not trace dtype {dtype}")
     dtype = dtype.newbyteorder("=")
     np.empty(0, x.dtype).astype(dtype, casting=casting) if casting != "unsafe" else None

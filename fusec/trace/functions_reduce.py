@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from fusec.ir.aval import is_number
 from fusec.ir.graph import Node
 from fusec.trace.session import Session
 from fusec.trace.standin import result_like, stand_in
@@ -91,7 +92,7 @@ def fold(
     need_array(out)
     keepdims = keepdims is not NoValue and bool(keepdims)
     ordered = ufunc in _ORDERING
-    if x.dtype.kind not in "biufc" or ufunc not in _OPS or (x.dtype.kind == "c" and ordered):
+    if not is_number(x.dtype) or ufunc not in _OPS or (x.dtype.kind == "c" and ordered):
         raise ToHost
     if dtype is not None and ufunc in _LOGICAL:
         raise ToHost

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fusec.errors import DataDependentShapeError, UnsupportedError
-from fusec.ir.aval import Aval
+from fusec.ir.aval import Aval, is_number
 from fusec.ops.host import HostCall
 from fusec.trace.scalars import NUMBERS, PyScalar, is_sized
 from fusec.trace.session import Session
@@ -218,7 +218,7 @@ def _dummy_call(
     leaves = [np.asarray(x)[()] if type(x) in NUMBERS else x for x in leaves]
     for leaf in leaves:
         dtype = getattr(leaf, "dtype", None)
-        if dtype is None or dtype.kind not in "biufc" or dtype.char in "gG":
+        if dtype is None or not is_number(dtype):
             raise _unknown(session, name)
     return tree.unflatten(leaves)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fusec.errors import UnsupportedError
+from fusec.ir.aval import is_number
 from fusec.trace import create, functions_shape
 from fusec.trace.pynumbers import python_number, rounded
 from fusec.trace.scalars import PyScalar, py_apply, sized
@@ -119,7 +120,7 @@ def traced_constants(session: Session, result: Any) -> Any:
     """Real arrays, alone or in a tuple, as traced constants."""
     if isinstance(result, tuple | list):
         return type(result)([traced_constants(session, r) for r in result])
-    if type(result) is np.ndarray and result.dtype.kind in "biufc":
+    if type(result) is np.ndarray and is_number(result.dtype):
         return create.constant(session, result)
     return result
 

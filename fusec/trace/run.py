@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fusec.errors import UnsupportedError
+from fusec.ir.aval import is_number
 from fusec.ir.graph import Graph, Node, toposort
 from fusec.trace import capture
 from fusec.trace.guards import Guards
@@ -132,7 +133,7 @@ def positional_names(fn: Any) -> list[str]:
 def _argument(session: Session, k: int, leaf: Any, name: str) -> Any:
     if isinstance(leaf, np.ndarray):
         return session.array_param(leaf, Source("arg", k, name))
-    if isinstance(leaf, np.generic) and leaf.dtype.kind in "biufc":
+    if isinstance(leaf, np.generic) and is_number(leaf.dtype):
         found = session.array_param(np.asarray(leaf), Source("arg", k, name))
         found._scalar = True
         return found

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fusec.errors import ConcreteValueError, TracerBoolError, UnsupportedError
+from fusec.ir.aval import is_number
 from fusec.ir.graph import Graph, Node, evaluate, toposort
 from fusec.trace.scalars import PyScalar, sized
 from fusec.trace.session import Session, Storage, escaped
@@ -378,7 +379,7 @@ def as_tracer(session: Session, value: Any, dtype: Any = None) -> Tracer:
 
         return constant(session, value if dtype is None else value.astype(dtype))
     concrete = np.array(value, dtype)
-    if concrete.dtype.kind not in "biufc":
+    if not is_number(concrete.dtype):
         raise UnsupportedError(f"fusec does not trace values of dtype {concrete.dtype}")
     scalar = isinstance(value, np.generic)
     return fresh(session, session.const(concrete), scalar=scalar)

@@ -2,6 +2,7 @@
 
 import os
 
+import ml_dtypes  # noqa: F401  (NumPy knows bfloat16 from it)
 import numpy as np
 import pytest
 from simulated import check_assembled, has_ptxas, program, run
@@ -53,6 +54,11 @@ FORMS = {
     "tiles f2": (lambda x: x.T + x, [(40, 40)], "f2"),
     "columns f2": (lambda x: x - x.mean(axis=0), [(37, 45)], "f2"),
     "matrix product f2": (lambda x: x @ x.T + 1, [(5, 7)], "f2"),
+    "map bf2": (lambda x: np.sqrt(x * x + 1) / x, [(1,), (133,)], "bfloat16"),
+    "softmax bf2": (softmax, [(3, 40), (2, 600)], "bfloat16"),
+    "tiles bf2": (lambda x: x.T + x, [(40, 40)], "bfloat16"),
+    "columns bf2": (lambda x: x - x.max(axis=0), [(37, 45)], "bfloat16"),
+    "matrix product bf2": (lambda x: (x @ x.T).astype(x.dtype) + x[:, :1], [(5, 7)], "bfloat16"),
     "map int8": (lambda x: x * x + 3, [(1,), (133,)], "i1"),
     "map uint8 shift": (lambda x: (x << 1) ^ x, [(70,)], "u1"),
     "map int64 division": (lambda x: x // 3 + x % 5, [(70,)], "i8"),
@@ -134,7 +140,10 @@ def check(name, x, got):
     want = np.asarray(function(x.copy()))
     assert got.dtype == want.dtype
     assert got.shape == want.shape
-    if want.dtype.kind in "fc":
+    if got.dtype == "bfloat16":
+        want = np.asarray(function(x.astype("f4")))  # ml_dtypes rounds every partial sum
+        np.testing.assert_allclose(got.astype("f4"), want, rtol=0.02, atol=0.1)
+    elif want.dtype.kind in "fc":
         wide = {"f": "f8", "F": "c16"}.get(want.dtype.char)
         want = np.asarray(function(x.astype(wide))) if wide else want
         near = 2e-3 if got.dtype == np.float16 else 3e-6 if wide else 1e-12
