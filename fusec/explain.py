@@ -158,7 +158,9 @@ def _call_report(step: Call, traffic: Traffic) -> CallReport:
     library = node is not None and node.op.family == "library"
     loc = node.loc if node is not None else None
     kind = "library" if library else "host"
-    return CallReport(step.name, kind, step.why, loc, traffic.call(step))
+    away = "; the GPU waits while its arrays are copied to the host and back"
+    why = step.why + away * traffic.program.on_device
+    return CallReport(step.name, kind, why, loc, traffic.call(step))
 
 
 def _edges(traffic: Traffic) -> Iterator[EdgeReport]:
@@ -185,7 +187,11 @@ def _edges(traffic: Traffic) -> Iterator[EdgeReport]:
 def _default(owner: Group, group: Group, traffic: Traffic) -> str:
     for side, verb in ((group, "reads"), (owner, "gives")):
         if side.kind == "call":
-            return f"{_call_name(next(iter(side.members)))} {verb} whole arrays: NumPy runs it"
+            name, own = _call_name(next(iter(side.members))), id(side) in traffic.step_of
+            how = "cuBLAS or a tiled kernel of ours computes it" if own else "NumPy runs it"
+            return f"{name} {verb} whole arrays: {how}"
+    if owner.kind == "scatter":
+        return f"{_call_name(next(iter(owner.members)))} is finished when it has added everything"
     return f"its reader belongs to {traffic.step_of.get(id(group), 'another kernel')} already"
 
 

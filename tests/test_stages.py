@@ -388,3 +388,17 @@ def test_a_shape_may_stand_for_an_array_that_is_changed(g):
     low = fusec.jit(update).lower(fusec.ShapeDtype((8,), "f4"), g)
     assert not low.fallback
     assert len(low.kernels) == 1
+
+
+def test_strides_of_results_that_are_larger_than_the_memory():
+    """They are what small arrays of the same layout have, and nothing is allocated."""
+    big, small = (
+        fusec.jit(lambda x: (x[1:, ::2].T + 1, x.T.copy("K"))).lower(fusec.ShapeDtype(n, "f4"))
+        for n in ((1 << 21, 1 << 13), (5, 6))
+    )
+
+    def order(strides):
+        return sorted(range(len(strides)), key=lambda k: strides[k])
+
+    for a, b in zip(big.program.result_strides, small.program.result_strides):
+        assert order(a) == order(b) and min(a) == 4

@@ -25,7 +25,7 @@ from fusec.ir.aval import is_bfloat, short
 from fusec.ir.graph import Loc, Node
 from fusec.ops import OPS
 from fusec.ops.elementwise import expression
-from fusec.passes.access import Data, Index, Quotient
+from fusec.passes.access import Data, Index, Quotient, Remainder
 
 HEADER = (
     "from numpy import inf, nan\n\n"
@@ -170,9 +170,13 @@ class Emitter:
                 text = f"{text} * {c}"
             elif c != 1:
                 text = f"{text} * {self._stride_of(buffer, atom, text, c)}"
-            parts.append(text)
-        parts += [str(inside)] * bool(inside)
-        return pointer.name, " + ".join(parts) or "0"
+            parts.append((text, c != 1))
+        parts += [(str(inside), False)] * bool(inside)
+        return pointer.name, self.position(parts) or "0"
+
+    def position(self, parts: list[tuple[str, bool]]) -> str:
+        """The sum of an address' terms, each with whether it is a product."""
+        return " + ".join([text for text, _ in parts])
 
     def _neighbours(self, buffer: Buffer, index: Index) -> int:
         """How many elements that stand directly in front of this one the kernel uses as well.
@@ -228,9 +232,14 @@ class Emitter:
             return atom
         if isinstance(atom, Data):
             return self.read(self.data[atom])
+        assert isinstance(atom, Quotient | Remainder)
         call = "quotient" if isinstance(atom, Quotient) else "remainder"
-        value = self.number(atom.value)  # type: ignore[attr-defined]
-        return f"{call}({value}, {self.int_arg('q', atom.divisor)})"  # type: ignore[attr-defined]
+        value = self.number(atom.value)
+        return f"{call}{self.bits(atom.value)}({value}, {self.int_arg('q', atom.divisor)})"
+
+    def bits(self, value: Index) -> str:
+        """Which division takes ``value`` apart: "", or "_u4" in 32 bits."""
+        return ""
 
     def number(self, index: Index) -> str:
         """An index expression as an int64 value."""

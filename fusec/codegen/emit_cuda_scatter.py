@@ -119,9 +119,11 @@ class CudaScatterEmitter(Scattering, CudaEmitter):
         step = self.int_arg("step", -(-self.length // self.chunks))
         with self.strided("e", "grid()", self.int_arg("total", total), "gridsize()"):
             columns, owners = self.int_arg("across", across), self.int_arg("owners", self.owners)
-            w(f"kept = remainder(e, {columns})")
-            w(f"owner = remainder(quotient(e, {columns}), {owners})")
-            w(f"chunk = quotient(quotient(e, {columns}), {owners})")
+            bits = "_u4" if total < 1 << 32 else ""
+            w(f"kept = remainder{bits}(e, {columns})")
+            w(f"rest = quotient{bits}(e, {columns})")
+            w(f"owner = remainder{bits}(rest, {owners})")
+            w(f"chunk = quotient{bits}(rest, {owners})")
             self.rows(self.kept, "kept")
             self.row_lines(0)
             with w.block(f"for r in range(chunk * {step}, min(chunk * {step} + {step}, {n})):"):
@@ -132,7 +134,7 @@ class CudaScatterEmitter(Scattering, CudaEmitter):
                 else:
                     self.data = self.store.data
                     key = " + ".join([self.atom(d) for d in self.store.data])
-                    with w.block(f"if remainder({key}, {owners}) == owner:"):
+                    with w.block(f"if remainder_u4({key}, {owners}) == owner:"):
                         self._add(known)
         return self.spread("scatter", total)
 

@@ -39,6 +39,16 @@ def _unsigned(name: str, instruction: str, bits: int = 64) -> Any:
     return intrinsic(typer)
 
 
+@intrinsic
+def low32(context: Any, x: Any) -> Any:
+    """An int64 that fits in 32 bits, said so that it is computed in 32 bits."""
+
+    def build(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
+        return b.sext(b.trunc(args[0], ir.IntType(32)), ir.IntType(64))
+
+    return types.int64(types.int64), build
+
+
 quotient = _unsigned("quotient", "udiv")
 remainder = _unsigned("remainder", "urem")
 quotient_u4 = _unsigned("quotient_u4", "udiv", 32)
@@ -48,4 +58,4 @@ _NAMES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "c8"
 globals().update({f"scratch_{n}": _scratch(n) for n in _NAMES})
 
 _DIVISIONS = ("quotient", "remainder", "quotient_u4", "remainder_u4")
-__all__ = [*_DIVISIONS, *[f"scratch_{n}" for n in _NAMES]]
+__all__ = ["low32", *_DIVISIONS, *[f"scratch_{n}" for n in _NAMES]]

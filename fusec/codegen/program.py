@@ -67,7 +67,7 @@ class _Builder:
         graph = partition.graph
         inplace = in_place(partition, writes, input_strides)
         self.partition, self.backend = partition, BACKENDS[target]
-        self.program = Program(graph, partition)
+        self.program = Program(graph, partition, on_device=self.backend.name != "cpu")
         self.slot_of: dict[Node, Slot] = {}
         self.out_of: dict[Node, Slot] = {}
         self.views: dict[Node, int] = {}

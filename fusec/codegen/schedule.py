@@ -86,7 +86,8 @@ def all_lines(body: Body) -> Iterator[Line]:
             stack += block.lines
 
 
-def _memory(body: Body) -> list[Index]:
+def memory(body: Body) -> list[Index]:
+    """Where all loads and stores go."""
     lines = [x.index for x in all_lines(body) if x.kind == "load" and x.index is not None]
     return [s.index for s in body.stores] + lines
 
@@ -97,7 +98,7 @@ def _coefficient(index: Index, name: str) -> int:
 
 def _order(body: Body, kept: list[str]) -> list[str]:
     """Slowest first, by the largest store; else by the largest load."""
-    places = _memory(body)
+    places = memory(body)
     if not places:
         return kept
     main = max(places, key=lambda i: len(i.variables()))
@@ -112,7 +113,7 @@ def _pinned(body: Body) -> set[str]:
             pinned |= line.index.variables()
         for bound in line.guard:
             pinned |= bound.index.variables()
-    for place in _memory(body):
+    for place in memory(body):
         for atom, _ in place.terms:
             if isinstance(atom, Quotient | Remainder):
                 pinned |= atom.value.variables()
@@ -127,7 +128,7 @@ def _merge(body: Body, names: list[str], pinned: set[str]) -> list[str]:
         slow, fast = names[k - 1], names[k]
         n = body.extents[fast]
         fits = not {slow, fast} & pinned and all(
-            _coefficient(i, slow) == _coefficient(i, fast) * n for i in _memory(body)
+            _coefficient(i, slow) == _coefficient(i, fast) * n for i in memory(body)
         )
         if fits:
             body.extents[fast] = n * body.extents[slow]
@@ -151,7 +152,7 @@ def _forget(body: Body, name: str) -> None:
 
 def _column(body: Body, kept: list[str], inner: str) -> str:
     """The kept axis to vectorise along, when it is contiguous and the reduced one is not."""
-    places = [i for i in _memory(body) if _coefficient(i, inner)]
+    places = [i for i in memory(body) if _coefficient(i, inner)]
     rows = sum(abs(_coefficient(i, inner)) == 1 for i in places)
     best, score = "", rows
     for name in kept:

@@ -90,7 +90,8 @@ class Program:
     """Steps over slots. ``inputs`` follow the graph's params, ``results`` its outputs.
 
     inplace: new values of arguments that are written where the arguments lie. parts: values that
-    lie in the memory of a concatenation.
+    lie in the memory of a concatenation. on_device: its arrays lie in the memory of a GPU, or are
+    said to.
     """
 
     graph: Graph
@@ -103,6 +104,7 @@ class Program:
     result_strides: list[Strides] = field(default_factory=list)
     inplace: dict[Node, Slot] = field(default_factory=dict)
     parts: dict[Node, Place] = field(default_factory=dict)
+    on_device: bool = False
 
     @property
     def kernels(self) -> list[KernelSource]:

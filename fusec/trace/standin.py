@@ -13,6 +13,7 @@ import numpy as np
 from fusec.ir.aval import Aval
 
 _RESERVE = 1 << 33  # bytes reserved at first; address space only, no memory behind it
+LARGE = 1 << 30  # bytes of a result whose strides are not asked of NumPy, which would allocate it
 _FLAGS = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0)
 _FLAGS |= getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
@@ -74,6 +75,10 @@ def result_like(shape: tuple[int, ...], dtype: np.dtype, operands: list[np.ndarr
         return stand_in(shape, dtype)
     if any(n == 0 for n in shape):
         return stand_in(shape, dtype)
+    if Aval(shape, dtype).nbytes > LARGE:
+        corners = [o[(slice(2),) * o.ndim] for o in operands]
+        small = result_like(tuple([min(n, 2) for n in shape]), dtype, corners)
+        return in_order(shape, dtype, small.strides)
     it = np.nditer(
         [*operands, None],
         flags=["zerosize_ok", "refs_ok", "delay_bufalloc", "buffered", "grow_inner"],
@@ -88,8 +93,8 @@ def result_like(shape: tuple[int, ...], dtype: np.dtype, operands: list[np.ndarr
 def copy_like(like: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
     """The stand-in of a fresh copy in K order: ``np.empty_like``'s strides."""
     dtype = like.dtype if dtype is None else dtype
-    if like.flags.c_contiguous:
-        return stand_in(like.shape, dtype)
+    if like.flags.c_contiguous or Aval(like.shape, dtype).nbytes > LARGE:
+        return in_order(like.shape, dtype, like.strides)
     return stand_in(like.shape, dtype, np.empty_like(like, dtype).strides)
 
 

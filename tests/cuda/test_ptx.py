@@ -301,3 +301,46 @@ def test_what_cannot_be_captured_is_a_device_error(refuses):
 
 def test_newer_processors_run_what_is_known():
     assert [newest(n) for n in (90, 100, 121, 88)] == ["sm_90", "sm_100", "sm_120", "sm_87"]
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes", "least"),
+    [
+        (lambda x: x + x[:, :1], [(512, 4096), (64, 8192), (1 << 21, 1 << 12)], 4),
+        (lambda x: x / x.sum(axis=1, keepdims=True), [(512, 4096), (64, 4000), (1 << 21, 4096)], 2),
+        (lambda x: x[1:-1, 2:] - x[2:, 2:] * x[:-2, :-2],
+         [(512, 4096), (64, 8192), (1 << 21, 4096)], 1),
+    ],
+)  # fmt: skip
+def test_positions_have_32_bits_where_the_elements_are_few(function, shapes, least):
+    """One text for all small arrays and one for all large ones; products of 64 bits are saved."""
+    found = [compiled(function, fusec.ShapeDtype(s, "f4")).kernels for s in shapes]
+    texts = [[k.source for k in kernels] for kernels in found]
+    assert texts[0] == texts[1]
+    assert ("low32(" in "".join(texts[0]), "low32(" in "".join(texts[2])) == (True, False)
+    near, _, far = [
+        sum(len(re.findall(r"(?:mul|mad)\.lo\.s64", k.ptx)) for k in kernels) for kernels in found
+    ]
+    assert near <= far - least
+    wide = [sum(k.ptx.count(".v4.b32") for k in kernels) for kernels in found]
+    assert wide[0] == wide[1] == wide[2]  # neighbours are still loaded at once
+
+
+def test_explanations_name_who_computes_on_a_gpu():
+    """A product is no call of NumPy; a real call waits for copies."""
+    x, w = fusec.ShapeDtype((64, 32), "f4"), fusec.ShapeDtype((32, 16), "f4")
+    low = fusec.jit(lambda x, w: np.sort(np.tanh(x @ w))).lower(x, w, target="cuda:sm_90")
+    found = low.explain()
+    product, call = [e.reason for e in found.edges]
+    assert product == "matmul gives whole arrays: cuBLAS or a tiled kernel of ours computes it"
+    assert call == "sort reads whole arrays: NumPy runs it"
+    assert "copied to the host and back" in found.calls[0].why
+    here = fusec.jit(lambda x, w: np.sort(x @ w)).lower(x, w).explain()
+    assert not any("host" in c.why for c in here.calls)
+
+
+def test_what_reads_a_scatter_waits_for_it():
+    i, v = fusec.ShapeDtype((64,), "i8"), fusec.ShapeDtype((64,), "f8")
+    low = fusec.jit(lambda i, v: np.bincount(i, v, 9) * 2).lower(i, v, target="cuda:sm_90")
+    (edge,) = low.explain().edges
+    assert edge.reason == "scatter_add is finished when it has added everything"
