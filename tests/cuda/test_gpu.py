@@ -10,6 +10,7 @@ import test_arrays as tables
 import test_cublas as products
 import test_forms as forms
 import test_op_table as ops
+import test_scatter as scatters
 from programs import Machine, generate
 
 import fusec
@@ -56,6 +57,39 @@ def test_forms_of_kernels(name, shape):
     function, _, dtype = forms.FORMS[name]
     x = forms.sample(shape, dtype)
     forms.check(name, x, np.asarray(fusec.jit(function)(cuda(x))))
+
+
+@pytest.mark.parametrize("name", scatters.SCATTERS)
+def test_scatters(name):
+    function, args, _ = scatters.SCATTERS[name]
+    want, compiled = function(*args), fusec.jit(function)
+    first = np.asarray(compiled(*map(cuda, args)))
+    for _ in range(3):  # the same bits in every run, replayed or not
+        np.testing.assert_array_equal(np.asarray(compiled(*map(cuda, args))), first)
+    assert first.dtype == want.dtype
+    np.testing.assert_allclose(first, want, rtol=1e-5 if want.dtype == "f4" else 1e-13)
+
+
+def test_a_large_histogram():
+    x = RNG.integers(0, 256, 5_000_000)
+    w = RNG.standard_normal(x.size)
+    counts, sums = fusec.jit(lambda x, w: (np.bincount(x, None, 256), np.bincount(x, w, 256)))(
+        cuda(x), cuda(w)
+    )
+    np.testing.assert_array_equal(np.asarray(counts), np.bincount(x, minlength=256))
+    np.testing.assert_allclose(np.asarray(sums), np.bincount(x, w), rtol=0, atol=1e-8)
+
+
+def test_bfloat16_of_torch():
+    torch = pytest.importorskip("torch")
+    theirs = torch.arange(12, dtype=torch.bfloat16, device="cuda").reshape(3, 4)
+    ours = fusec.from_dlpack(theirs)
+    assert (ours.dtype.name, ours.buffer.address) == ("bfloat16", theirs.data_ptr())
+    result = fusec.jit(lambda x: x * x)(ours)
+    back = torch.from_dlpack(result)
+    assert back.dtype is torch.bfloat16 and torch.equal(back, theirs * theirs)
+    product = torch.from_dlpack(fusec.jit(lambda x: x @ x.T)(ours))  # float32, as NumPy has it
+    assert torch.equal(product, theirs.float() @ theirs.float().T)
 
 
 def there(function):
