@@ -1,7 +1,7 @@
 """What differs between the targets of a program."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from fusec.codegen import blas
 from fusec.codegen.cuda_matmul import matmul_kernel
@@ -9,7 +9,9 @@ from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_cpu import emit
 from fusec.codegen.emit_cuda import CudaLimits, emit_cuda
 from fusec.codegen.loops import Body
+from fusec.ir.rewrite import Rule
 from fusec.passes.groups import FEW_ROWS
+from fusec.passes.halves import narrow_product
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Backend:
     """few_rows: fewer long rows are split over threads; emit: a group's body to its kernels.
 
     matmul: the kernel of a matrix product, or None where NumPy has to do it. library: the kernel
-    only calls a library, and counts as a call.
+    only calls a library, and counts as a call. rules: rewriting before the graph is cut.
     """
 
     name: str
@@ -25,13 +27,15 @@ class Backend:
     emit: Callable[[Body, bool], list[KernelSource]]
     matmul: Callable[..., KernelSource | None] | None = None
     library: bool = False
+    rules: Mapping[str, list[Rule]] = field(default_factory=dict)
 
 
 def _cuda(name: str, limits: CudaLimits, few_rows: int) -> Backend:
     def write(body: Body, split: bool) -> list[KernelSource]:
         return emit_cuda(body, split, limits)
 
-    return Backend(name, few_rows, write, matmul_kernel)
+    rules: Mapping[str, list[Rule]] = {"matmul": [narrow_product]}
+    return Backend(name, few_rows, write, matmul_kernel, rules=rules)
 
 
 BACKENDS = {

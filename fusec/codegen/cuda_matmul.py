@@ -15,7 +15,8 @@ import numpy as np
 from fusec.codegen.emit import CUDA_HEADER, KernelSource, Pointer
 from fusec.codegen.loops import Buffer
 from fusec.codegen.writer import Writer
-from fusec.ir.aval import short
+from fusec.ir.aval import is_bfloat, kind_of, short
+from fusec.ops.elementwise import WIDENING, is_narrow
 
 TILE, DEPTH, EACH = 64, 16, 4  # side of a tile, columns at a time, sums along both sides
 PITCH = TILE + 4  # of a column in shared memory, so that neighbours meet other banks
@@ -30,9 +31,9 @@ def matmul_kernel(a: Layout, b: Layout, out: Layout, dtype: np.dtype) -> KernelS
     """The kernel of ``out = a @ b``; None for other dtypes and for empty operands.
 
     a, b, out: shape and strides (in elements), all with as many axes; batch axes of length 1 are
-    broadcast. dtype: of all three; integers, floats or complex numbers.
+    broadcast. dtype: integers, floats or complex numbers, of all three; bfloat16 gives float32.
     """
-    if dtype.kind not in KINDS or not all(map(all, (a[0], b[0]))):
+    if kind_of(dtype) not in KINDS or not all(map(all, (a[0], b[0]))):
         return None
     batch, (m, n), k = out[0][:-2], out[0][-2:], a[0][-1]
     ints = [("m", m), ("n", n), ("k", k), ("tiles", -(-n // TILE))]
@@ -48,7 +49,10 @@ def matmul_kernel(a: Layout, b: Layout, out: Layout, dtype: np.dtype) -> KernelS
     with w.block(f"def kernel({', '.join(names)}):"):
         _text(w, dtype, len(batch), a[1][-1] == 1, b[1][-1] == 1)
     text = f"# matmul {dtype}\n{CUDA_HEADER}\n\n{w.text()}\n"
-    buffers = [Buffer(name, dtype, (), role) for name, role in zip("aby", ("in", "in", "out"))]
+    given = np.dtype("f4") if is_bfloat(dtype) else dtype
+    buffers = [
+        Buffer("a", dtype, (), "in"), Buffer("b", dtype, (), "in"), Buffer("y", given, (), "out")
+    ]  # fmt: skip
     made = KernelSource("matmul", text, ints, [Pointer(x.name, x, 0) for x in buffers], 1, 1.0)
     blocks = -(-m // TILE) * -(-n // TILE)
     made.grid, made.block = (max(blocks, 1), max(min(count, MAX_Y), 1)), (THREADS, 1)
@@ -57,9 +61,10 @@ def matmul_kernel(a: Layout, b: Layout, out: Layout, dtype: np.dtype) -> KernelS
 
 
 def _text(w: Writer, dtype: np.dtype, axes: int, a_rows: bool, b_rows: bool) -> None:
-    half = dtype == np.float16  # added up in float32
-    letters = "f4" if half else short(dtype)
-    load, store = ("from_half({})", "cast_f2({})") if half else ("{}", "{}")
+    narrow = is_narrow(dtype)  # added up in float32
+    letters = "f4" if narrow else short(dtype)
+    load = WIDENING[short(dtype)] + "({})" if narrow else "{}"
+    store = "cast_f2({})" if dtype == np.float16 else "{}"
     zero = f"cast_{letters}(0)"
     w("status = 0")
     w(f"tile_a = shared_{letters}({DEPTH * PITCH})")
@@ -88,7 +93,7 @@ def _text(w: Writer, dtype: np.dtype, axes: int, a_rows: bool, b_rows: bool) -> 
             _fill(w, "a", load, a_rows, "top", "m", "a_down", "a_across")
             _fill(w, "b", load, not b_rows, "left", "n", "b_across", "b_down")
             w("syncthreads()")
-            _products(w, dtype.kind)
+            _products(w, kind_of(dtype))
             w("syncthreads()")
             w(f"first += {DEPTH}")
         _store(w, store)

@@ -232,12 +232,12 @@ class _Builder:
         strides = self.wanted.get(node) or c_strides(node.shape, node.dtype.itemsize)
         if a is None or b is None or (self.backend.library and _symmetric(a, b)):
             return False
-        layouts, size = [], node.dtype.itemsize
+        layouts = []
         for x in (a[2], b[2], stand_in(node.shape, node.dtype, strides)):
             lead = node.aval.ndim - x.ndim
-            steps = tuple([s // size for s in x.strides])
+            steps = tuple([s // x.itemsize for s in x.strides])
             layouts.append(((1,) * lead + x.shape, (0,) * lead + steps))
-        kernel = self.backend.matmul(*layouts, node.dtype)
+        kernel = self.backend.matmul(*layouts, node.inputs[0].dtype)
         if kernel is None:
             return False
         role = "result" if node in self.partition.graph.outputs else "temp"

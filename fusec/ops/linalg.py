@@ -4,14 +4,18 @@ from typing import Any
 
 import numpy as np
 
-from fusec.ir.aval import Aval
+from fusec.ir.aval import Aval, is_bfloat
 from fusec.ops.registry import COSTLY, Op, register
 
 
 def _infer_matmul(a: Aval, b: Aval) -> Aval:
-    """Operands have at least two axes; the tracer reshapes vectors."""
+    """Operands have at least two axes; the tracer reshapes vectors.
+
+    NumPy multiplies bfloat16 as float32.
+    """
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    return Aval((*batch, a.shape[-2], b.shape[-1]), a.dtype)
+    dtype = np.dtype("f4") if is_bfloat(a.dtype) else a.dtype
+    return Aval((*batch, a.shape[-2], b.shape[-1]), dtype)
 
 
 def _matmul(a: Any, b: Any) -> Any:

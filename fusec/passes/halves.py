@@ -21,6 +21,7 @@ from fusec.ir.graph import Node
 from fusec.ops import OPS
 from fusec.ops.elementwise import NOT_WIDE, OF_BITS, is_narrow
 from fusec.ops.registry import Op
+from fusec.passes.access import MOVES
 from fusec.passes.nodes import node_of
 
 WIDE = np.dtype("f4")
@@ -40,6 +41,23 @@ def widened(node: Node) -> Node | None:
     if name == "sign" and bfloat:
         made = node_of("copysign", made, *inputs)  # ml_dtypes keeps the sign of -0.0
     return node_of("cast", made, dtype=node.dtype) if is_narrow(node.dtype) else made
+
+
+def narrow_product(node: Node) -> Node | None:
+    """A product of bfloat16 reads it: its elements multiply exactly, and sums are float32 anyway.
+
+    For targets that have such products.
+    """
+    found = [_unwidened(i) for i in node.inputs]
+    return None if None in found else node_of("matmul", *found)  # type: ignore[arg-type]
+
+
+def _unwidened(node: Node) -> Node | None:
+    """The bfloat16 that ``node`` was cast from, with the same axes."""
+    if node.op.name == "cast" and is_bfloat(node.inputs[0].dtype):
+        return node.inputs[0]
+    inner = _unwidened(node.inputs[0]) if node.op.name in MOVES else None
+    return None if inner is None else node_of(node.op.name, inner, **node.attrs)
 
 
 def _computes(op: Op) -> bool:

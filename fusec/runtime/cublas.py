@@ -21,6 +21,7 @@ import numpy as np
 from fusec.codegen.cuda_matmul import Layout
 from fusec.config import log
 from fusec.errors import DeviceError
+from fusec.ir.aval import short
 from fusec.runtime.device import Buffer, Place, Stream
 
 if TYPE_CHECKING:
@@ -34,21 +35,23 @@ GEMM_DEFAULT = -1  # cublasGemmAlgo_t
 class Kind(NamedTuple):
     """How cuBLAS computes a dtype: cudaDataType_t, cublasComputeType_t, the factors' dtype.
 
-    fast: the compute type that ``fastmath`` allows.
+    fast: the compute type that ``fastmath`` allows. result: the result's cudaDataType_t.
     """
 
     data: int
     compute: int
     fast: int
     factor: str
+    result: int
 
 
 KINDS = {
-    "e": Kind(2, 68, 68, "f4"),  # CUDA_R_16F, summed in float32
-    "f": Kind(0, 68, 77, "f4"),  # CUDA_R_32F; fast: COMPUTE_32F_FAST_TF32
-    "d": Kind(1, 70, 70, "f8"),  # CUDA_R_64F
-    "F": Kind(4, 68, 77, "c8"),  # CUDA_C_32F
-    "D": Kind(5, 70, 70, "c16"),  # CUDA_C_64F
+    "bf2": Kind(14, 68, 68, "f4", 0),  # CUDA_R_16BF, summed and given in float32
+    "f2": Kind(2, 68, 68, "f4", 2),  # CUDA_R_16F, summed in float32
+    "f4": Kind(0, 68, 77, "f4", 0),  # CUDA_R_32F; fast: COMPUTE_32F_FAST_TF32
+    "f8": Kind(1, 70, 70, "f8", 1),  # CUDA_R_64F
+    "c8": Kind(4, 68, 77, "c8", 4),  # CUDA_C_32F
+    "c16": Kind(5, 70, 70, "c16", 5),  # CUDA_C_64F
 }
 
 
@@ -197,7 +200,7 @@ class _Handle:
 
 def product(device: CudaDevice, kernel: Any, fastmath: bool) -> Product | None:
     """The calls that do what a matrix product's kernel does; None where our kernel has to."""
-    kind = KINDS.get(kernel.pointers[0].dtype.char)
+    kind = KINDS.get(short(kernel.pointers[0].dtype))
     told = gemm(*kernel.product)
     if kind is None or told is None:
         return None
@@ -212,8 +215,8 @@ def product(device: CudaDevice, kernel: Any, fastmath: bool) -> Product | None:
                 device.blas = False
     if not device.blas:
         return None
-    itemsize = kernel.pointers[0].dtype.itemsize
-    return Product(device.blas, told, kind, kind.fast if fastmath else kind.compute, itemsize)
+    sizes = [kernel.pointers[k].dtype.itemsize for k in (0, 2)]
+    return Product(device.blas, told, kind, kind.fast if fastmath else kind.compute, *sizes)
 
 
 class Product:
@@ -223,10 +226,10 @@ class Product:
     """
 
     def __init__(
-        self, handles: Handles, told: Gemm, kind: Kind, compute: int, itemsize: int
+        self, handles: Handles, told: Gemm, kind: Kind, compute: int, itemsize: int, given: int
     ) -> None:
         self.handles, self.told, self.kind = handles, told, kind
-        self.compute, self.itemsize = compute, itemsize
+        self.compute, self.itemsize, self.given = compute, itemsize, given
         self.factors = np.array([1, 0], kind.factor)
         self.workspace = (32 if int(handles.device.arch[3:]) >= 90 else 4) << 20
 
@@ -247,7 +250,7 @@ class Product:
                     handle, *told.transposed, *told.sizes, one,
                     a + at_a * size, kind.data, told.leading[0], told.steps[0],
                     b + at_b * size, kind.data, told.leading[1], told.steps[1], zero,
-                    out + at_c * size, kind.data, told.leading[2], told.steps[2],
+                    out + at_c * self.given, kind.result, told.leading[2], told.steps[2],
                     told.count, self.compute, GEMM_DEFAULT,
                 )  # fmt: skip
         except Exception as error:

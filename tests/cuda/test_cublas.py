@@ -5,6 +5,7 @@ import itertools
 from threading import RLock
 from types import SimpleNamespace
 
+import ml_dtypes
 import numpy as np
 import pytest
 from simulated import program
@@ -16,6 +17,7 @@ from fusec.runtime.cuda import CudaDevice
 from fusec.runtime.device import get_device
 
 RNG = np.random.default_rng(0)
+DTYPES = {"bf2": np.dtype(ml_dtypes.bfloat16)}
 
 
 class Library:
@@ -50,9 +52,10 @@ class Library:
         self, handle, turn_a, turn_b, m, n, k, alpha, a, kind_a, lead_a, step_a,
         b, kind_b, lead_b, step_b, beta, c, kind_c, lead_c, step_c, count, compute, algorithm,
     ):  # fmt: skip
-        assert handle == 7 and self.workspace is not None and kind_a == kind_b == kind_c
-        char, kind = next((x, y) for x, y in cublas.KINDS.items() if y.data == kind_a)
-        factor, dtype = np.dtype(kind.factor), np.dtype(char)
+        assert handle == 7 and self.workspace is not None and kind_a == kind_b
+        name, kind = next((x, y) for x, y in cublas.KINDS.items() if y.data == kind_a)
+        assert kind_c == kind.result
+        factor, dtype = np.dtype(kind.factor), DTYPES.get(name, np.dtype(name.removeprefix("b")))
         for address, value in ((alpha, 1), (beta, 0)):
             memory = (ctypes.c_uint8 * factor.itemsize).from_address(address)
             assert np.frombuffer(memory, factor)[0] == value
@@ -60,8 +63,9 @@ class Library:
         x = self.matrix(a, dtype, *shapes[0], lead_a, step_a, count)
         y = self.matrix(b, dtype, *shapes[1], lead_b, step_b, count)
         x, y = (v.swapaxes(1, 2) if turn else v for v, turn in ((x, turn_a), (y, turn_b)))
-        result = self.matrix(c, dtype, m, n, lead_c, step_c, count)
-        result[...] = (x.astype(factor) @ y.astype(factor)).astype(dtype)
+        given = dtype if kind_a == kind_c else np.dtype("f4")
+        result = self.matrix(c, given, m, n, lead_c, step_c, count)
+        result[...] = (x.astype(factor) @ y.astype(factor)).astype(given)
         self.calls.append((m, n, k, count, compute))
 
 
@@ -87,7 +91,7 @@ def root(x):
 
 def multiply(a, b, out, fastmath=False):
     """``out[...] = a @ b`` by calls of the fake, or None where our kernel has to."""
-    kernel = matmul_kernel(*[layout(x, out.ndim) for x in (a, b, out)], out.dtype)
+    kernel = matmul_kernel(*[layout(x, out.ndim) for x in (a, b, out)], a.dtype)
     library = Library([root(x) for x in (a, b, out)])
     made = cublas.product(device(library), kernel, fastmath)
     if made is None:
@@ -107,7 +111,8 @@ def sample(*shape, dtype="f8"):
 
 def result(a, b):
     shape = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    return np.full((*shape, a.shape[-2], b.shape[-1]), 99, a.dtype)
+    dtype = "f4" if a.dtype == DTYPES["bf2"] else a.dtype
+    return np.full((*shape, a.shape[-2], b.shape[-1]), 99, dtype)
 
 
 #: name: (operands, calls), with the products that one call does
@@ -174,7 +179,7 @@ def test_operands_and_results_in_every_order_of_axes(order):
     assert found == (0 if order[-1] == 0 else 16)  # of 36: those whose matrices have unit steps
 
 
-@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "c8", "c16"])
+@pytest.mark.parametrize("dtype", ["f2", "bfloat16", "f4", "f8", "c8", "c16"])
 @pytest.mark.parametrize("fastmath", [False, True])
 def test_dtypes_and_their_arithmetic(dtype, fastmath):
     a, b = sample(3, 4, dtype=dtype), sample(4, 5, dtype=dtype)
@@ -199,11 +204,14 @@ def test_numbers_are_those_of_the_binding():
     binding = pytest.importorskip("nvmath.bindings.cublas")
     from nvmath import CudaDataType
 
-    names = {"e": "R_16F", "f": "R_32F", "d": "R_64F", "F": "C_32F", "D": "C_64F"}
-    for char, kind in cublas.KINDS.items():
-        assert kind.data == CudaDataType[f"CUDA_{names[char]}"]
+    names = {"f2": "R_16F", "bf2": "R_16BF", "f4": "R_32F", "f8": "R_64F", "c8": "C_32F",
+             "c16": "C_64F"}  # fmt: skip
+    for name, kind in cublas.KINDS.items():
+        assert kind.data == CudaDataType[f"CUDA_{names[name]}"]
+        given = "R_32F" if name == "bf2" else names[name]
+        assert kind.result == CudaDataType[f"CUDA_{given}"]
         assert kind.compute == binding.ComputeType[
-            "COMPUTE_64F" if char in "dD" else "COMPUTE_32F"
+            "COMPUTE_64F" if name in ("f8", "c16") else "COMPUTE_32F"
         ]
         if kind.fast != kind.compute:
             assert kind.fast == binding.ComputeType.COMPUTE_32F_FAST_TF32
