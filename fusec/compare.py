@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fusec.ir.aval import kind_of
+from fusec.ir.aval import kind_of, short
 from fusec.ir.graph import Graph, Node
 from fusec.ops.registry import COSTLY
 
@@ -109,7 +109,7 @@ def compare(label: str, a: Any, b: Any, tolerance: str, scale: float = 0.0) -> C
     numeric = isinstance(a, np.ndarray | np.generic)
     kinds = (isinstance(a, np.ndarray), isinstance(b, np.ndarray))
     x, y = np.asarray(a), np.asarray(b)
-    aval = f"{x.dtype.str[1:]}[{','.join(map(str, x.shape))}]"
+    aval = f"{short(x.dtype)}[{','.join(map(str, x.shape))}]"
     problem, ulp, gap = "", 0.0, 0.0
     if kinds[0] != kinds[1] or (not numeric and type(a) is not type(b)):
         problem = f"NumPy gives {type(a).__name__}, fusec {type(b).__name__}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fusec.codegen.steps import Call, Launch, Program
+from fusec.ir.aval import short
 from fusec.ir.graph import Loc, Node
 from fusec.passes.groups import Group, source_of
 from fusec.trace.run import Trace
@@ -113,7 +114,7 @@ def explain(
         elif step.name == "ascontiguousarray":
             slot = program.slots[step.outputs[0]]
             found.copies.append(
-                f"{slot.dtype.str[1:]}{list(slot.shape)} is copied to C order for a gather"
+                f"{short(slot.dtype)}{list(slot.shape)} is copied to C order for a gather"
             )
             found.bytes_moved += traffic.call(step)
         elif not step.view:

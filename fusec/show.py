@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fusec.codegen.steps import Call, Launch, Program, Slot
 from fusec.config import config, log
+from fusec.ir.aval import short
 from fusec.traffic import amount, counted
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _slot_names(program: Program) -> dict[int, str]:
 
 
 def _buffer(slot: Slot) -> str:
-    return f"{slot.dtype.str[1:]}[{','.join(map(str, slot.shape))}]"
+    return f"{short(slot.dtype)}[{','.join(map(str, slot.shape))}]"
 
 
 def _step_text(

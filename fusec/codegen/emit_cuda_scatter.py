@@ -145,7 +145,7 @@ class CudaScatterEmitter(Scattering, CudaEmitter):
         else:
             n = self.int_arg("size", self.size_of_result)
             self.partial[self.chunk_results.name] = self.chunks * self.size_of_result
-            place = self.place(self.chunk_results).replace("[place]", f"[chunk * {n} + place]")
+            place = self.place(self.chunk_results, f"chunk * {n} + ")
         self.w(added(self.dtype, place, self._value()))
 
     def begun(self) -> KernelSource:
@@ -174,4 +174,5 @@ class CudaScatterEmitter(Scattering, CudaEmitter):
         return sums.spread("finish", size)
 
     def _small(self) -> CudaEmitter:
-        return CudaEmitter(Schedule(Body({}, (), [], [], [], SUMS), [], []), self.limits)
+        body = Body({}, (), [], [], [], SUMS, self.body.notes)
+        return CudaEmitter(Schedule(body, [], []), self.limits)

@@ -5,7 +5,7 @@ share the axes that the result has from the values, such as the columns of rows 
 
     for i0 in range(n_i0):
         v0 = x0[i0]
-        for i1 in range(start, stop):
+        for i1 in range(begin, end):
             v1 = x1[i0 * x1_s0 + i1]
             place = v0 * s + i1
             y0[place] = (y0[place] + v1)
@@ -19,9 +19,10 @@ from contextlib import ExitStack
 import numpy as np
 
 from fusec.codegen.emit import KernelSource, loaded, stored
+from fusec.codegen.emit_columns import CPUS
 from fusec.codegen.emit_map import LoopEmitter, MapEmitter
 from fusec.codegen.loops import Body, Buffer, Store, closure
-from fusec.codegen.schedule import Schedule, schedule, schedule_scatter
+from fusec.codegen.schedule import Schedule, is_inner, schedule, schedule_scatter
 from fusec.ir.aval import short
 from fusec.ops import OPS
 from fusec.ops.elementwise import expression
@@ -29,6 +30,9 @@ from fusec.ops.elementwise import expression
 CHUNK = 1 << 14  # values for which counters of their own are worth their sum
 CHUNKS = 64  # at most: enough for the threads of any CPU to end together
 SUMS = "sums of the chunks of scatter_add"
+BLOCK = 256  # values whose places are computed as vectors, so that they stay in the L1 cache
+COSTLY = 8  # additions that a value and its place cost, from which that is faster
+CACHE_LINE = 64  # bytes
 ADD_NS = 1.0  # a load, an addition and a store at a place that is not known in advance
 
 
@@ -78,12 +82,12 @@ class Scattering(LoopEmitter):
         reach = 1 + sum([s * (n - 1) for s, n in zip(strides, node.shape)])
         return min(strides) >= 0 and reach == node.aval.size
 
-    def place(self, buffer: Buffer) -> str:
+    def place(self, buffer: Buffer, base: str = "") -> str:
         """The element that is added to; its position is written as a line."""
         self.data = self.store.data
         pointer, where = self.address(buffer, self.store.index)
         self.w(f"place = {where}")
-        return f"{pointer}[place]"
+        return f"{pointer}[{base}place]"
 
 
 class ScatterEmitter(Scattering):
@@ -105,8 +109,14 @@ class ScatterEmitter(Scattering):
             self._chunk()
             return self.finish("scatter", self.chunks, work / self.chunks)
         if plan.column and not plan.outer:
-            self._additions("start", "stop")
-            return self.finish("scatter", self.body.extents[plan.column], work)
+            across = self.body.extents[plan.column]
+            strip = self._strip(across)
+            step = self.int_arg("strip", strip)
+            with w.block("for row in range(start, stop):"):
+                w(f"begin = row * {step}")
+                w(f"end = min(begin + {step}, {self.size(plan.column)})")
+                self._additions("begin", "end")
+            return self.finish("scatter", -(-across // strip), work * min(strip, across))
         row = plan.outer[0] if len(plan.outer) == 1 else "row"
         with w.block(f"for {row} in range(start, stop):"):
             self.rows(plan.outer, row)
@@ -114,6 +124,11 @@ class ScatterEmitter(Scattering):
             self._additions("0", self.size(plan.column) if plan.column else "")
         across = self.body.extents[plan.column] if plan.column else 1
         return self.finish("scatter", self.count(plan.outer), work * across)
+
+    def _strip(self, across: int) -> int:
+        """Columns of a thread: whole lines of the cache, since two threads can't write one."""
+        line = CACHE_LINE // self.dtype.itemsize
+        return -(-across // (CPUS * line)) * line
 
     def _lines(self, columns: bool) -> None:
         """What changes with the values, but (or only) with the column."""
@@ -125,19 +140,60 @@ class ScatterEmitter(Scattering):
                 self.line(line)
 
     def _additions(self, first: str, last: str) -> None:
+        """All values, for the columns from ``first`` to ``last``."""
         with ExitStack() as loops:
-            for name in self.plan.reduced:
+            for name in self.plan.reduced[:-1]:
                 loops.enter_context(self.w.block(f"for {name} in range({self.size(name)}):"))
-            self._lines(columns=False)
-            if self.plan.column:
-                loop = f"for {self.plan.column} in range({first}, {last}):"
+            size = self.size(self.plan.reduced[-1]) if self.plan.reduced else ""
+            if not self.plan.column:
+                return self._line("0", size, self.store.buffer, "")
+            if size:
+                loop = f"for {self.plan.reduced[-1]} in range({size}):"
                 loops.enter_context(self.w.block(loop))
-                self._lines(columns=True)
+            self._lines(columns=False)
+            loop = f"for {self.plan.column} in range({first}, {last}):"
+            loops.enter_context(self.w.block(loop))
+            self._lines(columns=True)
             self.w(added(self.dtype, self.place(self.store.buffer), self.read(self.store.value)))
+
+    def _line(self, first: str, last: str, buffer: Buffer, base: str) -> None:
+        """The innermost loop over the values; ``base`` is put in front of their positions.
+
+        Places and values that are costly are computed for a block of them, as vectors::
+
+            for b in range(first, last, 256):
+                for i0 in range(b, min(b + 256, last)):
+                    ...
+                    w_place[i0 - b] = place
+                    w_value[i0 - b] = t4
+                for k in range(min(last - b, 256)):
+                    y0[w_place[k]] = (y0[w_place[k]] + w_value[k])
+        """
+        w, value, name = self.w, self.store.value, next(iter(self.plan.reduced[-1:]), "")
+        if not name:
+            self._lines(columns=False)
+            return w(added(self.dtype, self.place(buffer, base), self.read(value)))
+        if sum(x.cost for x in self.body.lines if is_inner(x, self.plan)) < COSTLY:
+            with w.block(f"for {name} in range({first}, {last}):"):
+                self._lines(columns=False)
+                w(added(self.dtype, self.place(buffer, base), self.read(value)))
+            return None
+        places = self.scratch("w_place", np.dtype("i8"), BLOCK)
+        values = self.scratch("w_value", self.dtype, BLOCK) if is_inner(value, self.plan) else ""
+        with w.block(f"for b in range({first}, {last}, {BLOCK}):"):
+            with w.block(f"for {name} in range(b, min(b + {BLOCK}, {last})):"):
+                self._lines(columns=False)
+                pointer = self.place(buffer, base).partition("[")[0]
+                w(f"{places}[{name} - b] = {base}place")
+                if values:
+                    w(f"{values}[{name} - b] = {stored(self.dtype, self.read(value))}")
+            with w.block(f"for k in range(min({last} - b, {BLOCK})):"):
+                each = loaded(self.dtype, f"{values}[k]") if values else self.read(value)
+                w(added(self.dtype, f"{pointer}[{places}[k]]", each))
 
     def _chunk(self) -> None:
         """The counters of a chunk."""
-        w, slowest = self.w, self.plan.reduced[0]
+        w, names = self.w, self.plan.reduced
         self.partial[self.partial_buffer.name] = self.chunks * self.size_of_result
         pointer = self.pointer(self.partial_buffer, 0).name
         n, step = self.int_arg("n", self.size_of_result), self.int_arg("step", self.step)
@@ -145,18 +201,16 @@ class ScatterEmitter(Scattering):
             w(f"base = row * {n}")
             with w.block(f"for k in range({n}):"):
                 w(f"{pointer}[base + k] = cast_{short(self.dtype)}(0)")
-            for name in self.plan.reduced:
-                size = self.size(name)
-                ends = f"row * {step}, min(row * {step} + {step}, {size})"
-                loop = f"for {name} in range({ends if name == slowest else size}):"
-                loops.enter_context(w.block(loop))
-            self._lines(columns=False)
-            place = self.place(self.partial_buffer).replace("[place]", "[base + place]")
-            w(added(self.dtype, place, self.read(self.store.value)))
+            w(f"first = row * {step}")
+            w(f"last = min(first + {step}, {self.size(names[0])})")
+            ends = [("first", "last"), *[("0", self.size(name)) for name in names[1:]]]
+            for name, (begin, end) in list(zip(names, ends))[:-1]:
+                loops.enter_context(w.block(f"for {name} in range({begin}, {end}):"))
+            self._line(*ends[-1], self.partial_buffer, "base + ")
 
     def total(self) -> KernelSource:
         """The kernel that adds the counters of the chunks to the result."""
-        sums = LoopEmitter(Schedule(Body({}, (), [], [], [], SUMS), [], []))
+        sums = LoopEmitter(Schedule(Body({}, (), [], [], [], SUMS, self.body.notes), [], []))
         n, rows = sums.int_arg("n", self.size_of_result), sums.int_arg("rows", self.chunks)
         result = sums.pointer(self.store.buffer, 0).name
         chunks = sums.pointer(self.partial_buffer, 0).name

@@ -85,7 +85,8 @@ def _scattered(group: Group, layout: Layout) -> Body:
     body = adding.body([Store(buffer, index, value, adding.data(index), adds=True)])
     apart = {i.terms[0][0] for i in places if len(i.terms) == 1 and not i.const}
     body.reduced = tuple([v for v in group.extents if v not in apart])
-    start.title, body.first = f"what {node.op.name} begins with", start
+    start.title, start.notes = f"what {node.op.name} begins with", body.notes
+    body.first = start
     return body
 
 
