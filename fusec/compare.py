@@ -47,7 +47,7 @@ def allowed(node: Node) -> str:
 
 def exact(node: Node) -> bool:
     """Whether kernels give NumPy's bits, given the same operands."""
-    if node.op.family == "library":
+    if node.op.family in ("library", "scatter"):  # a GPU adds in another order
         return node.dtype.kind in "biu"
     kinds = [kind_of(n.dtype) for n in (node, *node.inputs)]
     if "c" in kinds and node.op.family != "movement":
@@ -66,9 +66,10 @@ def scales(graph: Graph, env: Mapping[Node, Any]) -> dict[Node, float]:
     found: dict[Node, float] = {}
     for node in graph.nodes():
         size = largest(env[node])
-        if node.op.name in LINEAR or node.op.family in ("movement", "reduce", "scan"):
+        if node.op.name in LINEAR or node.op.family in ("movement", "reduce", "scan", "scatter"):
             terms = max([1, *[i.aval.size for i in node.inputs]]) / max(1, node.aval.size)
-            grown = max(1.0, terms) ** 0.5 if node.op.family in ("reduce", "scan") else 1.0
+            sums = node.op.family in ("reduce", "scan", "scatter")
+            grown = max(1.0, terms) ** 0.5 if sums else 1.0
             found[node] = max([size, *[found[i] * grown for i in node.inputs]])
         else:
             ratios = [found[i] / (largest(env[i]) or 1.0) for i in node.inputs]

@@ -35,8 +35,8 @@ def bincount(session: Session, x: Any, weights: Any = None, minlength: Any = 0) 
         raise data_dependent(session, "np.bincount", "Say how many counts there are: minlength=n.")
     places = as_tracer(session, x)
     values = places if weights is None else as_tracer(session, weights)
-    plain_ = np.can_cast(places.dtype, INT) and values.dtype.kind in "biuf"
-    if n < 0 or not plain_ or places._like.ndim != 1 or values._like.shape != places._like.shape:
+    safe = np.can_cast(places.dtype, INT) and np.can_cast(values.dtype, np.float64)
+    if n < 0 or not safe or places._like.ndim != 1 or values._like.shape != places._like.shape:
         like = stand_in((n,), np.dtype(np.intp if weights is None else np.float64))
         return host_call(session, np.bincount, (x, weights, n), {}, [like])
     index = bounded(session, places, n, "raise")

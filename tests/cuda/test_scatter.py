@@ -133,6 +133,7 @@ def test_large_counts_are_made_in_chunks():
     [
         (np.array([1, -1]), None), (np.array([1.0]), None), (np.array([2], "u8"), None),
         (np.array([[1]]), None), (np.array([1, 2]), np.ones(3)), (np.array([1]), np.ones(1) * 1j),
+        (np.array([1]), np.ones(1, "g")), (np.array([1]), np.ones(1, "f2")), (np.array([]), None),
         (np.array([3, 4]), None), (np.array([3, 40]), np.ones(2)), (np.array([True, False]), None),
     ],
 )  # fmt: skip
@@ -147,6 +148,12 @@ def test_what_numpy_refuses_or_makes_longer(places, weights):
     got = outcome(fusec.jit(lambda x, w: np.bincount(x, w, 4)))
     np.testing.assert_equal(got, want)
     assert not isinstance(want, np.ndarray) or got.dtype == want.dtype
+
+
+def test_they_are_verified():
+    args = whole(9, 70), normal(70)
+    assert fusec.verify(lambda i, w: np.bincount(i, w * 2, 9), *args)
+    assert fusec.verify(lambda i: np.bincount(i, minlength=9), args[0])
 
 
 def test_weights_have_a_gradient():
