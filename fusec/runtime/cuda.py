@@ -254,6 +254,8 @@ class CudaDevice(Device):
                 builder.end_building()  # raises where the work was not to be captured
             graph = builder.complete()
         except Exception as error:
+            # Never collected: before 1.3 cuda.core frees the graph of an invalid capture twice.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(builder))
             raise DeviceError(f"{self.name}: {first_line(error)}") from None
 
         def replay(stream: Stream) -> None:
