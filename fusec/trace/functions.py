@@ -128,7 +128,7 @@ def _outer(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, Any
 
 def _at(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, Any]) -> None:
     target = as_tracer(session, inputs[0])
-    if ufunc is np.add and add_at(target, *inputs[1:]):
+    if ufunc in (np.add, np.subtract) and add_at(target, *inputs[1:], ufunc is np.subtract):
         return
 
     def at(x: Any, *rest: Any) -> Any:

@@ -150,6 +150,25 @@ def test_what_numpy_refuses_or_makes_longer(places, weights):
     assert not isinstance(want, np.ndarray) or got.dtype == want.dtype
 
 
+DTYPES = ["f4 f8", "f4 f4", "f4 i8", "f2 f4", "f2 f2", "f8 i8", "c8 f8", "c16 f8", "i4 i8", "i2 i4",
+          "u1 u1", "i4 ?", "u4 u8"]  # fmt: skip
+
+
+@pytest.mark.parametrize("ufunc", [np.add, np.subtract], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("pair", DTYPES)
+def test_dtypes(ufunc, pair):
+    """NumPy adds in the common dtype, and rounds to that of the table after each addition."""
+    of, given = (np.dtype(d) for d in pair.split())
+    table, values = (_rng.integers(0, 200, (n, 3)) for n in (5, 60))
+    table, values = table.astype(of), values.astype(given)
+    if given.kind in "fc":
+        values = values / given.type(7)
+    wanted, found, places = table.copy(), table.copy(), whole(5, 60, low=-5)
+    ufunc.at(wanted, places, values)
+    fusec.jit(ufunc.at)(found, places, values)
+    np.testing.assert_array_equal(found, wanted)
+
+
 def test_they_are_verified():
     args = whole(9, 70), normal(70)
     assert fusec.verify(lambda i, w: np.bincount(i, w * 2, 9), *args)
