@@ -160,6 +160,12 @@ def perceptron(ws, x):
     return (x * x).mean()
 
 
+def biased(layers, x):
+    for w, b in layers:
+        x = np.maximum(x @ w + b, 0)
+    return (x * x).mean()
+
+
 def test_twenty_layers_compile_little_more_than_forward():
     """Kernels with the same text are compiled once; here all but the first and last are."""
     ws, x = [normal(16, 16) for _ in range(20)], normal(8, 16)
@@ -171,6 +177,15 @@ def test_twenty_layers_compile_little_more_than_forward():
     assert len(whole.graph.nodes()) <= 6 * len(forward.graph.nodes())
     calls = [s.name for s in whole.program.steps if isinstance(s, Call) and not s.view]
     assert calls == ["matmul"] * 59
+
+
+def test_backward_kernels_are_hardly_longer_than_forward_ones():
+    """Compile time goes with the text: at most three times the forward one's."""
+    layers, x = [(normal(16, 16), normal(16)) for _ in range(20)], normal(64, 16)
+    lows = fusec.jit(biased).lower(layers, x), fusec.value_and_grad(biased).lower(layers, x)
+    texts = [{k.text.partition("def ")[2] for k in low.program.sources} for low in lows]
+    forward, whole = (sum(len(t.splitlines()) for t in each) for each in texts)
+    assert whole <= 2.2 * forward
 
 
 def test_checkpoints_keep_less():

@@ -4,16 +4,22 @@ A row of the grid is a strip of columns. Values without the reduced axes are sma
 strip; every loop over the reduced axis has an inner, vectorised loop over the strip::
 
     for row in range(start, stop):
-        begin = row * strip
+        begin = remainder(row, strips) * strip
         width = min(n_i1 - begin, strip)
-        for b in range(0, n_i0, 256):              # sums: 32 lanes a block, as fold_sum has
-            ...
+        pitch = (width + 31) & -32
+        for b in range(0, n, 256):               # sums: 32 lanes a block, as fold_sum has
+            m = min(n - b, 256)
+            a_r0 = at(p_r0, (b >> 8) * pitch)    # the first lane is where the result will be
+            fill_sum(a_r0, 32 * pitch)
             for i0 in range(b, b + m):
-                lane = ((i0 - b) & 31) * width
                 for i1 in range(begin, begin + width):
-                    a_r0[lane + i1 - begin] = a_r0[lane + i1 - begin] + x0[i0 * x0_s0 + i1]
-            ...
+                    v0 = x0[i0 * x0_s0 + i1]
+                    lane = ((i0 - b) & 31) * pitch
+                    a_r0[lane + i1 - begin] = a_r0[lane + i1 - begin] + (v0 * v0)
+            halves_sum(a_r0, pitch)
+        pairs_sum(p_r0, (n + 255) >> 8, pitch)
 
+What is only read and added is left to ``lanes_sum``. ``column_folds`` has these functions.
 The order of every sum is that of a row program, so the bits do not depend on the layout.
 """
 
@@ -23,9 +29,7 @@ from fusec.codegen.emit import KernelSource, loaded, ordered, pair, stored
 from fusec.codegen.emit_map import LoopEmitter
 from fusec.codegen.emit_rows import BLOCK, GROUP, LANES
 from fusec.codegen.loops import Buffer, Fold, Line, closure, operands
-from fusec.codegen.lower import IDENTITY
 from fusec.codegen.schedule import Schedule, inner_stores, row_stores, stage_targets
-from fusec.ir.aval import short
 from fusec.ops.registry import MEDIUM
 
 # Columns of one grid row: half a page of float32 streams well; less leaves work for more threads,
@@ -71,6 +75,8 @@ class ColumnEmitter(LoopEmitter):
             strip = self.int_arg("strip", self.strip)
             w(f"begin = remainder({rest}, {name}) * {strip}")
             w(f"width = min({self.size(self.col)} - begin, {strip})")
+            if self.body.folds:
+                w(f"pitch = (width + {LANES - 1}) & {-LANES}")
             w(f"kept = quotient({rest}, {name})")
             self.rows(plan.outer, "kept")
             for stage in range(1 if self.split else plan.stages):
@@ -153,24 +159,23 @@ class ColumnEmitter(LoopEmitter):
         for line in self.body.lines:
             if line.kind == "scan" and line.stage == stage:
                 self.carry(line)
+        laned = self.laned(folds)
+        rows = LANES if laned else 1
+        within = laned and not self.split  # the lanes of a block lie where its result will
         for fold in folds:
-            self.scratch(
-                f"a_{fold.result.name}",
-                fold.value.dtype,
-                self.strip * (LANES if self.laned(folds) else 1),
-            )
-            self.scratch(
-                f"p_{fold.result.name}",
-                fold.value.dtype,
-                self.strip * (1 if self.split else self.blocks),
-            )
+            name, count = ("p", self.blocks - 1 + rows) if within else ("a", rows)
+            self.scratch(f"{name}_{fold.result.name}", fold.value.dtype, self.strip * count)
         begin, end = "0", self.n
         if self.split:
             begin, end = "first", f"min(first + {BLOCK * GROUP}, {self.n})"
-        if folds and (self.laned(folds) or self.split):
+        if folds and (laned or self.split):
             with self.w.block(f"for b in range({begin}, {end}, {BLOCK}):"):
                 self.w(f"m = min({self.n} - b, {BLOCK})")
-                if self.plain(stage, targets, folds, keep):
+                for fold in folds if within else ():
+                    self.w(f"a_{fold.result.name} = at(p_{fold.result.name}, (b >> 8) * pitch)")
+                if self.plain(stage, targets, folds, keep) and all(map(self.direct, folds)):
+                    self.lanes_in_memory(folds)
+                elif self.plain(stage, targets, folds, keep):
                     with self.w.block(f"if m == {BLOCK}:"):
                         self.whole_block(targets, folds)
                     with self.w.block("else:"):
@@ -197,13 +202,11 @@ class ColumnEmitter(LoopEmitter):
         return any(map(ordered, folds))
 
     def lanes(self, folds: list[Fold]) -> str:
-        return f"{LANES} * width" if self.laned(folds) else "width"
+        return f"{LANES} * pitch" if self.laned(folds) else "pitch"
 
     def fill(self, folds: list[Fold]) -> None:
         for fold in folds:
-            identity = f"cast_{short(fold.value.dtype)}({IDENTITY[fold.op](fold.value.dtype)})"
-            with self.w.block(f"for k in range({self.lanes(folds)}):"):
-                self.w(f"a_{fold.result.name}[k] = {stored(fold.value.dtype, identity)}")
+            self.w(f"fill_{fold.op}(a_{fold.result.name}, {self.lanes(folds)})")
 
     def loop(
         self,
@@ -216,7 +219,7 @@ class ColumnEmitter(LoopEmitter):
     ) -> None:
         reduced, w = self.plan.reduced, self.w
         lane = (
-            f"((e - {first if first == 'b' else 0}) & {LANES - 1}) * width + "
+            f"((e - {first if first == 'b' else 0}) & {LANES - 1}) * pitch + "
             if self.laned(folds)
             else ""
         )
@@ -247,6 +250,28 @@ class ColumnEmitter(LoopEmitter):
             and sum(x.cost for x in need) <= CHEAP_LANE
         )
 
+    def direct(self, fold: Fold) -> bool:
+        """Whether what is folded lies in memory, row by row."""
+        value, reduced = fold.value, self.plan.reduced
+        if value.kind != "load" or len(reduced) != 1 or value in self.known or value.data:
+            return False
+        assert value.index is not None
+        terms = dict(value.index.terms)
+        plain = all(isinstance(atom, str) for atom in terms)
+        return plain and terms.get(self.col) == 1 and reduced[0] in terms
+
+    def lanes_in_memory(self, folds: list[Fold]) -> None:
+        (row,) = self.plan.reduced
+        self.w(f"{row} = b")
+        self.w(f"{self.col} = begin")
+        for fold in folds:
+            buffer, index = fold.value.buffer, fold.value.index
+            assert buffer is not None and index is not None
+            pointer, where = self.address(buffer, index)
+            stride = self._stride_of(buffer, row, row, dict(index.terms)[row])
+            lanes = f"a_{fold.result.name}, at({pointer}, {where}), {stride}, m, width"
+            self.w(f"lanes_{fold.op}({lanes})")
+
     def whole_block(self, targets: list[Line], folds: list[Fold]) -> None:
         """A full block: each lane adds its elements in a register and is stored once."""
         w, turns = self.w, BLOCK // LANES
@@ -263,52 +288,32 @@ class ColumnEmitter(LoopEmitter):
                     total, value = f"sum_{fold.result.name}", self.read(fold.value)
                     w(f"{total} = {value if turn == 0 else pair(fold, total, value)}")
             for fold in folds:
-                place = f"a_{fold.result.name}[lane * width + {self.at}]"
+                place = f"a_{fold.result.name}[lane * pitch + {self.at}]"
                 w(f"{place} = {stored(fold.value.dtype, f'sum_{fold.result.name}')}")
 
     def combine(self, folds: list[Fold]) -> None:
-        """The lanes of a block by halves, then into the partial results."""
+        """The lanes of a block by halves, then to where a second kernel reads them."""
         for fold in folds:
-            a, dtype = f"a_{fold.result.name}", fold.value.dtype
+            a = f"a_{fold.result.name}"
             if self.laned(folds):
-                self.w(f"half = {LANES // 2}")
-                with self.w.block("while half > 0:"):
-                    with self.w.block("for k in range(half * width):"):
-                        both = (loaded(dtype, f"{a}[k]"), loaded(dtype, f"{a}[k + half * width]"))
-                        self.w(f"{a}[k] = {stored(dtype, pair(fold, *both))}")
-                    self.w("half = half >> 1")
-            with self.w.block("for k in range(width):"):
-                if self.split:
-                    buffer = self.partials.setdefault(
-                        fold, Buffer(f"p_{fold.result.name}_all", dtype, (), "partial")
-                    )
-                    kept = self.count([*self.plan.outer, self.col])
-                    self.partial[buffer.name] = kept * self.blocks
-                    blocks = self.int_arg("blocks", self.blocks)
-                    place = f"(kept * {self.size(self.col)} + begin + k) * {blocks} + (b >> 8)"
+                self.w(f"halves_{fold.op}({a}, pitch)")
+            if self.split:
+                buffer = self.partials.setdefault(
+                    fold, Buffer(f"p_{fold.result.name}_all", fold.value.dtype, (), "partial")
+                )
+                kept = self.count([*self.plan.outer, self.col])
+                self.partial[buffer.name] = kept * self.blocks
+                blocks = self.int_arg("blocks", self.blocks)
+                place = f"(kept * {self.size(self.col)} + begin + k) * {blocks} + (b >> 8)"
+                with self.w.block("for k in range(width):"):
                     self.w(f"{self.pointer(buffer, 0).name}[{place}] = {a}[k]")
-                else:
-                    self.w(f"p_{fold.result.name}[(b >> 8) * width + k] = {a}[k]")
 
     def tree(self, folds: list[Fold]) -> None:
         """Adjacent blocks are combined until one is left, an odd one carried up."""
         for fold in folds:
-            p, dtype = f"p_{fold.result.name}", fold.value.dtype
-            self.w(f"left = ({self.n} + {BLOCK - 1}) >> 8")
-            with self.w.block("while left > 1:"):
-                with (
-                    self.w.block("for q in range(left >> 1):"),
-                    self.w.block("for k in range(width):"),
-                ):
-                    both = (
-                        loaded(dtype, f"{p}[2 * q * width + k]"),
-                        loaded(dtype, f"{p}[(2 * q + 1) * width + k]"),
-                    )
-                    self.w(f"{p}[q * width + k] = {stored(dtype, pair(fold, *both))}")
-                with self.w.block("if left & 1:"), self.w.block("for k in range(width):"):
-                    self.w(f"{p}[(left >> 1) * width + k] = {p}[(left - 1) * width + k]")
-                self.w("left = (left + 1) >> 1")
-            self.known[fold.result] = loaded(dtype, f"{p}[{self.at}]")
+            p = f"p_{fold.result.name}"
+            self.w(f"pairs_{fold.op}({p}, ({self.n} + {BLOCK - 1}) >> 8, pitch)")
+            self.known[fold.result] = loaded(fold.value.dtype, f"{p}[{self.at}]")
 
     def carry(self, line: Line) -> None:
         """A scan down the columns: one running value for each of them."""

@@ -178,7 +178,7 @@ class RowEmitter(LoopEmitter):
         names = [f.result.name for f in folds]
         for fold, name in zip(folds, names):
             self.scratch(f"t_{name}", fold.value.dtype, LANES)
-            w(f"a_{name} = lanes_{fold.op}(t_{name})")
+            w(f"a_{name} = start_{fold.op}(t_{name})")
         groups = f"for g in range(b, b + m - {LANES - 1}, LANES):"
         with w.block(groups), w.block("for k in range(LANES):"):
             w(f"{axis} = g + k")
@@ -193,7 +193,7 @@ class RowEmitter(LoopEmitter):
             for name in names:
                 w(f"copy_lanes(a_{name}, t_{name})")
         for fold, name in zip(folds, names):
-            self.reduced(fold, f"halves_{fold.op}(a_{name})")
+            self.reduced(fold, f"total_{fold.op}(a_{name})")
 
     def accumulate(
         self, stage: int, folds: list[Fold], targets: list[Line], lanes: str, lane: str

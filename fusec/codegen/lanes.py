@@ -3,7 +3,7 @@
 A block of a row is reduced in ``LANES`` lanes, as ``folds`` says. Where a loop computes the
 elements first, lane k is one element of an array of ``LANES``::
 
-    a = lanes_sum(t)                      # t: scratch of LANES elements
+    a = start_sum(t)                      # t: scratch of LANES elements
     for g in range(b, b + m - 31, 32):
         for k in range(LANES):
             i0 = g + k
@@ -13,7 +13,7 @@ elements first, lane k is one element of an array of ``LANES``::
         copy_lanes(t, a)                  # the rest of a last block goes through memory
         ...
         copy_lanes(a, t)
-    p = halves_sum(a)
+    p = total_sum(a)
 
 LLVM turns the loop over k into vectors, writes it out, and keeps the array in vector registers: a
 variable of the function that is only ever copied whole or touched at fixed places comes apart
@@ -41,7 +41,7 @@ def _copy(b: Any, t: Any, target: Any, source: Any) -> None:
 
 
 def _started(name: str) -> Any:
-    """The primitive ``lanes_<name>(t)``."""
+    """The primitive ``start_<name>(t)``."""
 
     def emit(b: Any, t: Any, scratch: Any) -> Any:
         kind = ir.ArrayType(scalar(t[0].dtype), LANES)
@@ -55,13 +55,13 @@ def _started(name: str) -> Any:
         _copy(b, t[0].dtype, lanes, b.module.globals[symbol])
         return lanes
 
-    emit.__name__ = f"lanes_{name}"
+    emit.__name__ = f"start_{name}"
     emit.__doc__ = f"LANES partial results of a {name}, in registers; t gives the type."
     return intrinsic(1, mixed=True)(emit)
 
 
 def _ended(name: str) -> Any:
-    """The primitive ``halves_<name>(t)``."""
+    """The primitive ``total_<name>(t)``."""
     logical = name in ("any", "all")
 
     def emit(b: Any, t: Any, scratch: Any) -> Any:
@@ -70,7 +70,7 @@ def _ended(name: str) -> Any:
         value = b.extract_element(result, ir.IntType(32)(0))
         return b.icmp_unsigned("!=", value, value.type(0)) if logical else value
 
-    emit.__name__ = f"halves_{name}"
+    emit.__name__ = f"total_{name}"
     emit.__doc__ = f"The {name} of LANES partial results, the upper half into the lower one."
     return intrinsic(1, to=lambda p: types.boolean if logical else p.dtype, mixed=True)(emit)
 
@@ -113,13 +113,13 @@ def _loop(module: Any) -> Any:
     return found
 
 
-lanes_sum, halves_sum = _started("sum"), _ended("sum")
-lanes_prod, halves_prod = _started("prod"), _ended("prod")
-lanes_max, halves_max = _started("max"), _ended("max")
-lanes_min, halves_min = _started("min"), _ended("min")
-lanes_fmax, halves_fmax = _started("fmax"), _ended("fmax")
-lanes_fmin, halves_fmin = _started("fmin"), _ended("fmin")
-lanes_any, halves_any = _started("any"), _ended("any")
-lanes_all, halves_all = _started("all"), _ended("all")
+start_sum, total_sum = _started("sum"), _ended("sum")
+start_prod, total_prod = _started("prod"), _ended("prod")
+start_max, total_max = _started("max"), _ended("max")
+start_min, total_min = _started("min"), _ended("min")
+start_fmax, total_fmax = _started("fmax"), _ended("fmax")
+start_fmin, total_fmin = _started("fmin"), _ended("fmin")
+start_any, total_any = _started("any"), _ended("any")
+start_all, total_all = _started("all"), _ended("all")
 
 __all__ = ["LANES", *names_of(globals())]

@@ -29,7 +29,7 @@ __all__ = ["KernelCompileError", "ObjectCode", "compile_kernel"]
 FASTMATH = ("contract", "arcp", "nsz")
 
 # A loop whose number of turns is written in the text.
-_COUNTED = re.compile(r"^[^#\n]*\brange\(\s*(\d+\s*,\s*)?\d+\s*[,)]", re.MULTILINE)
+_COUNTED = re.compile(r"^[^#\n]*\brange\(\s*(\d+\s*,\s*)?\d+\s*(,\s*\d+\s*)?\)", re.MULTILINE)
 
 _I64 = ir.IntType(64)
 _BYTES = ir.IntType(8).as_pointer()

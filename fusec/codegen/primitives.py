@@ -11,6 +11,7 @@ of what a loop computes, ``tiles`` transpositions, ``pointers`` the arithmetic o
 
 from fusec.codegen.blas_calls import *  # noqa: F403
 from fusec.codegen.casts import *  # noqa: F403
+from fusec.codegen.column_folds import *  # noqa: F403
 from fusec.codegen.complexes import *  # noqa: F403
 from fusec.codegen.floats import *  # noqa: F403
 from fusec.codegen.folds import *  # noqa: F403

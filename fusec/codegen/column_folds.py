@@ -1,0 +1,173 @@
+"""Reductions of many columns at once, over rows of partial results that lie one after the other.
+
+Column kernels keep ``LANES`` such rows for a block, and then one for every block::
+
+    fill_sum(p, 32 * pitch)              # p[k] = -0.0, for k < 32 * pitch
+    lanes_sum(p, x, stride, m, width)    # into lane l: rows l, l + 32, ... of m rows of x
+    halves_sum(p, pitch)                 # lane l with l + 16, l + 8, ..., l + 1, into lane 0
+    pairs_sum(p, n, pitch)               # n blocks: adjacent pairs, an odd one carried up
+
+``pitch``, from one row to the next, is ``width`` rounded up to a multiple of 32: what lies behind
+a row is combined, too, and read by nobody. The orders are those of ``folds``. Each is an internal
+function of the kernel's module, written with vectors: loops in the text would be most of what Numba
+and LLVM have to work on in such a kernel.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+
+from fusec.codegen.folds import (
+    _I64,
+    FOLDS,
+    LANES,
+    _combine,
+    _identity,
+    _join,
+    load,
+    _load_some,
+    _Loop,
+)
+from fusec.codegen.intrinsic import intrinsic, names_of
+
+
+def _wide(b: Any, n: Any, body: Callable[[Any], None]) -> None:
+    """``body(k)`` for every LANES elements of n, which is a multiple of LANES."""
+    with _Loop(b, b.udiv(n, _I64(LANES))) as loop:
+        body(b.mul(loop.index, _I64(LANES)))
+
+
+def _store(b: Any, value: Any, place: Any) -> None:
+    b.store(value, b.bitcast(place, value.type.as_pointer()), align=1)
+
+
+def _add(b: Any, p: Any, q: Any, n: Any, *, t: Any, name: str) -> None:
+    """``p[k] = p[k] op q[k]`` for k < n."""
+
+    def some(k: Any) -> None:
+        x, y = (load(b, t, b.gep(row, [k]), LANES) for row in (p, q))
+        _store(b, _join(b, _combine(b, t, name, x, y)), b.gep(p, [k]))
+
+    _wide(b, n, some)
+
+
+def _function(b: Any, symbol: str, kinds: list[Any], emit: Callable[..., None]) -> Any:
+    """The module's internal function of this name, made on first use."""
+    if symbol not in b.module.globals:
+        function = ir.Function(b.module, ir.FunctionType(ir.VoidType(), kinds), symbol)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        function.attributes.add("nounwind")
+        inner = ir.IRBuilder(function.append_basic_block())
+        emit(inner, *function.args)
+        inner.ret_void()
+    return b.module.globals[symbol]
+
+
+def _while(b: Any, first: Any, test: Callable[[Any], Any], body: Callable[[Any], Any]) -> None:
+    """``k = first; while test(k): k = body(k)``."""
+    before = b.block
+    head, inside, end = (b.append_basic_block(name) for name in ("head", "inside", "end"))
+    b.branch(head)
+    b.position_at_end(head)
+    k = b.phi(_I64)
+    k.add_incoming(first, before)
+    b.cbranch(test(k), inside, end)
+    b.position_at_end(inside)
+    following = body(k)
+    k.add_incoming(following, b.block)
+    b.branch(head)
+    b.position_at_end(end)
+
+
+def _add_function(b: Any, t: Any, name: str, p: Any) -> Any:
+    kinds = [p.type, p.type, _I64]
+    return _function(b, f"fusec.add_{name}.{t}", kinds, partial(_add, t=t, name=name))
+
+
+def _fill(b: Any, p: Any, n: Any, *, t: Any, name: str) -> None:
+    """``p[k] = identity`` for k < n."""
+    _wide(b, n, lambda k: _store(b, _join(b, _identity(t, name)), b.gep(p, [k])))
+
+
+def _lanes(b: Any, p: Any, x: Any, stride: Any, m: Any, width: Any, *, t: Any, name: str) -> None:
+    """Each lane adds its rows in registers and is stored once."""
+    whole, rest = b.udiv(width, _I64(LANES)), b.urem(width, _I64(LANES))
+    tail = b.zext(b.icmp_unsigned("!=", rest, _I64(0)), _I64)
+    pitch, first = b.mul(b.add(whole, tail), _I64(LANES)), _identity(t, name)
+    loads = (
+        (whole, partial(load, b, t, count=LANES)),
+        (tail, partial(_load_some, b, t, n=rest, identity=first)),
+    )
+    with _Loop(b, _I64(LANES)) as lane:
+        # as many rows as lane, lane + 32, ... are below m
+        turns = b.udiv(b.sub(b.add(m, _I64(LANES - 1)), lane.index), _I64(LANES))
+        done = _I64(0)
+        for steps, load in loads:
+            with _Loop(b, steps) as columns:
+                k = b.mul(b.add(done, columns.index), _I64(LANES))
+                with _Loop(b, turns, first) as loop:
+                    row = b.add(lane.index, b.mul(loop.index, _I64(LANES)))
+                    values = load(b.gep(x, [b.add(b.mul(row, stride), k)]))
+                    loop.next = _combine(b, t, name, loop.values, values)
+                place = b.gep(p, [b.add(b.mul(lane.index, pitch), k)])
+                _store(b, _join(b, loop.values), place)
+            done = whole
+
+
+def halves(b: Any, p: Any, pitch: Any, *, t: Any, name: str) -> None:
+    add = _add_function(b, t, name, p)
+
+    def body(half: Any) -> Any:
+        n = b.mul(half, pitch)
+        b.call(add, [p, b.gep(p, [n]), n])
+        return b.lshr(half, _I64(1))
+
+    _while(b, _I64(LANES // 2), lambda half: b.icmp_unsigned("!=", half, _I64(0)), body)
+
+
+def _pairs(b: Any, p: Any, n: Any, pitch: Any, *, t: Any, name: str) -> None:
+    add = _add_function(b, t, name, p)
+
+    def level(step: Any) -> Any:
+        twice = b.shl(step, _I64(1))
+
+        def body(row: Any) -> Any:
+            x, y = (b.gep(p, [b.mul(k, pitch)]) for k in (row, b.add(row, step)))
+            b.call(add, [x, y, pitch])
+            return b.add(row, twice)
+
+        _while(b, _I64(0), lambda row: b.icmp_unsigned("<", b.add(row, step), n), body)
+        return twice
+
+    _while(b, _I64(1), lambda step: b.icmp_unsigned("<", step, n), level)
+
+
+def _primitive(kind: str, name: str, arity: int, emit: Callable[..., None]) -> Any:
+    """The primitive ``<kind>_<name>``; it gives 0."""
+
+    def call(b: Any, t: Any, *args: Any) -> Any:
+        of = t[0].dtype
+        kinds = [a.type for a in args]
+        function = _function(b, f"fusec.{kind}_{name}.{of}", kinds, partial(emit, t=of, name=name))
+        b.call(function, args)
+        return _I64(0)
+
+    call.__name__, call.__doc__ = f"{kind}_{name}", f"{kind} of a {name}; see the module."
+    return intrinsic(arity, to=types.int64, mixed=True)(call)
+
+
+_KINDS: dict[str, tuple[int, Callable[..., None]]] = {
+    "fill": (2, _fill),
+    "lanes": (5, _lanes),
+    "halves": (2, halves),
+    "pairs": (3, _pairs),
+}
+globals().update(
+    {f"{kind}_{op}": _primitive(kind, op, *how) for kind, how in _KINDS.items() for op in FOLDS}
+)
+
+__all__ = names_of(globals())
