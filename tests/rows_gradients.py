@@ -167,6 +167,23 @@ row("sort", lambda np, x: np.sort(x) * P, X)
 row("mask-where", lambda np, x: np.sum(np.where(x > 0, x, 0.0) ** 2), X)
 row("median", lambda np, x: np.median(x), X, without="autograd")
 
+row("partition", lambda np, a: np.sort(np.partition(a, 2, axis=1)[:, :2]), A, without="autograd")
+row("quantile", lambda np, a: np.quantile(a, onp.array([0.3, 0.9]), axis=1), A, without="autograd")
+row("percentile", lambda np, a: np.percentile(a, 30.0), A, without="autograd")
+row("nanquantile", lambda np, a: np.nanquantile(np.where(a > 1, np.nan, a), 0.3, axis=1), A,
+    without="autograd")  # fmt: skip
+row("nanmedian", lambda np, a: np.nanmedian(np.where(a > 1, np.nan, a)), A, without="autograd")
+row("interp", lambda np, x, y: np.interp(x, onp.linspace(-2, 3, 6), y), X, Y, without="autograd")
+row("bincount", lambda np, x: np.bincount(onp.array([0, 1, 1, 2, 0, 4]), x, 5), X,
+    without="autograd")  # fmt: skip
+row("select", lambda np, x, y: np.select([x > 1, x > 0], [x * y, np.sqrt(np.abs(x))], y), X, Y)
+row("trapezoid", lambda np, x, y: np.trapezoid(y, x), X, Y, without="autograd")
+row("unwrap", lambda np, x: np.unwrap(4 * x), X, without="autograd")
+row("logaddexp2", lambda np, x, y: np.logaddexp2(x, y), X, Y)
+row("cov", lambda np, a: np.cov(a), A, without="autograd")
+row("corrcoef", lambda np, a: np.corrcoef(a), A, without="autograd")
+row("vander", lambda np, x: np.vander(x, 4), X, without="autograd")
+
 # -- products
 row("dot", lambda np, x, y: np.dot(x, y), X, Y)
 row("dot-matrix", lambda np, a, b: np.dot(a, b), A, B)
@@ -184,6 +201,9 @@ row("einsum", lambda np, c, d: np.einsum("bij,bjk->bik", c, d), C, D)
 row("einsum-sum", lambda np, a, b: np.einsum("ij,jk->", a, b), A, B)
 row("einsum-trace", lambda np, q: np.einsum("ii->i", q) ** 2, Q, without="autograd")
 row("einsum-bilinear", lambda np, v, q: np.einsum("i,ij,j->", v, q, v), V, Q)
+row("convolve", lambda np, x, v: np.convolve(x, v), X, V, without="autograd")
+row("correlate", lambda np, x, v: np.correlate(x, v, mode="full"), X, V, without="autograd")
+row("multi-dot", lambda np, a, b: np.linalg.multi_dot([a, b, b.T]), A, B, without="autograd")
 row("kron", lambda np, x, y: np.kron(x, y), X, Y)
 row("cross", lambda np, x, y: np.cross(x.reshape(2, 3), y.reshape(2, 3)), X, Y, without="autograd")
 row("quadratic", lambda np, v, q: v @ q @ v, V, Q)
@@ -203,6 +223,12 @@ row("svd-values", lambda np, a: np.linalg.svd(a, full_matrices=False)[1], A)
 row("svd-vectors", lambda np, a: np.linalg.svd(a, full_matrices=False)[0] ** 2, A)
 row("pinv", lambda np, a: np.linalg.pinv(a), A)
 row("qr", lambda np, q: np.linalg.qr(q)[1] ** 2, Q, without="autograd")
+row("lstsq", lambda np, a, v: np.linalg.lstsq(a.T, v)[0], A, V, without="autograd")
+row("cond", lambda np, a: np.linalg.cond(a), A, without="autograd")
+row("qr-tall", lambda np, a: np.linalg.qr(a.T)[0] ** 2, A, without="autograd")
+row("norm-nuclear", lambda np, a: np.linalg.norm(a, "nuc"), A)
+row("norm-spectral", lambda np, a: np.linalg.norm(a, 2), A, without="autograd")
+row("polyfit", lambda np, x, y: np.polyfit(x, y, 2), X, Y, without="autograd")
 row("matrix-power", lambda np, q: np.linalg.matrix_power(q, 3), Q, without="autograd")
 row("inv-stack", lambda np, q: np.linalg.inv(np.stack([q, q @ q])), Q)
 
@@ -214,6 +240,11 @@ row("irfft", lambda np, x: np.fft.irfft(np.fft.rfft(x) ** 2), X, without="autogr
 row("fft2", lambda np, a: np.abs(np.fft.fft2(a)) ** 2, A)
 row("fft-n", lambda np, x: np.imag(np.fft.fft(x, 4)), X, without="autograd")
 row("fftshift", lambda np, x: np.fft.fftshift(x) * x, X)
+
+row("hfft", lambda np, x, y: np.fft.hfft(x + 1j * y), X, Y, without="autograd")
+row("ihfft", lambda np, x: np.abs(np.fft.ihfft(x)) ** 2, X, without="autograd")
+row("rfft2-s", lambda np, a: np.abs(np.fft.rfft2(a, (2, 5))) ** 2, A, without="autograd")
+row("irfftn-s", lambda np, a: np.fft.irfftn(a * (1 + 2j), (4, 5), (0, 1)), A, without="autograd")
 
 # -- complex numbers between real ones
 row("complex-abs", lambda np, x, y: np.abs(x + 1j * y), X, Y)

@@ -37,7 +37,7 @@ MAX_ULP = 4
 CANCELS = {"logaddexp", "logaddexp2"}
 """The result may cancel to nearly 0: the error is measured against the operands too."""
 COMPLEX_CLOSE = {"multiply", "multiply_add", "divide", "reciprocal", "square", "sign", "scaled",
-                 "absolute"}  # fmt: skip
+                 "crossed", "absolute"}  # fmt: skip
 """For complex numbers close in norm; NumPy's own bits depend on its vector path."""
 COMPLEX_MATH = (CLOSE | {"sqrt"}) - {"logaddexp", "logaddexp2", "cbrt", "hypot", "arctan2", "erf"}
 COMPLEX_ULP = 8
@@ -112,13 +112,14 @@ def input_dtypes(op, dtype):
             return None
         return inputs if loop[: len(inputs)] == inputs else None
     kinds = {"scaled": "fc", "erf": "f", "real": "c", "imag": "c", "make_complex": "f"}
-    kinds |= {"bitcast": "iuf", **dict.fromkeys(ATTRS, "f")}
+    kinds |= {"crossed": "fc", "bitcast": "iuf", **dict.fromkeys(ATTRS, "f")}
     if name in ("wrap_index", "count_index"):
         return (dtype,) * 2 if dtype == "i8" else None
     if dtype.kind not in kinds.get(name, "biufc") or (dtype == "f2" and name in kinds):
         return None
     return {
         "scaled": (dtype,) * 2,
+        "crossed": (dtype,) * 2,
         "make_complex": (dtype,) * 2,
         "multiply_add": (dtype,) * 3,
         "where": (np.dtype(bool), dtype, dtype),

@@ -914,6 +914,10 @@ row("putmask", lambda k, x, m: (k.np.putmask(x, m, 3), k.np.putmask(x, ~m, x * 2
 row("putmask-cycle", lambda k, x, m: k.np.putmask(x, m, [1, 2, 3, 4, 5]), A, MASK)
 row("place", lambda k, x, m: (k.np.place(x, m, 3), k.np.place(x, ~m, [1.0, 2.0, 3.0])), A, MASK)
 row("fill_diagonal", lambda k, x: k.np.fill_diagonal(x, 9), A)
+row("fill_diagonal-array", lambda k, x: k.np.fill_diagonal(x, x[0] * 2), A)
+row("fill_diagonal-short", lambda k, x: k.np.fill_diagonal(x, [7, 8]), A)
+row("fill_diagonal-wrap", lambda k, x: k.np.fill_diagonal(x.T, x[0, :2] * 2, wrap=True), A)
+row("fill_diagonal-empty", lambda k, x: k.np.fill_diagonal(x, x[0, :0]), A)
 row("fill", lambda k, x: x.fill(3), A)
 row("ix_", lambda k, x, i: x[k.np.ix_(i[:2], i)], A, np.array([2, 0, 1, 3]))
 row(

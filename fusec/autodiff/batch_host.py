@@ -104,11 +104,11 @@ def batched_call(batch: Any, node: Node) -> list[Node]:
     elif batch.unroll:
         return _each(batch, node)
     else:
-        raise _refused(call.name, node)
+        raise _refused(call.full_name, node)
     traced = [fresh(session, n) for n in nodes]
-    args, kwargs = call.arguments(traced)
+    args, kwargs = call.bound(traced)
     if call.source in FIRST and not (args and args[0] is traced[0]):
-        raise _refused(call.name, node)
+        raise _refused(call.full_name, node)
     return [x.node for x in flatten(form(call.source, args, kwargs))[0]]
 
 
@@ -124,8 +124,7 @@ def _each(batch: Any, node: Node) -> list[Node]:
 
 
 def _refused(name: str, node: Node) -> UnsupportedError:
-    full = name if name.startswith("np.") else f"np.{name}"
     return UnsupportedError(
-        f"{node.loc}: fusec.vmap can't hand a stack of these arguments to {full}, which NumPy "
+        f"{node.loc}: fusec.vmap can't hand a stack of these arguments to {name}, which NumPy "
         "runs. Write the loop over the examples in its place: np.stack([f(x) for x in xs])."
     )

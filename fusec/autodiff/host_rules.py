@@ -9,7 +9,7 @@ results ``g`` and ``y`` are lists, and a cotangent that is missing is None. Form
 [3] J. Townsend, Differentiating the singular value decomposition, 2016; eigh by the same argument.
 [4] G. Golub, V. Pereyra, The differentiation of pseudo-inverses, 1973, equation 4.12: pinv.
 [5] S. Walter, L. Lehmann, Algorithmic differentiation of linear algebra functions, arXiv:1009.6112,
-    2010: qr.
+    2010: qr, eig.
 
 They are written for the inner product that conjugates; :func:`_conj` goes there and back (see
 ``ops/elementwise_math`` for the convention). A matrix that is taken to be Hermitian has a Hermitian
@@ -21,10 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from fusec.autodiff.vjp import pullback
 from fusec.errors import DerivativeError
-from fusec.ir.aval import kind_of
-from fusec.trace.tracer import Tracer, fresh
+from fusec.trace.indexing import put_mask
 
 RULES: dict[Any, Callable[..., Any]] = {}
 _function: Any  # for the loops below, which state several rules at once
@@ -36,20 +34,6 @@ def _rule(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
         return rule
 
     return add
-
-
-def _through(equivalent: Callable[..., Any]) -> Callable[..., Any]:
-    """The rule of a function that is ``equivalent``, whose inside has derivatives."""
-
-    def rule(g: Any, y: Any, *args: Any, **kwargs: Any) -> Any:
-        session = g._session
-        out = equivalent(*args, **kwargs)
-        arrays = [k for k, x in enumerate(args) if type(x) is Tracer and kind_of(x.dtype) in "fc"]
-        found = pullback(session, [out.node], [g.node], [args[k].node for k in arrays])
-        made = {k: fresh(session, d) for k, d in zip(arrays, found) if d is not None}
-        return tuple([made.get(k) for k in range(len(args))])
-
-    return rule
 
 
 def _conj(x: Any) -> Any:
@@ -71,11 +55,6 @@ def _hermitian(x: Any) -> Any:
 def _diagonal_only(x: Any) -> Any:
     """A stack of vectors as diagonal matrices."""
     return x[..., None] * np.eye(x.shape[-1], dtype=x.dtype)
-
-
-def _real_only(name: str, x: Any) -> None:
-    if x.dtype.kind == "c":
-        raise DerivativeError(f"fusec has no derivative of np.linalg.{name} of complex matrices")
 
 
 def _inverse_gaps(x: Any) -> Any:
@@ -133,9 +112,6 @@ def _eigh(g: Any, y: Any, a: Any, UPLO: str = "L") -> Any:
     return _conj(_hermitian(vectors @ inner @ _h(vectors)))
 
 
-RULES[np.linalg.eigvalsh] = _through(lambda a, UPLO="L": np.linalg.eigh(a, UPLO)[0])
-
-
 @_rule(np.linalg.svd)
 def _svd(g: Any, y: Any, a: Any, full_matrices: bool = True, compute_uv: bool = True,
          hermitian: bool = False) -> Any:
@@ -144,26 +120,29 @@ def _svd(g: Any, y: Any, a: Any, full_matrices: bool = True, compute_uv: bool = 
     rows, columns = a.shape[-2:]
     if g[0] is None and g[2] is None:
         return _singular_values(g[1], y[1], a)
-    _real_only("svd", a)
     if full_matrices and rows != columns:
         raise DerivativeError(
             "fusec has a derivative of singular vectors with full_matrices=False only"
         )
     u, s, vh = y
-    v = _t(vh)
+    v = _h(vh)
     gap = _inverse_gaps(s * s)
     inner = 0 if g[1] is None else _diagonal_only(g[1])
     rest = 0
     if g[0] is not None:
-        turn = _t(u) @ g[0]
-        inner = inner + gap * (turn - _t(turn)) * s[..., None, :]
-        rest = (g[0] - u @ turn) / s[..., None, :] @ vh
+        gu = _conj(g[0])
+        turn = _h(u) @ gu
+        inner = inner + gap * (turn - _h(turn)) * s[..., None, :]
+        if a.dtype.kind == "c":  # the phases, which the left and the right vectors share
+            turned = np.imag(np.diagonal(turn, 0, -2, -1)) / s
+            inner = inner + 1j * _diagonal_only(turned)
+        rest = (gu - u @ turn) / s[..., None, :] @ vh
     if g[2] is not None:
-        gv = _t(g[2])
-        turn = _t(v) @ gv
-        inner = inner + s[..., :, None] * gap * (turn - _t(turn))
-        rest = rest + u @ (_t(gv - v @ turn) / s[..., :, None])
-    return u @ inner @ vh + rest
+        gv = _h(_conj(g[2]))
+        turn = _h(v) @ gv
+        inner = inner + s[..., :, None] * gap * (turn - _h(turn))
+        rest = rest + u @ (_h(gv - v @ turn) / s[..., :, None])
+    return _conj(u @ inner @ vh + rest)
 
 
 @_rule(np.linalg.svdvals)
@@ -182,21 +161,28 @@ def _pinv(g: Any, y: Any, a: Any, *options: Any, **more: Any) -> Any:
 
 @_rule(np.linalg.qr)
 def _qr(g: Any, y: Any, a: Any, mode: str = "reduced") -> Any:
-    _real_only("qr", a)
-    rows, columns = a.shape[-2:]
-    if mode not in ("reduced", "r") or rows < columns:
-        raise DerivativeError(
-            "fusec has a derivative of np.linalg.qr with mode='reduced' (or 'r') of matrices with "
-            "at least as many rows as columns only"
-        )
-    if mode == "r":
-        g, y = (None, g), np.linalg.qr(a)
+    """Of at least as many rows as columns; the diagonal of ``r`` is real."""
     q, r = y
-    inner = 0 if g[1] is None else r @ _t(g[1])
-    inner = inner if g[0] is None else inner - _t(g[0]) @ q
-    whole = q @ (np.tril(inner) + _t(np.tril(inner, -1)))
-    whole = whole if g[0] is None else whole + g[0]
-    return _t(np.linalg.solve(r, _t(whole)))
+    inner = 0 if g[1] is None else r @ _h(_conj(g[1]))
+    inner = inner if g[0] is None else inner - _h(_conj(g[0])) @ q
+    diagonal = np.real(np.diagonal(inner, 0, -2, -1)).astype(a.dtype)
+    whole = q @ (np.tril(inner, -1) + _h(np.tril(inner, -1)) + _diagonal_only(diagonal))
+    whole = whole if g[0] is None else whole + _conj(g[0])
+    return _conj(_h(np.linalg.solve(r, _h(whole))))
+
+
+@_rule(np.linalg.eig)
+def _eig(g: Any, y: Any, a: Any) -> Any:
+    """Vectors have length 1; their phases are chosen by nobody, so nothing may depend on them."""
+    values, vectors = y
+    inner = 0 * vectors
+    if g[1] is not None:
+        turn = _h(vectors) @ _conj(g[1])
+        length = np.real(np.diagonal(turn, 0, -2, -1))[..., None, :]
+        inner = _conj(_inverse_gaps(values)) * (turn - _h(vectors) @ vectors * length)
+    if g[0] is not None:
+        inner = inner + _diagonal_only(_conj(g[0]))
+    return _conj(np.linalg.solve(_h(vectors), inner @ _h(vectors)))
 
 
 # -- Fourier transforms: symmetric linear maps, hence their own transposes ------------------------
@@ -257,26 +243,6 @@ def _irfft(g: Any, y: Any, a: Any, n: Any = None, axis: int = -1, norm: Any = No
     return _fit(np.moveaxis(twice, -1, axis), a.shape[axis], axis)
 
 
-def _real_fourier(function: Any, line: Any, rest: Any, forward: bool) -> None:
-    """A transform of several axes is one of the last axis and a complex one of the others."""
-
-    def rule(g: Any, y: Any, a: Any, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
-        *others, last = _axes(function, a, s, axes)
-        if s is not None:
-            raise DerivativeError(f"fusec has no derivative of np.fft.{function.__name__} with s=")
-        if forward:
-            g = rest(g, None, others, norm)
-            return RULES[line](g, y, a, axis=last, norm=norm)
-        return rest(RULES[line](g, y, a, axis=last, norm=norm), None, others, norm)
-
-    RULES[function] = rule
-
-
-for _function in (np.fft.rfft2, np.fft.rfftn):
-    _real_fourier(_function, np.fft.rfft, np.fft.fftn, True)
-for _function in (np.fft.irfft2, np.fft.irfftn):
-    _real_fourier(_function, np.fft.irfft, np.fft.ifftn, False)
-
 # -- order and convolution ------------------------------------------------------------------------
 
 
@@ -288,31 +254,30 @@ def _sort(g: Any, y: Any, a: Any, axis: Any = -1, *options: Any, **more: Any) ->
     return np.take_along_axis(g, place, axis).reshape(a.shape)
 
 
-def _median(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False,
-            keepdims: bool = False) -> Any:
-    """The mean of the middle of what is sorted: the two in the middle of an even number."""
-    axes = range(a.ndim) if axis is None else np.atleast_1d(axis).tolist()
-    axes = [int(k) % a.ndim for k in axes]
-    last = tuple(range(a.ndim - len(axes), a.ndim))
-    kept = tuple([a.shape[k] for k in range(a.ndim) if k not in axes])
-    line = np.sort(np.moveaxis(a, axes, last).reshape((*kept, -1)), -1)
-    n = int(line.shape[-1])
-    middle = line[..., (n - 1) // 2 : n // 2 + 1].mean(axis=-1)
-    return np.expand_dims(middle, tuple(axes)) if keepdims else middle
+@_rule(np.partition)
+def _partition(g: Any, y: Any, a: Any, kth: Any, axis: Any = -1, *options: Any) -> Any:
+    order = np.argsort(y, axis=-1 if axis is None else axis, kind="stable")
+    return _sort(np.take_along_axis(g, order, -1 if axis is None else axis), y, a, axis)
 
 
-def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None,
-            period: Any = None) -> Any:
-    """The line through the two nearest points, constant beyond the first and the last."""
-    if any(option is not None for option in (left, right, period)):
-        raise DerivativeError("fusec has a derivative of np.interp without options only")
-    k = np.clip(np.searchsorted(xp, x, side="right") - 1, 0, xp.shape[0] - 2)
-    part = np.clip((x - xp[k]) / (xp[k + 1] - xp[k]), 0, 1)
-    return fp[k] + part * (fp[k + 1] - fp[k])
+@_rule(np.bincount)
+def _bincount(g: Any, y: Any, x: Any, weights: Any, minlength: Any = 0) -> Any:
+    return None, g[x]
 
 
-RULES[np.median] = _through(_median)
-RULES[np.interp] = _through(_interp)
+@_rule(put_mask)
+def _put_mask(g: Any, y: Any, x: Any, mask: Any, values: Any) -> Any:
+    """The n-th value went to the n-th true element of the mask; a single one to all of them."""
+    tail = x.shape[mask.ndim :]
+    if values.ndim != 1 + len(tail):
+        raise DerivativeError("fusec has no derivative of x[mask] = values with more axes than it")
+    inside = mask.reshape(mask.shape + (1,) * len(tail))
+    if values.shape[0] == 1:
+        taken = np.where(inside, g, 0).sum(axis=tuple(range(mask.ndim)))[None]
+    else:
+        places = np.argsort(~mask.reshape(-1), kind="stable")[: values.shape[0]]
+        taken = g.reshape((-1, *tail))[places]
+    return np.where(inside, 0, g), None, taken
 
 
 @_rule(np.convolve)

@@ -117,19 +117,19 @@ class Sweep:
         return self._host(node, parts)
 
     def _host(self, node: Node, parts: dict[int, Node]) -> Contributions:
-        from fusec.autodiff.host_rules import RULES
+        from fusec.autodiff.host_equivalents import RULES
 
         session, call = self.session, node.attrs["call"]
         rule = RULES.get(call.source)
         if rule is None:
-            raise without_rule(call.name, node)
+            raise without_rule(call.full_name, node)
         outs = [
             session.make("host_out", node, index=k, aval=a) for k, a in enumerate(call.outputs)
         ]
         ys = [fresh(session, y) for y in outs]
         gs = [fresh(session, parts[k]) if k in parts else None for k in range(len(ys))]
         traced = [fresh(session, i) for i in node.inputs]
-        args, kwargs = call.arguments(traced)
+        args, kwargs = call.bound(traced)
         single = len(ys) == 1
         found = rule(gs[0] if single else gs, ys[0] if single else ys, *args, **kwargs)
         target = {id(t): i for t, i in zip(traced, node.inputs)}
@@ -151,19 +151,13 @@ def undone(session: Session, g: Node, aval: Aval) -> Node:
 
 
 def without_rule(name: str, node: Node) -> DerivativeError:
-    """The error for ``np.<name>``, with the user's line and what to type."""
-    if " " in name:
-        return DerivativeError(
-            f"{node.loc}: fusec has no derivative of a {name} of several values. Write it with "
-            "np.where, or cut it off with fusec.stop_gradient."
-        )
+    """The error for the function ``name``, with the user's line and what to type."""
     short = name.rpartition(".")[2]
-    full = name if name.startswith("np.") else f"np.{name}"
     return DerivativeError(
-        f"{node.loc}: fusec has no derivative of {full}. Write it as a function with a rule:\n"
+        f"{node.loc}: fusec has no derivative of {name}. Write it as a function with a rule:\n"
         "  @fusec.custom_vjp\n"
-        f"  def {short}(x): return {full}(x)\n"
-        f"  {short}.defvjp(lambda x: ({full}(x), x), lambda x, g: (...,))  # the gradient in x\n"
+        f"  def {short}(x): return {name}(x)\n"
+        f"  {short}.defvjp(lambda x: ({name}(x), x), lambda x, g: (...,))  # the gradient in x\n"
         "or cut it off with fusec.stop_gradient."
     )
 

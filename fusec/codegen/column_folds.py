@@ -27,9 +27,9 @@ from fusec.codegen.folds import (
     _combine,
     _identity,
     _join,
-    load,
     _load_some,
     _Loop,
+    load,
 )
 from fusec.codegen.intrinsic import intrinsic, names_of
 
@@ -106,12 +106,12 @@ def _lanes(b: Any, p: Any, x: Any, stride: Any, m: Any, width: Any, *, t: Any, n
         # as many rows as lane, lane + 32, ... are below m
         turns = b.udiv(b.sub(b.add(m, _I64(LANES - 1)), lane.index), _I64(LANES))
         done = _I64(0)
-        for steps, load in loads:
+        for steps, fetch in loads:
             with _Loop(b, steps) as columns:
                 k = b.mul(b.add(done, columns.index), _I64(LANES))
                 with _Loop(b, turns, first) as loop:
                     row = b.add(lane.index, b.mul(loop.index, _I64(LANES)))
-                    values = load(b.gep(x, [b.add(b.mul(row, stride), k)]))
+                    values = fetch(b.gep(x, [b.add(b.mul(row, stride), k)]))
                     loop.next = _combine(b, t, name, loop.values, values)
                 place = b.gep(p, [b.add(b.mul(lane.index, pitch), k)])
                 _store(b, _join(b, loop.values), place)

@@ -135,6 +135,14 @@ def cscaled(b: Any, t: Any, g: Any, d: Any) -> Any:
     return _select(b, none, join(b, zero, zero), mul(b, g, d))
 
 
+@intrinsic(2)
+def ccrossed(b: Any, t: Any, g: Any, h: Any) -> Any:
+    """g * h, but 0 where one of them is 0."""
+    zero = parts(b, g)[0].type(0.0)
+    none = b.or_(_is_zero(b, g), _is_zero(b, h))
+    return _select(b, none, join(b, zero, zero), mul(b, g, h))
+
+
 def _is_zero(b: Any, z: Any) -> Any:
     re, im = parts(b, z)
     zero = re.type(0.0)

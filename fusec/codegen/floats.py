@@ -87,6 +87,14 @@ def fscaled(b: Any, t: Any, g: Any, d: Any) -> Any:
     return b.select(none, zero, b.fmul(g, d))
 
 
+@intrinsic(2)
+def fcrossed(b: Any, t: Any, g: Any, h: Any) -> Any:
+    """g * h, but 0 where one of them is 0."""
+    zero = g.type(0.0)
+    none = b.or_(b.fcmp_ordered("==", g, zero), b.fcmp_ordered("==", h, zero))
+    return b.select(none, zero, b.fmul(g, h))
+
+
 def _constant_factor(name: str, single: float, double: float) -> Any:
     def emit(b: Any, t: Any, x: Any) -> Any:
         return b.fmul(x, x.type(single if t.bitwidth == 32 else double))

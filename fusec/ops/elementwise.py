@@ -22,7 +22,7 @@ import numpy as np
 from fusec.ir.aval import is_bfloat, kind_of, short
 from fusec.ir.graph import OpLike
 from fusec.ops import elementwise_casts  # noqa: F401  (its import states the ops)
-from fusec.ops.elementwise_math import erf, scaled
+from fusec.ops.elementwise_math import crossed, erf, scaled
 from fusec.ops.registry import COSTLY, MEDIUM, NONDIFFERENTIABLE, elementwise
 
 HALF = np.dtype("f2")
@@ -353,6 +353,7 @@ FUNCTIONS: dict[Callable[..., Any], str] = {
     np.real: "real",
     np.imag: "imag",
     scaled: "scaled",
+    crossed: "crossed",
     erf: "erf",
 }
 """Functions that stand for one op each: what derivative rules call beside NumPy's ufuncs."""

@@ -4,7 +4,8 @@
 call's plain arguments are part of ``call``; its arrays are the node's inputs.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,23 @@ class HostCall:
 
     def __repr__(self) -> str:
         return self.name
+
+    def bound(self, arrays: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of the call; arrays that were given by name are by position."""
+        assert self.arguments is not None
+        args, kwargs = self.arguments(arrays)
+        if not any(x is a for x in kwargs.values() for a in arrays):
+            return args, kwargs
+        found = inspect.signature(self.source).bind(*args, **kwargs)
+        found.apply_defaults()
+        return found.args, {k: v for k, v in found.kwargs.items() if v is not np._NoValue}
+
+    @property
+    def full_name(self) -> str:
+        """The name with its module: ``np.linalg.inv``."""
+        module = getattr(self.source, "__module__", None)
+        inside = module if module in ("numpy.linalg", "numpy.fft") else "numpy"
+        return self.name if self.name.startswith("np.") else f"np{inside[5:]}.{self.name}"
 
 
 def _call(*arrays: Any, call: HostCall) -> tuple[Any, ...]:

@@ -192,6 +192,7 @@ SIMPLIFY = {
     "stop_gradient": [same_value],
     "custom_out": [custom_result],
     "scaled": [plain_product],
+    "crossed": [plain_product],
     "wrap_index": [wrapped_twice],
     "scatter_add": [separate_additions, whole_rows],
     **{name: [empty_reduction] for name in OPS if name.startswith("reduce_")},

@@ -14,7 +14,6 @@ from fusec.trace.table import (
     INT,
     ToHost,
     as_dtype,
-    as_kind,
     data_dependent,
     dim,
     implements,
@@ -193,13 +192,19 @@ def extract(session: Session, condition: Any, arr: Any) -> Any:
 
 @implements(np.fill_diagonal)
 def fill_diagonal(session: Session, a: Any, val: Any, wrap: bool = False) -> None:
-    """``np.fill_diagonal`` of a matrix."""
-    x = as_tracer(session, a)
-    if x._like.ndim < 2:
+    """``np.fill_diagonal``: the values are used again from the first one on where they end."""
+    x, values = as_tracer(session, a), as_tracer(session, val)
+    shape = x._like.shape
+    if len(shape) < 2:
         raise ValueError("array must be at least 2-d")
-    if x._like.ndim > 2 or wrap or np.ndim(as_kind(val)):
-        raise ToHost
-    rows, columns = x._like.shape
-    from fusec.trace.create import eye
+    if not values._like.size:
+        return None
+    if len(shape) == 2 and not wrap and not values._like.ndim:
+        from fusec.trace.create import eye
 
-    copyto(session, x, val, "unsafe", eye(session, rows, columns, dtype=bool))
+        return copyto(session, x, values, "unsafe", eye(session, *shape, dtype=bool))
+    diagonal, number_of = np.zeros(shape, bool), np.zeros(shape, INT)
+    np.fill_diagonal(diagonal, True, wrap)
+    number_of[diagonal] = np.arange(np.count_nonzero(diagonal)) % values._like.size
+    chosen = values.astype(x.dtype).ravel()[number_of]
+    return copyto(session, x, chosen, "unsafe", as_tracer(session, diagonal))

@@ -11,8 +11,9 @@ import numpy as np
 from fusec.ir.graph import Node
 from fusec.trace.functions_reduce import tiny_shape
 from fusec.trace.functions_shape import diagonal_view, ravel
+from fusec.trace.hostcalls import host_call
 from fusec.trace.session import Session
-from fusec.trace.standin import in_order, result_like
+from fusec.trace.standin import in_order, result_like, stand_in
 from fusec.trace.table import BOOL, ToHost, apply, implements, plain, wrap
 from fusec.trace.tracer import Tracer, as_tracer
 from fusec.trace.ufuncs import store_out
@@ -362,3 +363,15 @@ def cross(session: Session, a: Any, b: Any, axisa: int = -1, axisb: int = -1, ax
     return np.moveaxis(np.stack(parts, axis=-1), -1, axisc)
 
 
+@implements(np.linalg.lstsq)
+def lstsq(session: Session, a: Any, b: Any, rcond: Any = None) -> Any:
+    """``np.linalg.lstsq``, planned for independent columns: else there are no residuals."""
+    x, y = as_tracer(session, a), as_tracer(session, b)
+    if x._like.ndim != 2 or y._like.ndim not in (1, 2) or 0 in x._like.shape + y._like.shape:
+        raise ToHost
+    (rows, columns), behind = x._like.shape, y._like.shape[1:]
+    some = np.linalg.lstsq(np.ones((1, 1), x.dtype), np.ones(1, y.dtype))
+    residuals = (behind or (1,)) if rows > columns else (0,)
+    shapes = ((columns, *behind), residuals, (), (min(rows, columns),))
+    likes = [stand_in(shape, np.asarray(z).dtype) for shape, z in zip(shapes, some)]
+    return host_call(session, np.linalg.lstsq, (x, y, rcond), {}, likes)

@@ -7,6 +7,7 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from fusec.errors import UnsupportedError
 from fusec.ir.aval import is_number
+from fusec.ops.elementwise_math import crossed as crossed_op
 from fusec.ops.elementwise_math import erf as erf_op
 from fusec.ops.elementwise_math import scaled as scaled_op
 from fusec.ops.shape import positions
@@ -309,5 +310,6 @@ def _unary_op(name: str) -> Any:
 
 FUNCTIONS[erf_op] = _unary_op("erf")
 FUNCTIONS[scaled_op] = _unary_op("scaled")
+FUNCTIONS[crossed_op] = _unary_op("crossed")
 FUNCTIONS[positions] = lambda session, x, axis: wrap(session, iota(session, x._like.shape, axis))
 

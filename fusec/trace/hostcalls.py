@@ -78,6 +78,8 @@ def host_call(
     else:
         result, scalars = _probe(session, name, invoke, operands)
     parts, result_tree = flatten(result)
+    if not parts:  # it is called for what it does to its arguments
+        raise UnsupportedError(f"np.{name} gives no array: NumPy runs the function")
     avals = tuple(_avals(parts))
     call = HostCall(
         name, _runner(name, invoke, parts), avals, source=func, arguments=arguments
