@@ -199,7 +199,7 @@ def peak(program: Program) -> int:
         alive = {slot: n for slot, n in alive.items() if last.get(slot, -1) >= k}
         if isinstance(step, Call) and not step.view:
             slots = [program.slots[n] for n in step.outputs if n not in results]
-            alive.update({s.number: s.nbytes for s in slots})
+            alive.update({s.number: s.nbytes for s in slots if s.role != "temp"})
         most = max(most, sum(alive.values()))
     return steady + most
 

@@ -10,6 +10,7 @@ import fusec
 from fusec.codegen.blas import TURN
 from fusec.codegen.steps import Call, Launch, Product
 from fusec.trace.tree import flatten
+from kernels.lectures import two_layer_net
 
 _rng = np.random.default_rng(2)
 
@@ -186,6 +187,18 @@ def test_backward_kernels_are_hardly_longer_than_forward_ones():
     texts = [{k.text.partition("def ")[2] for k in low.program.sources} for low in lows]
     forward, whole = (sum(len(t.splitlines()) for t in each) for each in texts)
     assert whole <= 2.2 * forward
+
+
+def test_a_training_step_keeps_no_more_than_it_must():
+    """By hand, in bytes of float32: what lives besides the arguments."""
+    n, d, h = 64, 1000, 100
+    args = [normal(*s, dtype="f4") for s in ((d, h), (h, d), (n, d), (n, d))]
+    found = fusec.jit(two_layer_net.step).lower(*args).explain().bytes_peak
+    weights = 4 * 2 * d * h  # as many new ones, and their gradients
+    kept = 4 * (2 * n * h + n * d)  # the hidden layer, before and after the ReLU; the difference
+    assert found <= 2 * weights + kept
+    one_gradient, product, losses, loss = 4 * d * h, 4 * n * d, 4 * n, 4
+    assert found == weights + one_gradient + kept + product + losses + loss
 
 
 def test_checkpoints_keep_less():

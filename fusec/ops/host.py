@@ -21,7 +21,7 @@ class HostCall:
 
     name: as the user wrote it; function: takes the arrays in order and gives a tuple of arrays;
     why: the reason it is not fused, as ``explain()`` prints it; source: what the user called;
-    arguments: ``(arrays) -> (args, kwargs)`` of that call, for its derivative.
+    arguments: ``(arrays) -> (args, kwargs)`` of that call, for its derivative; None: the arrays.
     """
 
     name: str
@@ -36,7 +36,8 @@ class HostCall:
 
     def bound(self, arrays: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of the call; arrays that were given by name are by position."""
-        assert self.arguments is not None
+        if self.arguments is None:
+            return tuple(arrays), {}
         args, kwargs = self.arguments(arrays)
         if not any(x is a for x in kwargs.values() for a in arrays):
             return args, kwargs

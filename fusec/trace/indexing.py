@@ -152,10 +152,7 @@ def set_mask(x: Tracer, mask: Tracer, value: Any) -> None:
         new = session.broadcast(assigned(x, value, tail), shape)
     else:
         values = as_tracer(session, value)
-        call = HostCall(
-            "masked assignment", _put_mask, (x.node.aval,), source=put_mask,
-            arguments=lambda arrays: (tuple(arrays), {}),
-        )  # fmt: skip
+        call = HostCall("masked assignment", put_mask, (x.node.aval,), source=put_mask)
         result = session.make("host_call", x.node, mask.node, values.node, call=call)
         return x.write(session.make("host_out", result, index=0, aval=x.node.aval))
     cond = session.broadcast(session.reshape(mask.node, mask._like.shape + extra), shape)
@@ -178,15 +175,11 @@ def _mask_and_view(x: Tracer, items: list[Any]) -> tuple[Tracer, Tracer, int] | 
     return view, mask, before
 
 
-def put_mask(x: Any, mask: Any, values: Any) -> Any:
-    """``x`` with ``values`` where ``mask`` is true."""
+def put_mask(x: Any, mask: Any, values: Any) -> tuple[Any, ...]:
+    """``x`` with ``values`` where ``mask`` is true, as the call of a program."""
     out = np.array(x)
     out[mask] = values
-    return out
-
-
-def _put_mask(*arrays: Any) -> tuple[Any, ...]:
-    return (put_mask(*arrays),)
+    return (out,)
 
 
 # -- basic indices ------------------------------------------------------------------------------
