@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from fusec.errors import DerivativeError
-from fusec.trace.indexing import put_mask
+from fusec.ops.host import put_mask
 
 RULES: dict[Any, Callable[..., Any]] = {}
 _function: Any  # for the loops below, which state several rules at once

@@ -118,7 +118,7 @@ def _lanes(b: Any, p: Any, x: Any, stride: Any, m: Any, width: Any, *, t: Any, n
             done = whole
 
 
-def halves(b: Any, p: Any, pitch: Any, *, t: Any, name: str) -> None:
+def _halves(b: Any, p: Any, pitch: Any, *, t: Any, name: str) -> None:
     add = _add_function(b, t, name, p)
 
     def body(half: Any) -> Any:
@@ -163,7 +163,7 @@ def _primitive(kind: str, name: str, arity: int, emit: Callable[..., None]) -> A
 _KINDS: dict[str, tuple[int, Callable[..., None]]] = {
     "fill": (2, _fill),
     "lanes": (5, _lanes),
-    "halves": (2, halves),
+    "halves": (2, _halves),
     "pairs": (3, _pairs),
 }
 globals().update(

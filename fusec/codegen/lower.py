@@ -17,7 +17,7 @@ from fusec.ops import OPS
 from fusec.ops.elementwise import expression, is_narrow
 from fusec.ops.registry import COSTLY, MEDIUM
 from fusec.passes.access import ZERO, Data, Index, flatten, rejoin
-from fusec.passes.groups import Group, Idx, inputs_at, reduced_names, region_index, scatter_index
+from fusec.passes.groups import Group, Idx, inputs_at, reduced_names, region_index
 
 INT = np.dtype(np.int64)
 IDENTITY: dict[str, Callable[[np.dtype], str]] = {
@@ -48,7 +48,7 @@ class Place(NamedTuple):
     offset: int = 0
 
     def at(self, idx: Idx) -> Index:
-        return _offset(idx, self.strides).plus(Index((), self.offset))
+        return offset(idx, self.strides).plus(Index((), self.offset))
 
 
 @dataclass
@@ -66,31 +66,10 @@ class Layout:
 
 def lower(group: Group, layout: Layout) -> Body:
     """The scalar program of ``group``. Loads come from values that ``layout`` says are stored."""
-    if group.kind == "scatter":
-        return _scattered(group, layout)
-    return _Lowering(group, layout).run()
+    return Lowering(group, layout).run()
 
 
-def _scattered(group: Group, layout: Layout) -> Body:
-    """The additions of a scatter; what they are added to is stored first."""
-    (node,) = group.members
-    buffer = Buffer("y0", node.dtype, layout.out_place(node).strides, "out", node)
-    before, begun = _Lowering(Group(-1, node.shape), layout), Group(-1, node.shape)
-    index = _offset(begun.indices, buffer.strides)
-    start = before.body([Store(buffer, index, before.value(node.inputs[0], begun.indices))])
-    adding = _Lowering(group, layout)
-    places = scatter_index(node, group.indices, group)
-    index = _offset(places, buffer.strides)
-    value = adding.value(node.inputs[1], group.indices)
-    body = adding.body([Store(buffer, index, value, adding.data(index), adds=True)])
-    apart = {i.terms[0][0] for i in places if len(i.terms) == 1 and not i.const}
-    body.reduced = tuple([v for v in group.extents if v not in apart])
-    start.title, start.notes = f"what {node.op.name} begins with", body.notes
-    body.first = start
-    return body
-
-
-class _Lowering:
+class Lowering:
     def __init__(self, group: Group, layout: Layout) -> None:
         self.group = group
         self.layout = layout
@@ -372,7 +351,7 @@ def _start(op: str, dtype: np.dtype) -> str:
     return f"cast_{short(dtype)}({IDENTITY[op](dtype)})"
 
 
-def _offset(idx: Idx, strides: tuple[int, ...]) -> Index:
+def offset(idx: Idx, strides: tuple[int, ...]) -> Index:
     total = ZERO
     for i, s in zip(idx, strides):
         total = total.plus(i, s)

@@ -16,6 +16,7 @@ from fusec.codegen.emit_cpu import chunk_rows
 from fusec.codegen.inplace import in_place
 from fusec.codegen.loops import Buffer
 from fusec.codegen.lower import Layout, Place, lower
+from fusec.codegen.lower_scatter import lower_scatter
 from fusec.codegen.schedule import all_lines
 from fusec.codegen.steps import (
     Call,
@@ -166,7 +167,7 @@ class _Builder:
         if not group.outputs or all(o.aval.size == 0 for o in group.outputs):
             return
         layout = Layout(self._place, self._stored, self._out_place, self._replaced)
-        body = lower(group, layout)
+        body = (lower_scatter if group.kind == "scatter" else lower)(group, layout)
         if self.partition.again and sum(1 for _ in all_lines(body)) > MAX_LINES:
             raise Oversize(f"a kernel of more than {MAX_LINES} lines")
         partials: dict[Buffer, Slot] = {}

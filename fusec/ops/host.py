@@ -74,3 +74,10 @@ host_out = register(
         infer_aval=lambda call, index, aval: aval,
     )
 )
+
+
+def put_mask(x: Any, mask: Any, values: Any) -> tuple[Any, ...]:
+    """``x`` with ``values`` where ``mask`` is true, as the call of a program."""
+    out = np.array(x)
+    out[mask] = values
+    return (out,)

@@ -30,6 +30,7 @@ from fusec.passes.groups import (
     level_indices,
     looped,
     reduced_names,
+    runs_through,
     scans,
     size,
     source_of,
@@ -82,7 +83,7 @@ class _Fuser:
                 self._mark_outputs(node)
         for out in self.graph.outputs:
             self._output(out)
-        ordered = _topological(self.groups)
+        ordered = sorted(self.groups, key=lambda g: (g.ancestors.bit_count(), g.number))
         return Partition(self.graph, ordered, self.refusals, self.inline, self.again)
 
     def _sources(self, node: Node, idx: Idx, g: Group) -> Iterator[tuple[Node, Idx | None]]:
@@ -250,7 +251,7 @@ class _Fuser:
         """Put ``node`` into ``group``, or say why not."""
         reason: str | None = "another shape to loop over"
         for idx in level_indices(reading.shape, group):
-            if reduced_names(node, idx) and not _runs_through(idx, group):
+            if reduced_names(node, idx) and not runs_through(idx, group):
                 reason = "reduces values that are themselves results of the group's reduction"
                 continue
             sources = list(self._sources(node, idx, group))
@@ -386,12 +387,6 @@ class _Fuser:
             group.outputs.append(node)
 
 
-def _runs_through(idx: Idx, group: Group) -> bool:
-    """Whether an index has every loop of the group but those that are written out."""
-    loops = {f"i{k}" for k, n in enumerate(group.shape) if n != 1}
-    return loops - group.short <= set().union(*[i.variables() for i in idx])
-
-
 def _too_many(group: Group, axes: frozenset[str]) -> str | None:
     """Why a reduction over short axes can't be written out in a group."""
     if scans(group):
@@ -402,7 +397,3 @@ def _too_many(group: Group, axes: frozenset[str]) -> str | None:
     if times > MAX_COPIES or size(group) * times > MAX_SIZE * 2:
         return f"the kernel already holds {len(group.members)} ops, {times} times each"
     return None
-
-
-def _topological(groups: list[Group]) -> list[Group]:
-    return sorted(groups, key=lambda g: (g.ancestors.bit_count(), g.number))

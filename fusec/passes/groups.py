@@ -112,6 +112,12 @@ class Partition:
     again: bool = True  # whether values may be computed a second time
 
 
+def runs_through(idx: Idx, group: Group) -> bool:
+    """Whether an index has every loop of the group but those that are written out."""
+    loops = {f"i{k}" for k, n in enumerate(group.shape) if n != 1}
+    return loops - group.short <= set().union(*[i.variables() for i in idx])
+
+
 def scans(group: Group) -> bool:
     return any(m.op.family == "scan" for m in group.members)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fusec.errors import DataDependentShapeError
 from fusec.ir.graph import Node
-from fusec.ops.host import HostCall
+from fusec.ops.host import HostCall, put_mask
 from fusec.ops.registry import broadcast_shape
 from fusec.trace.scalars import PyScalar
 from fusec.trace.standin import in_order, stand_in
@@ -173,13 +173,6 @@ def _mask_and_view(x: Tracer, items: list[Any]) -> tuple[Tracer, Tracer, int] | 
     before = sum(isinstance(i, slice) for i in items[:k])
     view = np.moveaxis(view, range(before, before + ndim), range(ndim)) if before else view
     return view, mask, before
-
-
-def put_mask(x: Any, mask: Any, values: Any) -> tuple[Any, ...]:
-    """``x`` with ``values`` where ``mask`` is true, as the call of a program."""
-    out = np.array(x)
-    out[mask] = values
-    return (out,)
 
 
 # -- basic indices ------------------------------------------------------------------------------

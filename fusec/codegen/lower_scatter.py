@@ -1,0 +1,24 @@
+"""From a scatter to scalar lines: additions at places that data choose."""
+
+from fusec.codegen.loops import Body, Buffer, Store
+from fusec.codegen.lower import Layout, Lowering, offset
+from fusec.passes.groups import Group, scatter_index
+
+
+def lower_scatter(group: Group, layout: Layout) -> Body:
+    """The additions of a scatter; what they are added to is stored first."""
+    (node,) = group.members
+    buffer = Buffer("y0", node.dtype, layout.out_place(node).strides, "out", node)
+    before, begun = Lowering(Group(-1, node.shape), layout), Group(-1, node.shape)
+    index = offset(begun.indices, buffer.strides)
+    start = before.body([Store(buffer, index, before.value(node.inputs[0], begun.indices))])
+    adding = Lowering(group, layout)
+    places = scatter_index(node, group.indices, group)
+    index = offset(places, buffer.strides)
+    value = adding.value(node.inputs[1], group.indices)
+    body = adding.body([Store(buffer, index, value, adding.data(index), adds=True)])
+    apart = {i.terms[0][0] for i in places if len(i.terms) == 1 and not i.const}
+    body.reduced = tuple([v for v in group.extents if v not in apart])
+    start.title, start.notes = f"what {node.op.name} begins with", body.notes
+    body.first = start
+    return body
