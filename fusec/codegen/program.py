@@ -98,7 +98,7 @@ class _Builder:
 
     def run(self) -> Program:
         for group in self.partition.groups:
-            if group.kind == "kernel":
+            if group.kind in ("kernel", "scatter"):
                 self._launch(group)
                 self.ready.update(group.outputs)
                 continue

@@ -363,7 +363,7 @@ class _Fuser:
         """The other groups that read a member of a group."""
         found: dict[Node, set[Group]] = {}
         for group in self.groups:
-            for node in self._reads(group):
+            for node in self._reads(group) if group.kind != "call" else ():
                 if node in self.group_of:
                     found.setdefault(node, set()).add(group)
         return found
@@ -372,7 +372,7 @@ class _Fuser:
 
     def _mark_outputs(self, node: Node) -> None:
         group = self.group_of[node]
-        if group.kind != "kernel":
+        if group.kind in ("call", "join"):
             for child in node.inputs:
                 self._output(source_of(child))
             return
@@ -383,8 +383,8 @@ class _Fuser:
 
     def _output(self, node: Node) -> None:
         group = self.group_of.get(node)
-        if group is not None and group.kind != "call" and node not in group.outputs:
-            group.outputs.append(node)
+        if group is not None and group.kind in ("kernel", "scatter"):
+            group.outputs += [node] if node not in group.outputs else []
 
 
 def _too_many(group: Group, axes: frozenset[str]) -> str | None:
