@@ -16,6 +16,7 @@ from fusec.autodiff.linear import Linear
 from fusec.autodiff.point import Positions
 from fusec.autodiff.vmap import vmap as batched
 from fusec.dispatch import JitFunction, native_layout
+from fusec.errors import ShapeError
 from fusec.ir.graph import Graph, evaluate
 from fusec.plan import Plan
 from fusec.runtime.array import recording
@@ -157,16 +158,23 @@ def jacobian(fn: Function, argnums: int | Sequence[int] = 0) -> Function:
 
 
 def hessian(fn: Function, argnums: int | Sequence[int] = 0) -> Function:
-    """The function that gives all second derivatives of ``fn``, which returns one real number.
+    """The function that gives all second derivatives of ``fn``.
 
-    argnums: as for ``grad``. The result is that of ``jacobian(grad(fn))``.
+    argnums: as for ``grad``. The result is that of ``jacobian(jacobian(fn))``.
 
     >>> import numpy as np, fusec
     >>> fusec.hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 2.0]))
     array([[4., 2.],
            [2., 0.]])
     """
-    return jacobian(grad(fn, argnums), argnums)
+    return _derived("hessian", _second, fn, _positions(argnums))
+
+
+def _second(session: Session, fn: Function, argnums: Any, args: Any, kwargs: Any) -> Any:
+    try:
+        return transform.jacobian(session, grad(fn, argnums), argnums, args, kwargs)
+    except ShapeError:
+        return transform.jacobian(session, jacobian(fn, argnums), argnums, args, kwargs)
 
 
 def vmap(fn: Function, in_axes: Any = 0, out_axes: Any = 0) -> Function:

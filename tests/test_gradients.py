@@ -509,6 +509,14 @@ def test_results_that_are_no_number_are_refused():
         fusec.grad(cube, has_aux=True)(X)
 
 
+def test_hessian_of_several_numbers():
+    f = lambda p: {"a": np.stack([p["x"][0] ** 2 * p["y"], p["x"].sum()]), "b": p["y"] ** 3}
+    h = fusec.hessian(f)({"x": np.array([2.0, 3.0]), "y": 5.0})
+    same(h["a"]["x"]["x"], [[[10, 0], [0, 0]], np.zeros((2, 2))])
+    same(h["a"]["x"]["y"], [[4, 0], [0, 0]])
+    same(h["b"]["y"]["y"], 30)
+
+
 def test_argnums_out_of_range():
     with pytest.raises(ValueError, match=r"argnums=2.*1 positional"):
         fusec.grad(cube, 2)(X)

@@ -12,6 +12,7 @@ import numpy as np
 
 from fusec.errors import UnsupportedError
 from fusec.ir.graph import Node
+from fusec.trace.indexing import put_mask
 from fusec.trace.tracer import fresh
 from fusec.trace.tree import flatten
 
@@ -67,8 +68,23 @@ def _convolve(function: Any, args: Any, kwargs: Any) -> Any:
     return np.sum(windows * v[:, None, ::-1], axis=-1, dtype=np.result_type(a, v))
 
 
+def _masked(function: Any, args: Any, kwargs: Any) -> Any:
+    """The values of all examples, one after the other, are those of the whole mask."""
+    x, mask, values = args
+    tail = values.shape[2:]
+    if values.shape[1] == 1:
+        ones = (1,) * (mask.ndim - 1)
+        chosen = values.reshape((values.shape[0], *ones, *tail))
+        return np.where(mask.reshape(mask.shape + (1,) * len(tail)), chosen, x)
+    y = x.copy()
+    y[mask] = values.reshape((-1, *tail))
+    return y
+
+
 _F, _L = np.fft, np.linalg
-STACKED: dict[Any, Callable[..., Any]] = {_L.solve: _solve, np.convolve: _convolve} | dict.fromkeys(
+STACKED: dict[Any, Callable[..., Any]] = {
+    _L.solve: _solve, np.convolve: _convolve, put_mask: _masked,
+} | dict.fromkeys(
     (_L.inv, _L.det, _L.slogdet, _L.cholesky, _L.eig, _L.eigh, _L.eigvals, _L.eigvalsh, _L.svd,
      _L.svdvals, _L.pinv, _L.qr, _L.matrix_rank, _L.cond),
     _stacked,
@@ -86,11 +102,15 @@ FIRST: dict[Any, Callable[..., Any]] = {np.interp: _stacked} | dict.fromkeys(
 """Only their first argument may differ between examples."""
 
 
+EACH = {np.searchsorted, np.bincount, np.correlate, np.interp, np.lexsort, np.polyfit, _L.lstsq}
+"""Called for each example, where no other form fits: as many calls of NumPy as examples."""
+
+
 def batched_call(batch: Any, node: Node) -> list[Node]:
     """The results of a ``host_call`` on all examples, batch axis first.
 
-    A function that takes no stacks is called for each example where ``batch.unroll`` says so, else
-    it is an UnsupportedError.
+    A function that takes no stacks is called for each example where ``batch.unroll`` or ``EACH``
+    says so, else it is an UnsupportedError.
     """
     session, call = batch.session, node.attrs["call"]
     wide = [k for k, i in enumerate(node.inputs) if i in batch.wide]
@@ -101,7 +121,9 @@ def batched_call(batch: Any, node: Node) -> list[Node]:
         form, nodes = FIRST[call.source], [batch.at(i) for i in node.inputs]
     elif isinstance(call.source, np.ufunc) and call.source.signature is None:
         form, nodes = _stacked, [batch.aligned(i, ndim) for i in node.inputs]
-    elif batch.unroll:
+    elif call.source is np.searchsorted and call.bound(node.inputs)[0][0] not in batch.wide:
+        form, nodes = _stacked, [batch.at(i) for i in node.inputs]
+    elif batch.unroll or call.source in EACH:
         return _each(batch, node)
     else:
         raise _refused(call.full_name, node)
