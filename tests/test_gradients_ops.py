@@ -143,10 +143,15 @@ HOST = {
     "convolve": (np.convolve, LINE, TABLE[0]),
     "convolve-same": (lambda a, v: np.convolve(a, v, "same"), LINE, TABLE[0]),
     "convolve-valid": (lambda a, v: np.convolve(v, a, "valid"), LINE, TABLE[0]),
+    "convolve-list": (lambda a: np.convolve(a, [1.0, 2.0, 3.0], "same"), LINE),
+    "solve-list": (lambda b: np.linalg.solve([[1.0, 2.0], [3.0, 5.0]], b), LINE[:2]),
+    "solve-lists": (lambda a: np.linalg.solve(a, [1.0, 2.0, 3.0, 4.0]), SQUARE),
+    "lstsq-list": (lambda a: np.linalg.lstsq(a, [1.0, 2.0, 3.0, 4.0])[0], TALL),
+    "correlate-list": (lambda a: np.correlate([1.0, 2.0, 3.0], a), LINE),
     "correlate": (np.correlate, LINE, TABLE[0]),
     "correlate-same": (lambda a, v: np.correlate(v=v[:3], a=a[:4], mode="same"), LINE, TABLE[0]),
     "interp-options": (
-        lambda x, f: np.interp(x, np.array([0.0, 0.5, 1.0, 3.0]), f, left=f[1] ** 2, right=f[0]),
+        lambda x, f: np.interp(x, [0.0, 0.5, 1.0, 3.0], f, left=f[1] ** 2, right=f[0]),
         np.array([-1.0, 0.2, 0.7, 2.5, 4.0]), LINE[:4]),
     "interp-period": (
         lambda x, f: np.interp(x, np.array([0.0, 2.5, 1.0, 3.0]), f, period=4.0),

@@ -12,7 +12,7 @@ from fusec.autodiff.host_rules import RULES
 from fusec.autodiff.vjp import pullback
 from fusec.errors import DerivativeError
 from fusec.ir.aval import kind_of
-from fusec.trace.tracer import Tracer, fresh
+from fusec.trace.tracer import Tracer, as_tracer, fresh
 from fusec.trace.tree import flatten
 
 __all__ = ["RULES"]
@@ -225,7 +225,8 @@ def _nanmedian(a: Any, axis: Any = None, out: Any = None, overwrite: bool = Fals
 def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None,
             period: Any = None) -> Any:
     """The line through the two nearest points, constant beyond the first and the last."""
-    x, xp, fp = (v if type(v) is Tracer else np.asarray(v) for v in (x, xp, fp))
+    (session,) = {v._session for v in (x, xp, fp) if type(v) is Tracer}
+    x, xp, fp = (as_tracer(session, v) for v in (x, xp, fp))
     if period is not None:
         x, xp = x % period, xp % period
         order = np.argsort(xp)

@@ -23,6 +23,7 @@ import numpy as np
 
 from fusec.errors import DerivativeError
 from fusec.ops.host import put_mask
+from fusec.trace.tracer import as_tracer
 
 RULES: dict[Any, Callable[..., Any]] = {}
 _function: Any  # for the loops below, which state several rules at once
@@ -74,7 +75,7 @@ def _inv(g: Any, y: Any, a: Any) -> Any:
 @_rule(np.linalg.solve)
 def _solve(g: Any, y: Any, a: Any, b: Any) -> Any:
     right = np.linalg.solve(_t(a), g)
-    if b.ndim == 1:
+    if np.ndim(b) == 1:
         return -(right[..., :, None] * y[..., None, :]), right
     return -(right @ _t(y)), right
 
@@ -282,6 +283,7 @@ def _put_mask(g: Any, y: Any, x: Any, mask: Any, values: Any) -> Any:
 
 @_rule(np.convolve)
 def _convolve(g: Any, y: Any, a: Any, v: Any, mode: str = "full") -> Any:
+    a, v = (as_tracer(g._session, x) for x in (a, v))
     m, n = sorted((int(a.shape[0]), int(v.shape[0])))
     first = {"full": 0, "same": (m - 1) // 2, "valid": m - 1}[mode]
     whole = np.zeros_like(g, shape=(m + n - 1,))
