@@ -71,12 +71,17 @@ class _Plan:
                 self.users.setdefault(source_of(child), set()).add(node)
                 if is_call(node):
                     self.fixed.add(source_of(child))
+        joints = [node for node in order if node.op.name == "concatenate"]
+        worth: set[Node] = set()
+        for node in joints:
+            sources = [home(p)[0] for p in node.inputs]
+            worth.update([node] if any(self._kept(s, worth) for s in sources) else [])
         self.parts: dict[Node, list[bool]] = {}
         stored, taken = stored_values(graph, order), set[Node]()
-        for node in reversed(order):
-            if node.op.name == "concatenate" and (node in stored or node in taken):
+        for node in reversed(joints):
+            if (node in stored and node in worth) or node in taken:
                 mine = [self._placed(p, taken) for p in node.inputs]
-                if any(mine) and (node in taken or self._worth(node)):
+                if any(mine):
                     self.parts[node] = mine
 
     def _placed(self, part: Node, taken: set[Node]) -> bool:
@@ -91,14 +96,11 @@ class _Plan:
         made = made and source.aval.size > 0
         return made and source not in self.fixed and fusable(node_of("identity", source))
 
-    def _worth(self, node: Node) -> bool:
+    def _kept(self, source: Node, worth: set[Node]) -> bool:
         """Whether a part would have to be stored before it is copied."""
-        return any(self._kept(s) for s in (home(p)[0] for p in node.inputs) if self._free(s))
-
-    def _kept(self, source: Node) -> bool:
-        if source.op.name == "concatenate" and self._worth(source):
-            return True
-        return source.op.family in KEPT or len(self.users[source]) > 1
+        if not self._free(source):
+            return False
+        return source.op.family in KEPT or len(self.users[source]) > 1 or source in worth
 
     def joined(self, node: Node, inputs: tuple[Node, ...]) -> Node:
         axis = node.attrs["axis"]
