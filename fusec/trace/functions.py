@@ -21,7 +21,6 @@ from fusec.trace import (  # noqa: F401  (each registers its functions)
     functions_shape,
 )
 from fusec.trace.hostcalls import host_call
-from fusec.trace.indexing import add_at
 from fusec.trace.session import Session
 from fusec.trace.standin import result_like
 from fusec.trace.table import (
@@ -128,7 +127,8 @@ def _outer(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, Any
 
 def _at(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, Any]) -> None:
     target = as_tracer(session, inputs[0])
-    if ufunc in (np.add, np.subtract) and add_at(target, *inputs[1:], ufunc is np.subtract):
+    less = ufunc is np.subtract
+    if (less or ufunc is np.add) and functions_index.add_at(target, *inputs[1:], less):
         return
 
     def at(x: Any, *rest: Any) -> Any:

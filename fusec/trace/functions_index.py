@@ -7,6 +7,7 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from fusec.trace.functions_shape import integers, ravel
 from fusec.trace.hostcalls import host_call
+from fusec.trace.indexing import advanced, assigned, is_basic, is_mask, normalise
 from fusec.trace.session import Session
 from fusec.trace.standin import stand_in
 from fusec.trace.table import (
@@ -43,6 +44,25 @@ def bincount(session: Session, x: Any, weights: Any = None, minlength: Any = 0) 
     zero = session.const(0, one.dtype)
     zeros, added = session.broadcast(zero, (n,)), session.broadcast(one, places._like.shape)
     return wrap(session, session.make("scatter_add", zeros, added, index))
+
+
+def add_at(x: Tracer, index: Any, value: Any, less: bool) -> bool:
+    """``np.add.at(x, index, value)``, or ``np.subtract.at``; False where NumPy has to do it.
+
+    NumPy adds in the dtype of the sum, and rounds each time: only integers may be cast before.
+    """
+    items = normalise(x, index)
+    whole = any(is_mask(i) for i in items) or all(is_basic(i) for i in items)
+    value = as_tracer(x._session, value, x.dtype if weak_type(value) else None)
+    if whole or x.dtype.kind == "b" or not np.can_cast(value.dtype, x.dtype, "same_kind"):
+        return False
+    if x.dtype.kind not in "iu" and np.result_type(x.dtype, value.dtype) != x.dtype:
+        return False
+    value = np.negative(value.astype(x.dtype)) if less else value
+    base, parts, shape = advanced(x, items)
+    new = assigned(x, value, shape)
+    base.write(x._session.make("scatter_add", base.node, new, *parts))
+    return True
 
 
 @implements(np.choose)
@@ -124,8 +144,6 @@ def put(session: Session, a: Any, ind: Any, v: Any, mode: str = "raise") -> None
 def copyto(session: Session, dst: Any, src: Any, casting: str = "same_kind",
            where: Any = True) -> None:
     """``np.copyto``."""
-    from fusec.trace.indexing import assigned
-
     target = as_tracer(session, dst)
     kind = weak_type(src)
     if kind is None and not np.can_cast(as_tracer(session, src).dtype, target.dtype, casting):

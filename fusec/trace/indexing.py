@@ -355,25 +355,6 @@ def _positions(x: Tracer, items: list[Any]) -> tuple[Tracer, Node]:
     return base, session.broadcast(position, shape)
 
 
-def add_at(x: Tracer, index: Any, value: Any, less: bool) -> bool:
-    """``np.add.at(x, index, value)``, or ``np.subtract.at``; False where NumPy has to do it.
-
-    NumPy adds in the dtype of the sum, and rounds each time: only integers may be cast before.
-    """
-    items = normalise(x, index)
-    whole = any(is_mask(i) for i in items) or all(is_basic(i) for i in items)
-    value = as_tracer(x._session, value, x.dtype if weak_type(value) else None)
-    if whole or x.dtype.kind == "b" or not np.can_cast(value.dtype, x.dtype, "same_kind"):
-        return False
-    if x.dtype.kind not in "iu" and np.result_type(x.dtype, value.dtype) != x.dtype:
-        return False
-    value = np.negative(value.astype(x.dtype)) if less else value
-    base, parts, shape = advanced(x, items)
-    new = assigned(x, value, shape)
-    base.write(x._session.make("scatter_add", base.node, new, *parts))
-    return True
-
-
 def _refused(x: Tracer) -> DataDependentShapeError:
     return DataDependentShapeError(
         f"{x._session.location()}: a boolean mask among other indices selects a number of elements "
