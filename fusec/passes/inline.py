@@ -70,8 +70,9 @@ def recomputed(order: list[Node], roots: set[Node], again: bool = True) -> set[N
             continue
         once = (len(ways) == 1 and ways[0] == "moved") or _rearranged(node, ways, users[node])
         cheap = price <= MAX_RECOMPUTE and node.op.family == "elementwise"
-        own = {s for s in map(source_of, node.inputs) if users[s] == {node} and not is_free(s)}
-        cheap = cheap and len(own - inline - roots) < 2  # one store instead of several
+        own = {s for s in map(source_of, node.inputs) if users[s] == {node} and fusable(s)}
+        own = {s for s in own - inline - roots if not is_free(s)}
+        cheap = cheap and len(own) < 2  # else one store instead of several
         kernel = node in results and "spread" in ways  # that reduces can make it, once
         if once or (cheap and not kernel):
             inline.add(node)
