@@ -53,7 +53,8 @@ LAYOUTS = {
 @pytest.mark.parametrize("shapes", PRODUCTS, ids=str)
 def test_products(shapes, dtype):
     x, y = (values(s, dtype) for s in shapes)
-    assert steps(np.matmul, x, y) == (1, 0)
+    plain = len(shapes[0]) > 2 or len(shapes[1]) > 2 or x.dtype.kind != "c"  # else BLAS is fast
+    assert steps(np.matmul, x, y) == ((1, 0) if plain else (0, 1))
     rtol = {"f4": 1e-6, "c8": 1e-6, "f8": 1e-14, "c16": 1e-14}.get(dtype, 0)
     for layout in LAYOUTS.values():
         same(lambda x, y: x @ y, layout(x), layout(y), rtol=rtol)
@@ -62,7 +63,7 @@ def test_products(shapes, dtype):
 @pytest.mark.parametrize(
     "shapes",
     [((LONG_BATCH - 1, 2, 2), (2, 2)), ((N, 9, 9), (9, 9)), ((N, 64), (64, 2)), ((4, 4), (4, 4)),
-     ((N, 8, 8), (8, 8)), ((N, 5, 3), (3, 5))], ids=str,
+     ((N, 8, 8), (8, 8)), ((N, 5, 3), (3, 5)), ((N, 2), (2, 8))], ids=str,
 )  # fmt: skip
 def test_other_products_stay_with_blas(shapes):
     x, y = (values(s, "f4") for s in shapes)

@@ -26,9 +26,8 @@ from fusec.passes.nodes import const_of, node_of, spread
 
 LONG_BATCH = 16  # matrices; fewer are not worth a kernel of their own
 MOST_TERMS = 128  # multiplications of a product that is written out
-FEW_TERMS = 16  # of one row with a matrix, where BLAS takes the rows together
 MOST_ENTRIES = 16
-MOST_ROWS = 4  # of a matrix that is inverted
+MOST_ROWS = 4  # of a matrix that is inverted, or that many rows are multiplied with
 WIDE = np.dtype("f8")
 
 Place = tuple[int, ...]
@@ -78,7 +77,8 @@ def tiny_product(node: Node) -> Node | None:
     if node.aval.size == 0 or k == 0 or not _computable(node):
         return None
     core: Place = (m, n)
-    if len(node.shape) == 2 and m >= LONG_BATCH and k <= 4 and k * n <= FEW_TERMS:
+    tall = len(node.shape) == 2 and m >= LONG_BATCH and max(k, n) <= MOST_ROWS
+    if tall and node.dtype.kind != "c":
         core = (n,)
     elif math.prod(node.shape[:-2]) < LONG_BATCH or m * k * n > MOST_TERMS or m * n > MOST_ENTRIES:
         return None
