@@ -54,7 +54,8 @@ LAYOUTS = {
 def test_products(shapes, dtype):
     x, y = (values(s, dtype) for s in shapes)
     plain = len(shapes[0]) > 2 or len(shapes[1]) > 2 or x.dtype.kind != "c"  # else BLAS is fast
-    assert steps(np.matmul, x, y) == ((1, 0) if plain else (0, 1))
+    found = steps(np.matmul, x, y)
+    assert found == (1, 0) if plain else found[1] == 1
     rtol = {"f4": 1e-6, "c8": 1e-6, "f8": 1e-14, "c16": 1e-14}.get(dtype, 0)
     for layout in LAYOUTS.values():
         same(lambda x, y: x @ y, layout(x), layout(y), rtol=rtol)
