@@ -15,7 +15,6 @@ from fusec.codegen.program import Oversize, build
 from fusec.codegen.steps import Call, Launch, Product, Program
 from fusec.config import log
 from fusec.ir.graph import Graph
-from fusec.ir.rewrite import rebuild
 from fusec.passes.fuse import partition
 from fusec.passes.pipeline import optimise
 from fusec.runtime.cache import cache
@@ -29,7 +28,7 @@ def lower_graph(
     trace: Trace, history: list[tuple[str, Graph]] | None = None, target: str = "cpu"
 ) -> Program:
     """Optimise a trace's graph and cut it into kernels for a target of ``BACKENDS``."""
-    graph = rebuild(optimise(trace.graph, history), BACKENDS[target].rules)
+    graph = optimise(trace.graph, history, BACKENDS[target].rules)
     try:
         program = _cut(trace, graph, target, again=True)
     except Oversize:

@@ -67,6 +67,8 @@ class Traffic:
         self.program = program
         self.slot_of = {s.node: s for s in program.slots if s.node is not None} | program.inplace
         self.slot_of |= {n: self.slot_of[p.node] for n, p in program.parts.items()}
+        for node, source in program.over.items():
+            self.slot_of[node] = self.slot_of[source]
         self.owner = {m: g for g in program.partition.groups for m in g.members}
         self.step_of: dict[int, str] = {}
         for step in program.steps:
@@ -143,7 +145,8 @@ class Traffic:
                 least += nbytes if slot.role == "input" else 0
         changed = [self.program.inplace[n] for n in step.group.outputs if n in self.program.inplace]
         new = sum([touched(slot) for slot in changed])
-        return read, written + new, least + new
+        over = [n.aval.nbytes for n in step.group.outputs if n in self.program.over and first]
+        return read, written + new + sum(over), least + new
 
     def _whole(self, node: Node) -> Node:
         """The value in whose memory ``node`` lies."""

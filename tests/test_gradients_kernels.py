@@ -189,16 +189,17 @@ def test_backward_kernels_are_hardly_longer_than_forward_ones():
     assert whole <= 2.2 * forward
 
 
-def test_a_training_step_keeps_no_more_than_it_must():
+@pytest.mark.parametrize("n", [64, 1024])
+def test_a_training_step_keeps_no_more_than_it_must(n):
     """By hand, in bytes of float32: what lives besides the arguments."""
-    n, d, h = 64, 1000, 100
+    d, h = 1000, 100
     args = [normal(*s, dtype="f4") for s in ((d, h), (h, d), (n, d), (n, d))]
     found = fusec.jit(two_layer_net.step).lower(*args).explain().bytes_peak
     weights = 4 * 2 * d * h  # as many new ones, and their gradients
     kept = 4 * (2 * n * h + n * d)  # the hidden layer, before and after the ReLU; the difference
-    assert found <= 2 * weights + kept
-    one_gradient, product, losses, loss = 4 * d * h, 4 * n * d, 4 * n, 4
-    assert found == weights + one_gradient + kept + product + losses + loss
+    one_gradient, hidden_gradient, losses, loss = 4 * d * h, 4 * n * h, 4 * n, 4
+    assert found <= 2 * weights + hidden_gradient + kept
+    assert found == weights + one_gradient + hidden_gradient + kept + losses + loss
 
 
 def test_checkpoints_keep_less():

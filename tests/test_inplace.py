@@ -87,3 +87,55 @@ def test_an_array_from_outside_that_has_become_read_only_is_not_written():
         STATE.flags.writeable = True
     compiled(1.0)
     assert np.array_equal(STATE, [2.0, 3.0, 4.0, 5.0])
+
+
+def computed_reduction(a, b):
+    d = a @ b - 1
+    return (d * d).sum(), d @ b
+
+
+def read_later(a, b):
+    p = a @ b
+    return np.tanh(p) @ b + p
+
+
+def reduced_before(a, b):
+    p = a @ b
+    return p.sum(axis=1), (p - 1) @ b
+
+
+def read_turned(a, b):
+    p = a @ b
+    return (p + p.T) @ b
+
+
+def read_twice(a, b):
+    p = a @ b
+    return p / p.sum(axis=1, keepdims=True) @ b
+
+
+def read_by_a_call(a, b):
+    p = a @ b
+    return np.sort(p, axis=0), np.exp(p) @ b
+
+
+@pytest.mark.parametrize(
+    ("f", "over"),
+    [
+        (lambda a, b: np.tanh(a @ b) @ b, 1),
+        (lambda a, b: np.maximum(np.tanh(a @ b) @ b, 0) @ b, 2),
+        (computed_reduction, 1),
+        (read_later, 0),
+        (reduced_before, 1),  # by a kernel of its own
+        (read_turned, 0),
+        (read_twice, 0),
+        (read_by_a_call, 0),
+    ],
+)
+@pytest.mark.parametrize("n", [5, 150])
+def test_temporaries_that_nothing_reads_again_are_written_over(f, over, n):
+    rng = np.random.default_rng(n)
+    a, b = rng.normal(size=(2, n, n)) / n
+    for got, want in zip(fusec.jit(f)(a, b), f(a, b)):
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
+    assert len(fusec.jit(f).lower(a, b).program.over) == over

@@ -18,8 +18,9 @@ from fusec.codegen.emit import KernelSource, loaded, stored
 from fusec.codegen.emit_map import MapEmitter
 from fusec.codegen.loops import Line
 from fusec.codegen.schedule import Schedule, turned
-from fusec.codegen.tiles import PITCH, SIDE
 
+SIDE = 16
+PITCH = 64  # elements of a row of the tile
 MAX_BYTES = 32 << 10  # of tiles, which stay in the first-level cache
 
 

@@ -1,14 +1,15 @@
-"""Changed arguments that a kernel may write directly, instead of into memory that is then copied.
+"""Arguments and temporaries that a kernel may write over, instead of into memory of its own.
 
-That holds where the last step that reads the argument is the kernel that writes its new value, and
-element i of everything that kernel stores needs no element of the argument but i, and no later loop
-of that kernel reads the argument again.
+That holds where the last step that reads the value is the kernel that writes over it, and element
+i of everything that kernel stores needs no element of the value but i, and no later loop of that
+kernel reads the value again. Of a temporary the kernel may also store reductions, if they reduce
+what the loop that writes has computed.
 """
 
 from collections.abc import Sequence
 
 from fusec.ir.graph import Node, toposort
-from fusec.passes.groups import Group, Partition
+from fusec.passes.groups import Group, Partition, scans
 
 
 def in_place(
@@ -96,3 +97,56 @@ def elementwise(param: Node, result: Node) -> bool:
                 return False
             needing.add(node)
     return True
+
+
+def written_over(partition: Partition, group: Group, source: Node, stored: set[Node]) -> set[Node]:
+    """The stored values of a kernel that may lie where a temporary does that it reads last.
+
+    stored: the outputs of all groups.
+    """
+    number = partition.groups.index(group)
+    for k, g in enumerate(partition.groups):
+        views = g.kind == "call" and not any(m.op.family == "library" for m in g.members)
+        if (k > number or views) and _reads(g, source, stored):
+            return set()
+    if group.short or scans(group) or group.kind != "kernel":
+        return set()
+    uses = _uses(group, source, stored)
+    if any(uses[out] == "again" for out in group.outputs):
+        return set()
+    return {out for out in group.outputs if uses[out] == "same"}
+
+
+def _uses(group: Group, source: Node, stored: set[Node]) -> dict[Node, str]:
+    """How the values of a kernel need ``source``: "" not at all, "same" in the first loop and at
+    their own index, "reduced" by reductions of such values only, or "again"."""
+    found, stages = {source: "same"}, {source: 0}
+    for node in _computed(group, source, stored):
+        ways = {found.get(i, "") for i in node.inputs}
+        late = max([stages.get(i, 0) for i in node.inputs], default=0)
+        stages[node] = late + (node.op.family == "reduce")
+        direct = node.op.family == "elementwise" and node.shape == source.shape
+        if ways <= {""}:
+            found[node] = ""
+        elif ways <= {"", "reduced"}:
+            found[node] = "reduced"
+        elif node.op.family == "reduce" and source not in node.inputs and not late:
+            found[node] = "reduced" if ways == {"same"} else "again"
+        else:
+            found[node] = "same" if direct and ways <= {"", "same"} and not late else "again"
+    return found
+
+
+def _computed(group: Group, source: Node, stored: set[Node]) -> list[Node]:
+    """What a kernel computes for its outputs, inputs first."""
+    order: dict[Node, None] = {}
+    stack = [(out, False) for out in group.outputs]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            order[node] = None
+        elif node not in order and node is not source:
+            stack.append((node, True))
+            if node in group.members or node not in stored:
+                stack += [(i, False) for i in node.inputs]
+    return list(order)

@@ -13,7 +13,7 @@ import numpy as np
 from fusec.codegen.backends import BACKENDS
 from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_cpu import chunk_rows
-from fusec.codegen.inplace import in_place
+from fusec.codegen.inplace import in_place, written_over
 from fusec.codegen.loops import Buffer
 from fusec.codegen.lower import Layout, Place, lower
 from fusec.codegen.lower_scatter import lower_scatter
@@ -73,6 +73,11 @@ class _Builder:
         self.out_of: dict[Node, Slot] = {}
         self.views: dict[Node, int] = {}
         self.ready: set[Node] = set(graph.params)  # computed by the steps so far
+        self.stored = {
+            out
+            for g in partition.groups
+            for out in (g.members if g.kind in ("call", "join") else g.outputs)
+        }
         first = zip(reversed(graph.outputs), reversed(result_strides))
         self.wanted = dict(first)
         self.program.result_strides = list(result_strides)
@@ -82,19 +87,21 @@ class _Builder:
         for group in reversed(partition.groups):
             if group.kind == "join":
                 self._join(next(iter(group.members)))
-        for group in partition.groups:
-            for node in group.outputs:
-                if node in self.program.parts:
-                    continue
-                if node in inplace:
-                    slot = self.slot_of[inplace[node]]
-                    self.out_of[node] = self.slot_of[node] = self.program.inplace[node] = slot
-                    continue
-                role = "result" if node in graph.outputs else "temp"
-                copied = node.op.name in ("param", "const")  # what others read stays where it is
-                self.out_of[node] = self._slot(
-                    role, node.dtype, node.shape, self.wanted.get(node), None if copied else node
-                )
+        for node in self.stored & {*inplace}:
+            slot = self.slot_of[inplace[node]]
+            self.out_of[node] = self.slot_of[node] = self.program.inplace[node] = slot
+
+    def _outputs(self, group: Group) -> None:
+        """Slots for what a kernel stores; over those of temporaries that it reads last."""
+        self._write_over(group)
+        for node in group.outputs:
+            if node in self.program.parts or node in self.out_of:
+                continue
+            role = "result" if node in self.partition.graph.outputs else "temp"
+            copied = node.op.name in ("param", "const")  # what others read stays where it is
+            self.out_of[node] = self._slot(
+                role, node.dtype, node.shape, self.wanted.get(node), None if copied else node
+            )
 
     def run(self) -> Program:
         for group in self.partition.groups:
@@ -155,7 +162,25 @@ class _Builder:
 
     def _replaced(self, node: Node) -> Node | None:
         slot = self.program.inplace.get(node)
-        return slot.node if slot is not None else None
+        return slot.node if slot is not None else self.program.over.get(node)
+
+    def _write_over(self, group: Group) -> None:
+        """Let results of a kernel lie where temporaries do that nothing reads after it."""
+        reads = dict.fromkeys(i for m in group.members for i in m.inputs)
+        outputs = {*self.partition.graph.outputs, *self.program.parts, *self.out_of}
+        for source in [n for n in reads if n in self.ready and n in self.slot_of]:
+            slot = self.slot_of[source]
+            alike = [
+                n for n in group.outputs
+                if n.aval == source.aval and n not in outputs and n.op.name != "const"
+            ]  # fmt: skip
+            plain = slot.strides == c_strides(source.shape, source.dtype.itemsize)
+            if alike and slot.role == "temp" and plain and source not in self.program.parts:
+                free = written_over(self.partition, group, source, self.stored)
+                for out in [n for n in alike if n in free][:1]:
+                    self.out_of[out] = self.slot_of[out] = slot
+                    self.program.over[out] = source
+                    outputs.add(out)
 
     def source(self, node: Node) -> Slot:
         """The slot of a value, made now for constants."""
@@ -164,6 +189,7 @@ class _Builder:
         return self.slot_of[node]
 
     def _launch(self, group: Group) -> None:
+        self._outputs(group)
         if not group.outputs or all(o.aval.size == 0 for o in group.outputs):
             return
         layout = Layout(self._place, self._stored, self._out_place, self._replaced)

@@ -89,9 +89,9 @@ def slots_used(step: Step) -> list[int]:
 class Program:
     """Steps over slots. ``inputs`` follow the graph's params, ``results`` its outputs.
 
-    inplace: new values of arguments that are written where the arguments lie. parts: values that
-    lie in the memory of a concatenation. on_device: its arrays lie in the memory of a GPU, or are
-    said to.
+    inplace: new values of arguments that are written where the arguments lie. over: values that
+    are written over a temporary that the same kernel reads last. parts: values that lie in the
+    memory of a concatenation. on_device: its arrays lie in the memory of a GPU, or are said to.
     """
 
     graph: Graph
@@ -103,6 +103,7 @@ class Program:
     blocks: list[int] = field(default_factory=list)
     result_strides: list[Strides] = field(default_factory=list)
     inplace: dict[Node, Slot] = field(default_factory=dict)
+    over: dict[Node, Node] = field(default_factory=dict)
     parts: dict[Node, Place] = field(default_factory=dict)
     on_device: bool = False
 

@@ -11,10 +11,9 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
+from fusec.codegen.emit_tiles import PITCH, SIDE
 from fusec.codegen.intrinsic import intrinsic, names_of
 
-SIDE = 16
-PITCH = 64  # elements of a row of the tile
 LINE_BYTES = 64  # of a vector register, at most
 
 _I64 = ir.IntType(64)

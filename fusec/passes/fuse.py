@@ -243,7 +243,7 @@ class _Fuser:
         self.count += 1
         self.groups.append(group)
         sources: list[tuple[Node, Idx | None]] = [(source_of(i), None) for i in node.inputs]
-        if kind == "kernel":
+        if kind in ("kernel", "scatter"):
             sources = list(self._sources(node, group.indices, group))
         self._add(node, group, group.indices, sources)
 
@@ -336,7 +336,8 @@ class _Fuser:
         readers = self._readers()
         for node in self.order:
             groups, home = readers.get(node, set()), self.group_of.get(node)
-            if not groups or home is None or node in self.roots or not self._cheap(node):
+            mine = home is not None and home.kind == "kernel" and node not in self.roots
+            if home is None or not mine or not groups or not self._cheap(node):
                 continue
             sources = {s for s, _ in self._sources(node, home.members[node], home)}
             stored = sum(s.aval.nbytes for s in sources & home.members.keys() - self.roots)

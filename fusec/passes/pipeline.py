@@ -1,10 +1,10 @@
 """The passes, in order: each is ``graph -> graph`` and pure, named as it appears in logs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fusec.config import config, log
 from fusec.ir.graph import Graph
-from fusec.ir.rewrite import RewriteLog, rebuild
+from fusec.ir.rewrite import RewriteLog, Rule, rebuild
 from fusec.ir.text import format_graph
 from fusec.passes.halves import HALVES
 from fusec.passes.parts import joined
@@ -50,10 +50,15 @@ PASSES: tuple[tuple[str, Pass], ...] = (
 )
 
 
-def optimise(graph: Graph, history: list[tuple[str, Graph]] | None = None) -> Graph:
-    """Run every pass; ``history`` receives the graph after each."""
+def optimise(
+    graph: Graph, history: list[tuple[str, Graph]] | None = None, rules: Mapping[str, list[Rule]] | None = None
+) -> Graph:
+    """Run every pass; ``history`` receives the graph after each.
+
+    rules: those of the target; nothing may be made one after "join", so they go before.
+    """
     for name, run in PASSES:
-        graph = run(graph)
+        graph = rebuild(graph, rules) if rules and name == "dce" else run(graph)
         if history is not None:
             history.append((name, graph))
         if "passes" in config.log:

@@ -153,6 +153,7 @@ OTHERS = {
     "windows": ("f4", [([ROWS], {"shape": (5,), "axes": (1,)})]),
     "pad": ("f4 i2", [([ROWS, ()], {"before": (1, 2), "after": (0, 3)})]),
     "concatenate": ("f4 u8", [([ROWS, (2, 40)], {"axis": 0}), ([ROWS, (3, 1)], {"axis": 1})]),
+    "entries": ("f4 f8", [([ROWS] * 6, {"core": (2, 3)})]),
     "slice_update": ("f4 i8", [([ROWS, (2, 13)], {"start": (0, 1), "step": (2, 3)})]),
     "iota": ("", [([], {"shape": (3, 40), "axis": 1}), ([], {"shape": (5,), "axis": 0})]),
     "gather": ("f4 c8", [([ROWS, (5, 1), (4,)], {"shape": (5, 4)})]),
