@@ -51,7 +51,9 @@ PASSES: tuple[tuple[str, Pass], ...] = (
 
 
 def optimise(
-    graph: Graph, history: list[tuple[str, Graph]] | None = None, rules: Mapping[str, list[Rule]] | None = None
+    graph: Graph,
+    history: list[tuple[str, Graph]] | None = None,
+    rules: Mapping[str, list[Rule]] | None = None,
 ) -> Graph:
     """Run every pass; ``history`` receives the graph after each.
 
