@@ -35,7 +35,7 @@ CUDA_HEADER = HEADER.replace("pointers", "cuda_threads")
 
 
 SHORT_STRIDE = 4  # the longest stride that is written into the source
-RECORD = 16  # the longest, where most of the elements between are read or written as well
+RECORDS = (8, 16)  # longer ones, where most of the elements between are read or written as well
 
 
 @dataclass
@@ -207,8 +207,8 @@ class Emitter:
     def _short_stride(self, buffer: Buffer, index: Index) -> int:
         """The stride along the vector axis where it is written as a number, else 0."""
         stride = dict(index.terms).get(self.vector_axis, 1)
-        most = RECORD if 2 * self.records[buffer, stride] > stride else SHORT_STRIDE
-        return stride if self.short_strides and 1 < stride <= most else 0
+        record = stride in RECORDS and 2 * self.records[buffer, stride] > stride
+        return stride if self.short_strides and (1 < stride <= SHORT_STRIDE or record) else 0
 
     def _records(self) -> Counter[tuple[Buffer | None, int]]:
         """How many elements are read or written at each stride along the vector axis."""
