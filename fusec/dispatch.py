@@ -146,7 +146,7 @@ class JitFunction:
         key = (tree, tuple([_signature(leaf, x, k in static) for k, (leaf, x) in pairs]))
         found = self._find(key, leaves)
         if found is None:
-            with cpu.native_lock:  # a fork waits for it: imports and compiles are never cut in two
+            with cpu.making():  # a fork waits for it: imports and compiles are never cut in two
                 found = self._find(key, leaves) or self._make(key, arrays, tree, static, leaves)
         return (*found, arrays)
 
@@ -158,7 +158,7 @@ class JitFunction:
         found = self._find(key, leaves)
         if found is None:
             arrays = [x if k in static else remote.layout(x) for k, x in enumerate(leaves)]
-            with cpu.native_lock:
+            with cpu.making():
                 found = self._find(key, leaves)
                 if found is None:
                     found = self._make(key, arrays, tree, static, leaves, device)

@@ -29,9 +29,9 @@ from numba.core import (
     interpreter,
     ir_utils,
     lowering,
-    postproc,
     registry,
     ssa,
+    transforms,
     typed_passes,
     types,
 )
@@ -264,7 +264,6 @@ def lower(kernel: FunctionType, args: tuple[Any, ...], machine: Machine) -> Lowe
         func_ir = _ssa_form(kernel)
         typed = typed_passes.type_inference_stage(typing, context, func_ir, args, types.int64)
         typed_passes.PreLowerStripPhis()._strip_phi_nodes(func_ir)
-        _refresh_ir(func_ir, emit_dels=True)
         descriptor = funcdesc.PythonFunctionDescriptor.from_specialized_function(
             func_ir,
             typed.typemap,
@@ -283,16 +282,13 @@ def lower(kernel: FunctionType, args: tuple[Any, ...], machine: Machine) -> Lowe
 
 
 def _ssa_form(kernel: FunctionType) -> Any:
+    """Numba's IR without its analysis of lifetimes: numbers and pointers need no deleting."""
     identity = bytecode.FunctionIdentity.from_function(kernel)
     func_ir = interpreter.Interpreter(identity).interpret(bytecode.ByteCode(identity))
-    postproc.PostProcessor(func_ir).run()
+    func_ir.blocks = transforms.canonicalize_cfg(func_ir.blocks)
+    func_ir.generator_info = None
     ssa.reconstruct_ssa(func_ir)
-    _refresh_ir(func_ir, emit_dels=False)
-    return func_ir
-
-
-def _refresh_ir(func_ir: Any, emit_dels: bool) -> None:
     func_ir._definitions = ir_utils.build_definitions(func_ir.blocks)
-    postproc.PostProcessor(func_ir).run(emit_dels=emit_dels)
+    return func_ir
 
 
