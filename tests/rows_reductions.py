@@ -54,6 +54,11 @@ for d in ("?", "i1", "u8", "f2", "f4", "f8"):
             row(f"argminmax-far-nan-{d}-{n}", lambda x, y: (x.argmax(), x[::-1].argmin(),
                 np.nanargmax(x), y.argmax(), y.argmin()), late, none)
 
+# A search for the first place ends early, but not over positions that a narrow dtype has wrapped.
+for d in ("i1", "u1", "i2", "f4"):
+    row(f"first-place-{d}", lambda x, d=d: np.where(x > 0, np.arange(1000).astype(d),
+        np.full((), 127, d)).min(), np.isin(np.arange(1000), (100, 200, 261, 400)) * 2.0 - 1)
+
 for d in FLOATS:
     v, grid = special(d), np.resize(special(d), (5, 7))
     small = np.where(np.isfinite(grid), np.sign(grid) * 1.5, np.nan).astype(d)

@@ -293,6 +293,7 @@ for name, fn in {
 ROWS3, COLUMNS3 = np.array([0, 1, 1]), np.array([3, 2, 2])
 row("at-pairs", lambda o, i, j: np.add.at(o, (i, j), 2), PLANE, ROWS3, COLUMNS3)
 row("at-slice", lambda o, j: np.subtract.at(o, (slice(None), j), 1), PLANE, COLUMNS3)
+row("at-u1-wraps", lambda o: np.add.at(o, np.arange(300).astype("u1"), 2), ramp("f8", 400))
 row("at-list", lambda o, i, j: np.add.at(o, [i[0], j[0]], 1), LINE, ROWS3, COLUMNS3)
 row("index-range", lambda x: x.__setitem__(range(3), x[range(5, 2, -1)]), LINE)
 
@@ -318,3 +319,11 @@ row("view-fast-inverse-root", lambda x: (np.int32(0x5F3759DF) - (x.view("i4") >>
     np.abs(LINE))
 row("view-sorted-keys", lambda x: np.where(x < 0, ~x.view("i4"), x.view("i4")).argmax(), LINE)
 row("view-half", lambda x: x.view("u2") & 1, LINE.astype("f2"))
+
+
+@does("turned-then-updated", ramp("i8", 16, 64))
+def _(x):
+    turned = np.ascontiguousarray(x.T * 2)
+    updated = turned.copy()
+    updated[50:54] = turned[10:14]
+    return updated, turned, np.pad(turned, 1), np.concatenate([turned + 1, turned], axis=1)

@@ -119,9 +119,25 @@ def read_by_a_call(a, b):
     return np.sort(p, axis=0), np.exp(p) @ b
 
 
+def read_as_a_part(a, b):
+    p = np.cumsum(a, axis=1)
+    c = np.concatenate([p, p + 1])
+    d = np.exp(c)
+    return c @ b, d @ b, p * (d @ b).sum()
+
+
+def read_as_a_part_elsewhere(a, b):
+    p = np.cumsum(a, axis=1)
+    c = np.concatenate([p, p + 1])
+    d = np.exp(c) + np.concatenate([p[::-1], p])
+    return c @ b, d @ b
+
+
 @pytest.mark.parametrize(
     ("f", "over"),
     [
+        (read_as_a_part, 0),
+        (read_as_a_part_elsewhere, 0),
         (lambda a, b: np.tanh(a @ b) @ b, 1),
         (lambda a, b: np.maximum(np.tanh(a @ b) @ b, 0) @ b, 2),
         (computed_reduction, 1),

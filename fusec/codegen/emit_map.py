@@ -142,7 +142,8 @@ class MapEmitter(LoopEmitter):
 
     def _fixed(self) -> list[Line]:
         """The lines that read a value behind a chosen side and stay the same along the row."""
-        vector, moving, fixed = self.plan.reduced[0], set[Line](), list[Line]()
+        vector, fixed = self.plan.reduced[0], list[Line]()
+        moving = {line for line in self.known if vector in line.variables}
         need, plain = closure(stage_targets(self.plan, 0), set(self.known)), {*self.body.lines}
 
         def visit(line: Line) -> None:

@@ -22,6 +22,7 @@ from fusec.codegen.emit_map import LoopEmitter
 from fusec.codegen.loops import Buffer, Fold, Line, closure
 from fusec.codegen.schedule import Schedule, inner_stores, is_inner, stage_targets
 from fusec.ops.registry import COSTLY
+from fusec.passes.access import keeps
 
 BLOCK = 256  # elements of one fold; the order of every reduction depends on it
 LANES = 32  # partial results of a block
@@ -119,10 +120,15 @@ class RowEmitter(LoopEmitter):
         if not value.text.startswith("select(") or len(reduced) != 1:
             return ""
         _, position, none = value.args
+        kinds = {position.dtype}
         while position.kind == "op" and position.text.startswith("cast_"):
             (position,) = position.args
-        grows = position.index is not None and position.index.terms == ((reduced[0], 1),)
-        if position.kind != "index" or not grows or none.variables & {*reduced}:
+            kinds.add(position.dtype)
+        if position.kind != "index" or position.index is None or none.variables & {*reduced}:
+            return ""
+        at, extents = position.index, self.body.extents
+        whole = all(k.kind == "f" or keeps(k, at, extents) for k in kinds)
+        if at.terms != ((reduced[0], 1),) or not whole:
             return ""
         return f"{self.trees[folds[0]]}[b >> 8] < {self.read(none)}"
 

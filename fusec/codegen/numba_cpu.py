@@ -84,10 +84,11 @@ def _add_entry(lowered: Lowered, symbol: str, nints: int) -> None:
 
 
 def _apart(lowered: Lowered, nints: int) -> None:
-    """Say that what the kernel writes through one pointer is read through no other.
+    """Say that an element that the kernel writes through one pointer is reached through no other.
 
-    A result lies in fresh memory, or in that of an argument whose elements are read and written
-    through one pointer. So a loop over many buffers needs no tests whether they overlap.
+    A result lies in fresh memory, or in that of a value whose elements are read and written through
+    one pointer. Parts of one concatenation share no element, though they may lie between each
+    other's. So a loop over many buffers needs no tests whether they overlap.
     """
     ours = lowered.kernel.args[-len(lowered.descriptor.argtypes) :]
     for parameter in ours[2 + nints :]:

@@ -168,7 +168,9 @@ class _Builder:
         """Let results of a kernel lie where temporaries do that nothing reads after it."""
         reads = dict.fromkeys(i for m in group.members for i in m.inputs)
         outputs = {*self.partition.graph.outputs, *self.program.parts, *self.out_of}
-        for source in [n for n in reads if n in self.ready and n in self.slot_of]:
+        joined = {place.node for place in self.program.parts.values()}  # others lie within
+        free = [n for n in reads if n in self.ready and n in self.slot_of and n not in joined]
+        for source in free:
             slot = self.slot_of[source]
             alike = [
                 n for n in group.outputs
@@ -176,8 +178,8 @@ class _Builder:
             ]  # fmt: skip
             plain = slot.strides == c_strides(source.shape, source.dtype.itemsize)
             if alike and slot.role == "temp" and plain and source not in self.program.parts:
-                free = written_over(self.partition, group, source, self.stored)
-                for out in [n for n in alike if n in free][:1]:
+                over = written_over(self.partition, group, source, self.stored)
+                for out in [n for n in alike if n in over][:1]:
                     self.out_of[out] = self.slot_of[out] = slot
                     self.program.over[out] = source
                     outputs.add(out)

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+
 from fusec.ir.graph import Node
 
 Extents = Mapping[str, int]
@@ -213,6 +215,12 @@ def source_index(node: Node, idx: tuple[Index, ...], extents: Extents) -> tuple[
     return tuple([i if n != 1 or i.const else ZERO for i, n in zip(found, shape)])
 
 
+def keeps(dtype: np.dtype, index: Index, extents: Extents) -> bool:
+    """Whether an integer dtype holds every value of ``index``."""
+    low, high = bounds(index, extents)
+    return dtype.kind in "iu" and low >= np.iinfo(dtype).min and high <= np.iinfo(dtype).max
+
+
 def broadcast_index(idx: tuple[Index, ...], shape: tuple[int, ...]) -> tuple[Index, ...]:
     """The element of an operand of ``shape`` that meets ``idx`` under broadcasting."""
     tail = idx[len(idx) - len(shape) :] if shape else ()
@@ -239,7 +247,8 @@ def _symbolic(node: Node, idx: tuple[Index, ...], extents: Extents) -> Index | N
     if name in MOVES:
         return _symbolic(node.inputs[0], source_index(node, idx, extents), extents)
     if name == "cast" and node.inputs[0].dtype.kind in "iu":
-        return _symbolic(node.inputs[0], idx, extents)
+        inner = _symbolic(node.inputs[0], idx, extents)
+        return inner if inner is not None and keeps(node.dtype, inner, extents) else None
     if name == "wrap_index":
         inner = _symbolic(node.inputs[0], broadcast_index(idx, node.inputs[0].shape), extents)
         size = _symbolic(node.inputs[1], (), extents)
