@@ -24,6 +24,7 @@ numpy_seconds = time.perf_counter() - import_start
 LENGTHS = range(1000, 1020)
 CHAIN = 2500
 ROUNDS, CALLS = 15, 20_000
+SHORT, LONG = 10_000, 100_000
 
 
 def five_operations(x):  # type: ignore[no-untyped-def]
@@ -159,7 +160,53 @@ def long_chain(decorate: Any, array: Any, seconds: float) -> dict[str, float]:
     return {"chain of 5,000 operations, s": time.perf_counter() - begin}
 
 
-MEASURES = {"start": start, "calls": calls, "lengths": lengths, "compile": compile_times,
+def whole_suite(decorate: Any, array: Any, seconds: float) -> dict[str, float]:
+    """The first calls of all kernels of the suite that a contender can run, at size S."""
+    import kernels
+    from benchmarks.contenders import CONTENDERS
+
+    found = {"suite, first calls, s": 0.0, "suite, kernels": 0.0}
+    for kernel in kernels.suite():
+        args = kernel.args("S", "f4")
+        begin = time.perf_counter()
+        try:
+            CONTENDERS[sys.argv[1]].make(kernel, "cpu")(args)()
+        except Exception:  # what a peer can't run is not counted
+            continue
+        found["suite, first calls, s"] += time.perf_counter() - begin
+        found["suite, kernels"] += 1
+    if sys.argv[1] == "fusec":
+        from fusec.runtime.cache import cache
+
+        found["suite, compiled"] = cache.stats()["compiled"]
+    return found
+
+
+def sharing(decorate: Any, array: Any, seconds: float) -> dict[str, float]:
+    """What a second thread costs a short kernel, and how much it helps a long one."""
+    import fusec
+
+    compiled, times = decorate(black_scholes), {}
+    for size in (SHORT, LONG):
+        args = [np.linspace(0.5, 2, size) + k for k in range(3)]
+        for threads in (1, 2):
+            with fusec.threads(threads):
+                compiled(*args)
+                times[size, threads] = min(timed(compiled, args) for _ in range(500))
+    extra = times[SHORT, 2] - times[SHORT, 1] / 2
+    return {
+        "two threads: more than half of one's, us": extra * 1e6,
+        "two threads: times as fast": times[LONG, 1] / times[LONG, 2],
+    }
+
+
+def timed(call: Any, args: list[Any]) -> float:
+    begin = time.perf_counter()
+    call(*args)
+    return time.perf_counter() - begin
+
+
+MEASURES = {"start": start, "suite": whole_suite, "threads": sharing, "calls": calls, "lengths": lengths, "compile": compile_times,
             "chain": long_chain}  # fmt: skip
 
 if __name__ == "__main__":

@@ -12,9 +12,15 @@ import threading
 import numba
 import numpy as np
 import pytest
+from llvmlite import ir
+from numba.core import types
 
+import fusec
+import kernels
 from fusec.codegen import target
+from fusec.codegen.front import define
 from fusec.codegen.numba_cpu import KernelCompileError, compile_kernel
+from fusec.codegen.numba_lower import load, pointer
 from fusec.runtime import cpu
 
 ENTRY = ctypes.CFUNCTYPE(
@@ -248,3 +254,13 @@ def test_neither_numba_nor_llvmlite_is_imported_by_the_runtime_modules():
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("kernel", kernels.suite(), ids=lambda k: k.name)
+def test_kernels_need_no_type_inference(kernel):
+    low = fusec.jit(kernel.function).lower(*kernel.args("S", "f4"))
+    for source in low.program.sources:
+        names = load("walked", source.text).__globals__
+        kinds = [types.int64] * (2 + len(source.int_names))
+        kinds += [pointer(dtype) for _, dtype in source.ptr_types]
+        assert define(ir.Module("walked"), source.text, names, kinds).blocks

@@ -16,9 +16,12 @@ from typing import Any
 from llvmlite import ir
 from numba.core import fastmathpass, types
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.errors import TypingError
 
 from fusec.codegen import target
-from fusec.codegen.numba_lower import Lowered, Machine, errors, load, lower, pointer
+from fusec.codegen.front import Foreign, define, value_type
+from fusec.codegen.lanes import mark_loops
+from fusec.codegen.numba_lower import Machine, errors, load, lower, parse, pointer
 from fusec.codegen.target import KernelCompileError, ObjectCode, Pointers
 
 __all__ = ["KernelCompileError", "ObjectCode", "compile_kernel"]
@@ -55,43 +58,72 @@ def compile_kernel(
     ('fusec_', b'\\x7fELF')
     """
     symbol = "fusec_" + target.content_hash(text, ints, ptrs, fastmath)[:16]
+    kinds = [types.int64] * (2 + len(ints)) + [pointer(dtype) for _, dtype in ptrs]
     with global_compiler_lock, errors(symbol, text):
         kernel = load(symbol, text)
-        args = (types.int64,) * (2 + len(ints)) + tuple(pointer(dtype) for _, dtype in ptrs)
-        lowered = lower(kernel, args, Machine(target.host().triple, target.machine))
-        _add_entry(lowered, symbol, len(ints))
-        if fastmath:
-            fastmathpass.FastFloatBinOpVisitor(FASTMATH).visit_Function(lowered.kernel)
-        return target.build(symbol, lowered.link(), unroll=bool(_COUNTED.search(text)))
+        try:
+            module = _walked(symbol, text, kernel.__globals__, kinds, fastmath)
+        except (Foreign, TypingError):
+            module = _typed(symbol, kernel, kinds, fastmath)
+        return target.build(symbol, module, unroll=bool(_COUNTED.search(text)))
 
 
-def _add_entry(lowered: Lowered, symbol: str, nints: int) -> None:
-    """Add the function that unpacks its arguments and calls the kernel, which becomes internal."""
-    descriptor, context = lowered.descriptor, lowered.context
-    lowered.kernel.linkage = "internal"
-    _apart(lowered, nints)
-    entry = ir.Function(lowered.module, _ENTRY, symbol)
+def _walked(symbol: str, text: str, names: dict[str, Any], kinds: list[Any], fast: bool) -> Any:
+    """The module of a kernel that is made of nothing but what kernels are made of."""
+    module = ir.Module(symbol)
+    module.triple, module.data_layout = target.host().triple, str(target.machine().target_data)
+    kernel = define(module, text, names, kinds)
+    _add_entry(module, symbol, kinds, lambda builder, args: builder.call(kernel, args))
+    _finish(kernel, kernel.args, kinds, fast)
+    mark_loops(kernel)
+    return parse(module)
+
+
+def _typed(symbol: str, kernel: Any, kinds: list[Any], fast: bool) -> Any:
+    """The module as Numba's compiler makes it."""
+    lowered = lower(kernel, tuple(kinds), Machine(target.host().triple, target.machine))
+
+    def call(builder: Any, args: list[Any]) -> Any:
+        descriptor = lowered.descriptor
+        status, result = lowered.context.call_conv.call_function(
+            builder, lowered.kernel, descriptor.restype, descriptor.argtypes, args
+        )
+        return builder.select(status.is_ok, result, _I64(_RAISED))
+
+    _add_entry(lowered.module, symbol, kinds, call)
+    _finish(lowered.kernel, lowered.kernel.args[-len(kinds) :], kinds, fast)
+    return lowered.link()
+
+
+def _add_entry(module: ir.Module, symbol: str, kinds: list[Any], call: Any) -> None:
+    """Add the function that unpacks its arguments and calls the kernel."""
+    entry = ir.Function(module, _ENTRY, symbol)
+    set.add(entry.attributes, '"no-builtins"')
     builder = ir.IRBuilder(entry.append_basic_block())
     start, stop, ints, ptrs = entry.args
-    args = [start, stop]
-    args += [_item(builder, ints, k) for k in range(nints)]
-    for k, kind in enumerate(descriptor.argtypes[2 + nints :]):
-        args.append(builder.bitcast(_item(builder, ptrs, k), context.get_value_type(kind)))
-    status, result = context.call_conv.call_function(
-        builder, lowered.kernel, descriptor.restype, descriptor.argtypes, args
-    )
-    builder.ret(builder.select(status.is_ok, result, _I64(_RAISED)))
+    args, numbers = [start, stop], [k for k in kinds[2:] if k == types.int64]
+    args += [_item(builder, ints, k) for k in range(len(numbers))]
+    for k, kind in enumerate(kinds[2 + len(numbers) :]):
+        args.append(builder.bitcast(_item(builder, ptrs, k), value_type(kind)))
+    builder.ret(call(builder, args))
 
 
-def _apart(lowered: Lowered, nints: int) -> None:
+def _finish(kernel: Any, parameters: Any, kinds: list[Any], fast: bool) -> None:
+    """The kernel is called by its entry alone."""
+    kernel.linkage = "internal"
+    _apart([x for x, kind in zip(parameters, kinds) if kind != types.int64])
+    if fast:
+        fastmathpass.FastFloatBinOpVisitor(FASTMATH).visit_Function(kernel)
+
+
+def _apart(pointers: list[Any]) -> None:
     """Say that an element that the kernel writes through one pointer is reached through no other.
 
     A result lies in fresh memory, or in that of a value whose elements are read and written through
     one pointer. Parts of one concatenation share no element, though they may lie between each
     other's. So a loop over many buffers needs no tests whether they overlap.
     """
-    ours = lowered.kernel.args[-len(lowered.descriptor.argtypes) :]
-    for parameter in ours[2 + nints :]:
+    for parameter in pointers:
         parameter.add_attribute("noalias")
 
 

@@ -183,21 +183,21 @@ class Lowered:
     def link(self) -> Any:
         """One parsed module with everything that is called."""
         mark_loops(self.kernel)
-        linked = _parse(self.module)
+        linked = parse(self.module)
         for library in self.library.reached():
             for other in _parsed(library):
                 linked.link_in(other)
         return linked
 
 
-def _parse(module: ir.Module) -> Any:
+def parse(module: ir.Module) -> Any:
     return llvm.parse_assembly(cgutils.normalize_ir_text(str(module)))
 
 
 def _parsed(library: Any) -> list[Any]:
     if not isinstance(library, _Library):
         return [library._get_module_for_linking().clone()]
-    parsed = [_parse(module) for module in library.modules]
+    parsed = [parse(module) for module in library.modules]
     for module in parsed:
         for function in module.functions:
             if not function.is_declaration:
