@@ -215,6 +215,9 @@ for d in FLOATS:
     row(f"minmax-nan-{d}",
         lambda x, y: (np.minimum(x, y), np.maximum(x, y), np.fmin(x, y), np.fmax(x, y)),
         *[p[pairs(np.arange(18))[0] > 1] for p in pairs(np.delete(v, (3, 4)))])
+    row(f"minmax-bounds-{d}", lambda x: (np.maximum(x, -1), np.minimum(x, 3), np.maximum(x, 0),
+        np.minimum(x, -0.0), np.maximum(x, np.nan), np.minimum(x, np.inf), np.clip(x, -2, 3)),
+        np.tile(v, 4))
     row(f"hypot-special-{d}", lambda x, y: (np.hypot(x, y), np.arctan2(x, y)), *pairs(v), ulp=4)
     for fn in (np.exp, np.exp2, np.expm1, np.log, np.log2, np.log10, np.log1p, np.sin, np.cos,
                np.tan, np.arcsin, np.arccos, np.arctan, np.sinh, np.cosh, np.tanh, np.arcsinh,

@@ -128,6 +128,16 @@ def test_a_loop_over_many_buffers_is_vectorised_without_tests_for_overlap():
     assert not any("icmp ult ptr" in line for line in lines)
 
 
+@pytest.mark.parametrize("primitive", ["fmaximum", "fminimum"])
+def test_a_constant_bound_is_one_comparison(primitive):
+    args, predicates = ((), (("x", "<f4"), ("y", "<f4"))), []
+    for bound in ("cast_f4(2.0)", "y[i]"):
+        text = MAP.format(f"y[i] = {primitive}(x[i], {bound})")
+        code = compile_kernel(f"from fusec.codegen.primitives import *\n\n{text}", *args)
+        predicates.append({*re.findall(r"fcmp (\w+) <\d+ x float>", code.llvm)})
+    assert [len(p) for p in predicates] == [1, 2]  # the second is for NaN
+
+
 def test_only_the_comments_on_top_are_not_part_of_the_kernel():
     body = MAP.format("y[i] = x[i]")
     args = ((), (("x", "<f4"), ("y", "<f4")))

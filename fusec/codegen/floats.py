@@ -25,6 +25,18 @@ def propagate(b: Any, sign: str, x: Any, y: Any) -> Any:
     return b.select(b.fcmp_ordered(sign, x, other), x, other)
 
 
+def bounded(b: Any, sign: str, x: Any, y: Any) -> Any:
+    """``propagate``, but one instruction where y turns out to be constant: a bound of ``clip``.
+
+    Unless it is nan, or 0: of two zeros the sign decides.
+    """
+    asked = ir.FunctionType(ir.IntType(1), [y.type])
+    constant = b.call(b.module.declare_intrinsic("llvm.is.constant", [y.type], asked), [y])
+    plain = b.and_(constant, b.fcmp_ordered("!=", y, y.type(0.0)))
+    chosen = b.select(b.fcmp_unordered(sign, x, y), x, y)
+    return b.select(plain, chosen, propagate(b, sign, x, y))
+
+
 def ignore(b: Any, sign: str, x: Any, y: Any) -> Any:
     """``x if x sign y else y``, NaN only if both are."""
     other = b.select(is_nan(b, y), x, y)
@@ -34,13 +46,13 @@ def ignore(b: Any, sign: str, x: Any, y: Any) -> Any:
 @intrinsic(2)
 def fmaximum(b: Any, t: Any, x: Any, y: Any) -> Any:
     """The larger; a NaN wins, x's before y's."""
-    return propagate(b, ">", x, y)
+    return bounded(b, ">", x, y)
 
 
 @intrinsic(2)
 def fminimum(b: Any, t: Any, x: Any, y: Any) -> Any:
     """The smaller; a NaN wins, x's before y's."""
-    return propagate(b, "<", x, y)
+    return bounded(b, "<", x, y)
 
 
 @intrinsic(2)
