@@ -7,7 +7,9 @@ vector forms are known (LLVM's ``vector-function-abi-variant``). So ``patched("s
 
 which returns ``usual`` unless |x| is beyond the formula's range. Its forms for 2 to 16 lanes test
 all lanes at once; ``finish`` inlines that one test into the vector loop once LLVM is through.
-On a GPU the scalar form is inlined from the start.
+On a GPU the scalar form is inlined from the start; on a CPU it has to stay a call until there are
+vectors, so it is one that a linker might replace (``weak``). Then it is inlined, too, into loops
+over what whole vectors leave.
 """
 
 from collections.abc import Callable
@@ -52,7 +54,8 @@ def _scalar(
     one = _one_lane(module, symbol, kind, slow, most)
     if gpu:
         return one
-    function = new_function(module, symbol, kind.real, [kind.real] * 2, "noinline")
+    function = new_function(module, symbol, kind.real, [kind.real] * 2)
+    function.linkage = "weak"
     builder = ir.IRBuilder(function.append_basic_block())
     builder.ret(builder.call(one, function.args))
     _vector_forms(module, function, one, kind, most)
@@ -152,7 +155,7 @@ def _each_lane(module: ir.Module, symbol: str, one: ir.Function) -> ir.Function:
 
 
 def finish(module: Any, target_machine: Any) -> None:
-    """Inline the vector tests into the optimised loops of an ``llvmlite.binding`` module.
+    """Inline the tests into the optimised loops of an ``llvmlite.binding`` module.
 
     Run it once after the optimiser. Without it kernels are correct, but make a call per vector.
     """
@@ -162,6 +165,10 @@ def finish(module: Any, target_machine: Any) -> None:
     if not kept:
         return
     kept[0].linkage, kept[0].name = "internal", "fusec.vector_forms"
+    for function in module.functions:
+        if function.linkage == binding.Linkage.weak_any:
+            function.linkage = "internal"
+            function.add_function_attribute("alwaysinline")
     options = binding.create_pipeline_tuning_options(speed_level=3)
     passes = binding.create_pass_builder(target_machine, options)
     manager = binding.create_new_module_pass_manager()
