@@ -76,6 +76,7 @@ class Traffic:
                 self.step_of.setdefault(id(step.group), step.kernel.name)
         self._reads: dict[int, dict[Node, tuple[int, list[Node]]]] = {}
         self.launches: dict[int, tuple[int, int, int]] = {}  # by step: bytes read, written, least
+        self._filled: set[int] = set()  # slots between launches that have been written
         seen: set[int] = set()
         for number, step in enumerate(program.steps):
             if isinstance(step, Launch):
@@ -124,7 +125,8 @@ class Traffic:
     def launch(self, step: Launch, first: bool) -> tuple[int, int, int]:
         """Bytes a launch reads and writes, and how many of them belong to the caller.
 
-        first: of the launches of its group, it writes what they hand to each other.
+        first: of the launches of its group. What they hand to each other is written by the first
+        that has it.
         """
         read = written = least = 0
         reads = self.reads(step.group)
@@ -136,7 +138,9 @@ class Traffic:
                 written += new
                 least += new if slot.role == "result" else 0
             elif buffer.role == "partial":
-                read, written = read + slot.nbytes * (not first), written + slot.nbytes * first
+                fresh = number not in self._filled
+                read, written = read + slot.nbytes * (not fresh), written + slot.nbytes * fresh
+                self._filled.add(number)
             else:
                 assert buffer.node is not None
                 mine = [n for source, (n, _) in reads.items() if self._whole(source) is buffer.node]

@@ -109,6 +109,7 @@ def _rehearse(
             alone[name] = lambda count, dtype=dtype: Pointer(np.zeros(count, dtype))
     alone |= {"grid": lambda: 0, "gridsize": lambda: grid[0] * block[0], "syncthreads": lambda: 0}
     alone |= {"shfl_xor": lambda value, by: value, "shfl_up": lambda value, by: value}
+    alone |= {"match_any": lambda value: 1, "syncwarp": lambda: 0}
     copies = [Pointer(a.memory.copy(), a.offset) if type(a) is Pointer else a for a in arguments]
     with np.errstate(all="ignore"):
         _kernel(text, alone)(*copies)
@@ -204,9 +205,15 @@ def _index(name: str, axis: str) -> Callable[[], int]:
 
 
 def _shuffle(common: _Common, source: Callable[[int, int], int]) -> Callable[[Any, int], Any]:
-    """Every lane leaves its value, waits for the warp, and takes another one's."""
+    return _exchange(common, lambda slots, lane, by: slots[source(lane, by)])
 
-    def move(value: Any, by: int) -> Any:
+
+def _exchange(
+    common: _Common, choose: Callable[[list[Any], int, int], Any]
+) -> Callable[..., Any]:
+    """Every lane leaves its value, waits for the warp, and takes what it needs of all values."""
+
+    def move(value: Any = 0, by: int = 0) -> Any:
         number, lane = divmod(_here().thread_id, WARP)
         size = int(np.prod(_block()._block_dim)) - number * WARP
         barrier, slots = common.get(
@@ -215,7 +222,7 @@ def _shuffle(common: _Common, source: Callable[[int, int], int]) -> Callable[[An
         )
         slots[lane] = value
         barrier.wait()
-        found = slots[source(lane, int(by))]
+        found = choose(slots, lane, int(by))
         barrier.wait()
         return found
 
@@ -232,6 +239,10 @@ def _shared(common: _Common, letters: str) -> Callable[[int], Any]:
         return common.get(key, lambda: Pointer(np.zeros(count, dtype)))
 
     return make
+
+
+def _peers(slots: list[Any], lane: int, by: int) -> int:
+    return sum([1 << k for k, value in enumerate(slots) if value == slots[lane]])
 
 
 _ADDING = threading.Lock()
@@ -269,5 +280,7 @@ def _twins() -> dict[str, Any]:
         "atomic_add": _atomic_add,
         "shfl_xor": _shuffle(common, lambda lane, by: lane ^ by),
         "shfl_up": _shuffle(common, lambda lane, by: lane - by if lane >= by else lane),
+        "match_any": _exchange(common, _peers),
+        "syncwarp": _exchange(common, lambda slots, lane, by: 0),
     }
     return twins

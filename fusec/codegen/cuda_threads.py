@@ -72,6 +72,33 @@ syncthreads = _without_arguments(
 )
 
 
+def _warp_barrier(b: Any) -> Any:
+    symbol, kind = "llvm.nvvm.bar.warp.sync", ir.FunctionType(ir.VoidType(), [_I32])
+    function = b.module.globals.get(symbol) or ir.Function(b.module, kind, symbol)
+    b.call(function, [_I32(-1)])
+    return ir.Constant(_I64, 0)
+
+
+syncwarp = _without_arguments(
+    "syncwarp",
+    "Waits for the threads of the warp, and for what they write; gives 0.",
+    types.int64,
+    _warp_barrier,
+)
+
+
+@intrinsic
+def match_any(context: Any, value: Any) -> Any:
+    """The lanes of the warp whose value (in 32 bits) is that of this one, as bits of an int64."""
+
+    def build(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
+        symbol, kind = "llvm.nvvm.match.any.sync.i32", ir.FunctionType(_I32, [_I32] * 2)
+        function = b.module.globals.get(symbol) or ir.Function(b.module, kind, symbol)
+        return b.zext(b.call(function, [_I32(-1), b.trunc(args[0], _I32)]), _I64)
+
+    return types.int64(types.int64), build
+
+
 # Shuffles move 32 bits; other values go in parts.
 
 
@@ -164,7 +191,8 @@ def atomic_add(context: Any, pointer: Any, place: Any, value: Any) -> Any:
     return types.int64(pointer, types.int64, pointer.dtype), build
 
 
-_names = ["grid", "gridsize", "syncthreads", "shfl_xor", "shfl_up", "atomic_add"]
+_names = ["grid", "gridsize", "syncthreads", "syncwarp", "match_any", "shfl_xor", "shfl_up"]
+_names.append("atomic_add")
 for _name in _REGISTERS:
     for _axis in "xy":
         globals()[f"{_name}_{_axis}"] = _index(_name, _axis)

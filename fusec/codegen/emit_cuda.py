@@ -41,13 +41,17 @@ class CudaLimits:
     """Sizes that kernels are written for. threads: of a block, a multiple of 32.
 
     chunk: elements that a block reduces before the result is combined with others; shared: bytes of
-    shared memory a block uses to keep a row; short: rows up to this length take one warp.
+    shared memory a block uses to keep a row; short: rows up to this length take one warp; serial:
+    additions at places that data choose up to which one thread makes them; each: items of a thread
+    that sorts.
     """
 
     threads: int = 256
     chunk: int = 1 << 14
     shared: int = 40 << 10
     short: int = 512
+    serial: int = 1024
+    each: int = 16
 
     @property
     def warps(self) -> int:

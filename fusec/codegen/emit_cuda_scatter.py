@@ -24,6 +24,9 @@ are the bits those of NumPy, too. Where a result is too large for several of it,
         if remainder(v0, owners) == owner:
             place = v0 * s + i1
             y0[place] = (y0[place] + x1[r * x1_s0 + i1])
+
+Where that would leave a thread too much to do, or too many results, the additions are ordered by
+place instead (``emit_cuda_sorted``).
 """
 
 from fusec.codegen.emit import KernelSource
@@ -32,34 +35,71 @@ from fusec.codegen.emit_scatter import SUMS, Scattering, added
 from fusec.codegen.loops import Body, Buffer, Line, closure
 from fusec.codegen.schedule import Schedule, is_inner, schedule, schedule_scatter
 from fusec.ir.aval import short
+from fusec.ir.graph import Loc
 
 BINS = 2048  # counters in shared memory at most: 16 kB, so that many blocks share a multiprocessor
 EACH = 16  # additions of a thread for which counters in shared memory are worth their sum
 CHUNK = 256  # values for which a result of their own is worth its sum
 CHUNKS = 4096  # of all columns together: a thread that adds the chunks up reads so many values
 COPIES = 4  # elements that the results of all chunks may have for each value that is added
+RESULTS = 32 << 20  # bytes of all chunks' results that stay in the L2 cache
 THREADS = 128  # blocks of threads that a GPU should have to do
 
 
 def emit_cuda_scatter(body: Body, limits: CudaLimits) -> list[KernelSource]:
-    """What is there first, the additions and, of chunks, what stands around them."""
+    """What is there first, the additions and what stands around them.
+
+    This is where the form is chosen. Sorting takes ten launches or so, some 30 microseconds, and
+    then reads each value once. Without it there are two to four launches, but the additions of a
+    thread wait for each other, and the results of all chunks are written, added to and read.
+    """
+    from fusec.codegen.emit_cuda_sorted import emit_cuda_sorted, keys_of
+
     assert body.first is not None
     first = CudaMapEmitter(schedule(body.first), limits).emit()
     adding = CudaScatterEmitter(schedule_scatter(body), limits)
     if adding.dtype.kind in "iu" and adding.dtype.itemsize >= 4:
         return [first, adding.atomic()]
+    keys = keys_of(adding) if adding.long else None
+    if keys is not None:
+        return [first, *emit_cuda_sorted(adding, keys)]
     if adding.chunks == 1:
         return [first, adding.ordered()]
     return [first, adding.begun(), adding.ordered(), adding.total()]
 
 
-class CudaScatterEmitter(Scattering, CudaEmitter):
+def bare(title: str, notes: list[tuple[str, Loc | None]], limits: CudaLimits) -> CudaEmitter:
+    """A kernel that computes nothing yet."""
+    return CudaEmitter(Schedule(Body({}, (), [], [], [], title, notes), [], []), limits)
+
+
+class CudaAdditions(Scattering, CudaEmitter):
+    """What all forms share."""
+
+    @property
+    def kept(self) -> list[str]:
+        return [*self.plan.outer, *([self.plan.column] if self.plan.column else [])]
+
+    @property
+    def effects(self) -> list[Line]:
+        """The lines that may report an error."""
+        return [x for x in self.body.lines if x.effect]
+
+    def lines(self, targets: list[Line], known: set[Line], effects: list[Line]) -> set[Line]:
+        """Write what changes with the values; gives all that is known then."""
+        need = closure([*targets, *effects], known)
+        for line in self.body.lines:
+            if line in need and is_inner(line, self.plan):
+                self.line(line)
+        return known | need
+
+
+class CudaScatterEmitter(CudaAdditions):
     """See the module."""
 
     def __init__(self, plan: Schedule, limits: CudaLimits) -> None:
         super().__init__(plan, limits)
         size = max(self.size_of_result, 1)
-        self.kept = [*plan.outer, *([plan.column] if plan.column else [])]
         across = self.count(self.kept)
         copies = COPIES * self.length * across // size if self.dense else 1
         self.chunks = max(1, min(self.length // CHUNK, copies, CHUNKS // max(across, 1)))
@@ -67,14 +107,9 @@ class CudaScatterEmitter(Scattering, CudaEmitter):
         moves = any(True for _ in self.store.data) and self.length > 1
         self.owners = max(1, min(threads, size // max(across, 1))) if moves else 1
         self.chunk_results = Buffer("p0", self.dtype, (), "partial")
-
-    def _lines(self, targets: list[Line], known: set[Line], effects: bool) -> set[Line]:
-        """Write what changes with the values; gives all that is known then."""
-        need = closure(targets, known)
-        for line in self.body.lines:
-            if is_inner(line, self.plan) and (line in need or (effects and line.effect)):
-                self.line(line)
-        return known | need
+        results = self.chunks * size * self.dtype.itemsize if self.chunks > 1 else 0
+        steps = -(-self.length // self.chunks)
+        self.long = moves and (steps > limits.serial or results > RESULTS)
 
     # -- integers ---------------------------------------------------------------------------------
 
@@ -94,7 +129,7 @@ class CudaScatterEmitter(Scattering, CudaEmitter):
         with self.strided("e", "grid()", self.int_arg("total", total), "gridsize()"):
             self.rows(names, "e")
             self.row_lines(0)
-            self._lines([self.store.value, *self.store.data.values()], set(), True)
+            self.lines([self.store.value, *self.store.data.values()], set(), self.effects)
             self.place(self.store.buffer)
             constant = self.store.index.const
             at = f"place + {self.int_arg('o', constant)}" if constant else "place"
@@ -128,7 +163,7 @@ class CudaScatterEmitter(Scattering, CudaEmitter):
             self.row_lines(0)
             with w.block(f"for r in range(chunk * {step}, min(chunk * {step} + {step}, {n})):"):
                 self.rows(self.plan.reduced, "r")
-                known = self._lines([*self.store.data.values()], set(), True)
+                known = self.lines([*self.store.data.values()], set(), self.effects)
                 if self.owners == 1:
                     self._add(known)
                 else:
@@ -139,7 +174,7 @@ class CudaScatterEmitter(Scattering, CudaEmitter):
         return self.spread("scatter", total)
 
     def _add(self, known: set[Line]) -> None:
-        self._lines([self.store.value], known, False)
+        self.lines([self.store.value], known, [])
         if self.chunks == 1:
             place = self.place(self.store.buffer)
         else:
@@ -174,5 +209,4 @@ class CudaScatterEmitter(Scattering, CudaEmitter):
         return sums.spread("finish", size)
 
     def _small(self) -> CudaEmitter:
-        body = Body({}, (), [], [], [], SUMS, self.body.notes)
-        return CudaEmitter(Schedule(body, [], []), self.limits)
+        return bare(SUMS, self.body.notes, self.limits)
