@@ -208,9 +208,7 @@ def _shuffle(common: _Common, source: Callable[[int, int], int]) -> Callable[[An
     return _exchange(common, lambda slots, lane, by: slots[source(lane, by)])
 
 
-def _exchange(
-    common: _Common, choose: Callable[[list[Any], int, int], Any]
-) -> Callable[..., Any]:
+def _exchange(common: _Common, choose: Callable[[list[Any], int, int], Any]) -> Callable[..., Any]:
     """Every lane leaves its value, waits for the warp, and takes what it needs of all values."""
 
     def move(value: Any = 0, by: int = 0) -> Any:

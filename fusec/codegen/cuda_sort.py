@@ -96,7 +96,8 @@ class RadixSort:
     def _cells(self, kernel: CudaEmitter) -> tuple[str, str, str]:
         """How many counts a block has; where the k-th lies in memory, and in ``tally``."""
         warps = self.limits.warps
-        digits, spans = kernel.int_arg("digits", 1 << self.bits), kernel.int_arg("spans", self.spans)
+        digits = kernel.int_arg("digits", 1 << self.bits)
+        spans = kernel.int_arg("spans", self.spans)
         digit, warp = f"(k >> {warps.bit_length() - 1})", f"(k & {warps - 1})"
         there = f"{digit} * {spans} + blockIdx_x() * {warps} + {warp}"
         return kernel.int_arg("cells", warps << self.bits), there, f"{warp} * {digits} + {digit}"
@@ -117,9 +118,7 @@ class RadixSort:
 
     # -- kernels ----------------------------------------------------------------------------------
 
-    def _counts(
-        self, kernel: CudaEmitter, number: int, key: Callable[[str], str]
-    ) -> KernelSource:
+    def _counts(self, kernel: CudaEmitter, number: int, key: Callable[[str], str]) -> KernelSource:
         w, keys = kernel.w, self.pointer(kernel, f"keys{number}")
         counts = self.pointer(kernel, f"counts{number}")
         digit = self._digits(kernel, number)

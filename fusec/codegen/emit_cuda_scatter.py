@@ -43,16 +43,12 @@ CHUNK = 256  # values for which a result of their own is worth its sum
 CHUNKS = 4096  # of all columns together: a thread that adds the chunks up reads so many values
 COPIES = 4  # elements that the results of all chunks may have for each value that is added
 RESULTS = 32 << 20  # bytes of all chunks' results that stay in the L2 cache
+PLACES = 4096  # that threads look at for additions while one thread makes one
 THREADS = 128  # blocks of threads that a GPU should have to do
 
 
 def emit_cuda_scatter(body: Body, limits: CudaLimits) -> list[KernelSource]:
-    """What is there first, the additions and what stands around them.
-
-    This is where the form is chosen. Sorting takes ten launches or so, some 30 microseconds, and
-    then reads each value once. Without it there are two to four launches, but the additions of a
-    thread wait for each other, and the results of all chunks are written, added to and read.
-    """
+    """What is there first, the additions and what stands around them."""
     from fusec.codegen.emit_cuda_sorted import emit_cuda_sorted, keys_of
 
     assert body.first is not None
@@ -60,12 +56,25 @@ def emit_cuda_scatter(body: Body, limits: CudaLimits) -> list[KernelSource]:
     adding = CudaScatterEmitter(schedule_scatter(body), limits)
     if adding.dtype.kind in "iu" and adding.dtype.itemsize >= 4:
         return [first, adding.atomic()]
-    keys = keys_of(adding) if adding.long else None
-    if keys is not None:
+    keys = keys_of(adding) if adding.moves else None
+    if keys is not None and _sorting_pays(adding, keys.count * adding.count(keys.columns)):
         return [first, *emit_cuda_sorted(adding, keys)]
     if adding.chunks == 1:
         return [first, adding.ordered()]
     return [first, adding.begun(), adding.ordered(), adding.total()]
+
+
+def _sorting_pays(adding: "CudaScatterEmitter", places: int) -> bool:
+    """Whether to order the additions by place, with a thread for each of ``places``.
+
+    That takes seven launches or ten, which are most of its time up to a million additions, and
+    reads each value once. Without it there are two launches or four, but the additions of a thread
+    wait for each other, and the results of all chunks are written, added to and read.
+    """
+    steps = -(-adding.length // adding.chunks)
+    results = adding.chunks * adding.size_of_result * adding.dtype.itemsize
+    many = steps > adding.limits.serial or (adding.chunks > 1 and results > RESULTS)
+    return many and places <= PLACES * steps
 
 
 def bare(title: str, notes: list[tuple[str, Loc | None]], limits: CudaLimits) -> CudaEmitter:
@@ -104,12 +113,9 @@ class CudaScatterEmitter(CudaAdditions):
         copies = COPIES * self.length * across // size if self.dense else 1
         self.chunks = max(1, min(self.length // CHUNK, copies, CHUNKS // max(across, 1)))
         threads = THREADS * limits.threads // max(self.chunks * across, 1)
-        moves = any(True for _ in self.store.data) and self.length > 1
-        self.owners = max(1, min(threads, size // max(across, 1))) if moves else 1
+        self.moves = bool(self.store.data) and self.length > 1
+        self.owners = max(1, min(threads, size // max(across, 1))) if self.moves else 1
         self.chunk_results = Buffer("p0", self.dtype, (), "partial")
-        results = self.chunks * size * self.dtype.itemsize if self.chunks > 1 else 0
-        steps = -(-self.length // self.chunks)
-        self.long = moves and (steps > limits.serial or results > RESULTS)
 
     # -- integers ---------------------------------------------------------------------------------
 

@@ -38,8 +38,6 @@ from fusec.codegen.schedule import Schedule
 from fusec.ir.aval import short
 from fusec.passes.access import Index, Quotient, Remainder, bounds
 
-SPREAD = 4  # keys that there may be for each element of the result, or of what is added
-
 
 @dataclass(frozen=True)
 class Keys:
@@ -59,7 +57,7 @@ class Keys:
 
 
 def keys_of(adding: CudaAdditions) -> Keys | None:
-    """The keys of additions; None where there are too many to be sorted by."""
+    """The keys of additions; None where there are too many of either to be sorted."""
     body, store, kept = adding.body, adding.store, adding.kept
     moving = {v for line in store.data.values() for v in line.variables}
     for atom, _ in store.index.terms:
@@ -72,10 +70,9 @@ def keys_of(adding: CudaAdditions) -> Keys | None:
     key = Index(tuple([(a, c // step) for a, c in terms]), -low // step)
     rest = Index(tuple([(a, c) for a, c in store.index.terms if a in columns]),
                  store.index.const + low)  # fmt: skip
-    found = Keys(items, columns, key, (high - low) // step + 1, step, rest)
-    n, across = adding.count(items), adding.count(columns)
-    room = SPREAD * max(adding.size_of_result, n * across)
-    return found if max(n, found.count) < LIMIT and found.count * across <= room else None
+    count = (high - low) // step + 1
+    found = Keys(items, columns, key, count, step, rest)
+    return found if max(adding.count(items), count) < LIMIT else None
 
 
 def emit_cuda_sorted(adding: CudaAdditions, keys: Keys) -> list[KernelSource]:

@@ -80,6 +80,56 @@ def test_a_large_histogram():
     np.testing.assert_allclose(np.asarray(sums), np.bincount(x, w), rtol=0, atol=1e-8)
 
 
+def table_and_rows(rows, n, columns, dtype):
+    return (
+        RNG.standard_normal((rows, columns)).astype(dtype),
+        RNG.integers(-rows, rows, n),
+        RNG.standard_normal((n, columns)).astype(dtype),
+    )
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_a_million_rows_are_added_in_the_order_of_numpy(dtype):
+    """Ordered by place: no row is added to more than a thousand times, so the bits are NumPy's."""
+    table, places, values = args = table_and_rows(50_000, 1_000_000, 64, dtype)
+    compiled = fusec.jit(scatters.added)
+    given = [*map(cuda, args)]
+    results = [np.asarray(compiled(*given)) for _ in range(3)]  # launched, captured, replayed
+    want = table.copy()
+    np.add.at(want, places, values)
+    for result in results:
+        np.testing.assert_array_equal(result, want)
+
+
+@pytest.mark.parametrize(
+    "places",
+    [np.full(300_001, 777), RNG.permutation(300_001), RNG.zipf(1.3, 300_001) % 70_000],
+    ids=["one place", "a place for each", "uneven"],
+)
+def test_additions_ordered_by_place_however_uneven(places):
+    table, _, values = table_and_rows(300_001, 300_001, 3, "f8")
+    compiled, given = fusec.jit(scatters.added), [*map(cuda, (table, places, values))]
+    first = np.asarray(compiled(*given))
+    for _ in range(3):
+        np.testing.assert_array_equal(np.asarray(compiled(*given)), first)
+    np.testing.assert_allclose(first, scatters.added(table, places, values), rtol=0, atol=1e-9)
+
+
+def test_the_gradient_of_an_embedding():
+    table, places, g = table_and_rows(30_000, 400_000, 16, "f8")
+    grad = fusec.jit(fusec.grad(lambda t, i, g: (t[i] * g).sum()))
+    want = scatters.added(np.zeros_like(table), places, g)
+    np.testing.assert_allclose(np.asarray(grad(*map(cuda, (table, places, g)))), want, rtol=1e-12,
+                               atol=1e-12)  # fmt: skip
+
+
+def test_a_bad_place_among_many():
+    table, places, values = table_and_rows(30_000, 400_000, 1, "f8")
+    places[123_456] = 30_000
+    with pytest.raises(IndexError, match="index 30000 is out of bounds"):
+        np.asarray(fusec.jit(scatters.added)(*map(cuda, (table, places, values))))
+
+
 def test_bfloat16_of_torch():
     torch = pytest.importorskip("torch")
     theirs = torch.arange(12, dtype=torch.bfloat16, device="cuda").reshape(3, 4)
