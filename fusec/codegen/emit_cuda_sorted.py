@@ -7,7 +7,7 @@ along which neighbouring threads are neighbours in memory::
     begin = cast_i8(starts[key])
     end = cast_i8(starts[key + 1])
     if begin < end:
-        place = key * s + i1
+        place = key * pitch + i1
         acc = y0[place]
         for k in range(begin, min(begin + piece, end)):
             r = cast_i8(order2[k])
@@ -173,7 +173,8 @@ class _SumEmitter(CudaAdditions):
             self._segment()
             with w.block("if begin < end:"):
                 result, where = self.address(self.store.buffer, self.keys.rest)
-                w(f"place = key * {self.int_arg('s', self.keys.step)} + {where}")
+                pitch = self.int_arg("pitch", self.keys.step)
+                w(f"place = key * {pitch} + {where}")
                 w(f"acc = {result}[place]")
                 self._added("begin")
                 if pieces:

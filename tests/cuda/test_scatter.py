@@ -55,6 +55,14 @@ def taken(table, places, values, which):
     return added(table, places, values[which] * 2)
 
 
+def columns(table, places, values, which):
+    return added(table, places, values[which, np.arange(values.shape[1])])
+
+
+def three(table, i, k, values):
+    return added(table, (i, np.arange(5)[:, None], k), values)
+
+
 def turned(table, places, values):
     return pairs(table, np.arange(len(table))[::-1], places, values)
 
@@ -177,6 +185,11 @@ ORDERED = {
     "computed places": (bins, (normal(90),), 1, False),
     "values at places": (taken, (normal(7, 5), whole(7, 40), normal(9, 5), whole(9, 40, low=-9)),
                          1, True),
+    "values at a place of each column": (columns, (normal(7, 5), whole(7, 40), normal(9, 5),
+                                                   whole(9, 40, 5, low=-9)), 1, True),
+    "places in each row of three": (three, (normal(3, 5, 4), whole(3, 20, 1, 1), whole(4, 20, 5, 2),
+                                            normal(20, 5, 2)), 2, True),
+    "a batch": (fusec.vmap(count), (whole(9, 4, 20), normal(4, 20)), 2, True),
     "a mask": (masked, (normal(7), whole(7, 40), normal(40)), 1, True),
     "in place": (in_place, (normal(7, 3), whole(7, 40), normal(40, 3)), 1, True),
     "subtracted": (less, (normal(7, 3), whole(7, 40), normal(40, 3)), 1, True),
@@ -196,7 +209,7 @@ def test_additions_ordered_by_place(name, monkeypatch):
     function, args, passes, exact = ORDERED[name]
     order_all(monkeypatch, threads=32)
     (got,), made = run(function, *args), program(function, *args)
-    want = function(*[a.copy(order="K") for a in args])
+    want = np.asarray(function(*[a.copy(order="K") for a in args]))
     assert (got.dtype, got.shape) == (want.dtype, want.shape)
     near = 0 if exact else 1e-5 if want.dtype == "f4" else 1e-13
     np.testing.assert_allclose(got, want, rtol=near, atol=near)
@@ -222,6 +235,16 @@ def test_places_out_of_range_when_ordered(function, places, monkeypatch):
     with pytest.raises(IndexError, match=f"index {places[places[1] == 9]} is out of bounds"):
         np.asarray(fusec.jit(function)(table, *rest))
     np.testing.assert_array_equal(np.asarray(table), args[0])
+
+
+@simulated
+def test_checks_of_single_columns_when_ordered(monkeypatch):
+    order_all(monkeypatch, threads=32)
+    which = whole(9, 40, 5)
+    which[7, 3] = -10
+    args = normal(7, 5), whole(7, 40), normal(9, 5), which
+    with pytest.raises(IndexError, match="index -10 is out of bounds"):
+        np.asarray(fusec.jit(columns)(*[fusec.to_device(a, "simulator") for a in args]))
 
 
 def values(n, rows, *columns, dtype="f8"):
