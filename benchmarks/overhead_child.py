@@ -206,8 +206,8 @@ def timed(call: Any, args: list[Any]) -> float:
     return time.perf_counter() - begin
 
 
-MEASURES = {"start": start, "suite": whole_suite, "threads": sharing, "calls": calls, "lengths": lengths, "compile": compile_times,
-            "chain": long_chain}  # fmt: skip
+MEASURES = {"start": start, "suite": whole_suite, "threads": sharing, "calls": calls,
+            "lengths": lengths, "compile": compile_times, "chain": long_chain}  # fmt: skip
 
 if __name__ == "__main__":
     begin = time.perf_counter()
