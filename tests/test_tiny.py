@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from oracle import check
 
 import fusec
 import kernels
@@ -151,6 +152,13 @@ def test_determinants(n, dtype):
     scale = np.prod(np.linalg.norm(a.astype("f8"), axis=-1), axis=-1)
     assert np.max(np.abs(got - want) / scale) < 8 * EPS[dtype]
     assert steps(np.linalg.det, a) == (1, 0)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 3), (N, 0, 0), (N, 3, 0)])
+@pytest.mark.parametrize("function", [
+    np.linalg.inv, np.linalg.det, lambda a: np.linalg.solve(a, a), lambda a: a @ a.mT])
+def test_empty_matrices(function, shape):
+    check(function, np.zeros(shape), ulp=0)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -166,7 +166,8 @@ def tiny_system(node: Node) -> Node | None:
     if kwargs or not plain:
         return None
     a = inputs[0]
-    if math.prod(a.shape[:-2]) < LONG_BATCH or not node.aval.size or a.shape[-1] > MOST_ROWS:
+    tiny = 0 < a.shape[-1] <= MOST_ROWS
+    if math.prod(a.shape[:-2]) < LONG_BATCH or not node.aval.size or not tiny:
         return None
     made = rule(*inputs)
     if made is None or made.op.name != "entries":
