@@ -50,11 +50,14 @@ def check(function, *args, ulp=0):
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         want, got = function(*args), fusec.jit(function)(*args)
-    assert (got.dtype, got.shape) == (want.dtype, want.shape)
-    if got.dtype == BF:
-        assert np.abs(bits(got) - bits(want)).max(initial=0) <= ulp
-    else:
-        np.testing.assert_array_equal(got, want)
+    for g, w in zip(got, want) if type(want) is tuple else [(got, want)]:
+        assert type(g) is type(w)
+        g, w = np.asarray(g), np.asarray(w)
+        assert (g.dtype, g.shape) == (w.dtype, w.shape)
+        if g.dtype == BF:
+            assert np.abs(bits(g) - bits(w)).max(initial=0) <= ulp
+        else:
+            np.testing.assert_array_equal(g, w)
 
 
 @pytest.mark.parametrize("name", UNARY)
@@ -98,6 +101,20 @@ FUNCTIONS = {
     "zeros": lambda x: np.zeros(x.shape, BF) + x,
     "product": lambda x: x[:64].reshape(8, 8) @ np.eye(8, dtype=BF),
     "cumsum": lambda x: np.cumsum(x[:50]),
+}
+
+
+WITH_NAN = np.where(np.arange(70_000) == 41_003, np.nan, np.arange(70_000) % 300).astype(BF)
+FUNCTIONS |= {
+    "extremes at nan": lambda x: (WITH_NAN[41_000:41_007].argmax(), WITH_NAN.argmin()),
+    "dot": lambda x: (np.dot(x[:4], x[:4]), np.dot(x[:6].reshape(2, 3), x[:12].reshape(3, 4))),
+    "dot vector": lambda x: np.dot(x[:6].reshape(2, 3), x[:3]),
+    "dot wider": lambda x: np.dot(x[:6].reshape(2, 3), np.arange(3, dtype="f4")),
+    "inner": lambda x: (np.inner(x[:4], x[:4]), np.vdot(x[:4], x[:4])),
+    "tensordot": lambda x: np.tensordot(x[:6].reshape(2, 3), x[:12].reshape(3, 4), 1),
+    "item": lambda x: (x.max().item(), x.item(3) * 2.5),
+    "equal": lambda x: np.array_equal(WITH_NAN, WITH_NAN, equal_nan=True),
+    "chosen": lambda x: (x[x > 3].max(), np.min(x, where=x < 3, initial=BF.type(5))),
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fusec.ir.aval import Aval
+from fusec.ir.aval import Aval, kind_of
 from fusec.ops.registry import CHEAP, NONDIFFERENTIABLE, Op, register
 from fusec.ops.shape import positions
 
@@ -46,13 +46,13 @@ def _reduction(name: str, ufunc: np.ufunc, vjp: Any) -> Op:
 def _lowest(dtype: np.dtype) -> Any:
     if dtype.kind == "b":
         return False
-    return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+    return -np.inf if kind_of(dtype) == "f" else np.iinfo(dtype).min
 
 
 def _highest(dtype: np.dtype) -> Any:
     if dtype.kind == "b":
         return True
-    return np.inf if dtype.kind == "f" else np.iinfo(dtype).max
+    return np.inf if kind_of(dtype) == "f" else np.iinfo(dtype).max
 
 
 IDENTITY: dict[str, Callable[[np.dtype], Any]] = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fusec.ir.aval import is_number
 from fusec.ir.graph import Node
 from fusec.trace.functions_reduce import tiny_shape
 from fusec.trace.functions_shape import diagonal_view, ravel
@@ -112,8 +113,11 @@ def _core(ufunc: np.ufunc, x: Tracer, y: Tracer) -> None:
 @implements(np.dot)
 def dot(session: Session, a: Any, b: Any, out: Any = None) -> Any:
     """``np.dot``: the last axis of ``a`` with the second last of ``b``."""
-    x, y, dtype = _operands(session, a, b)
+    x, y, _ = _operands(session, a, b)
     left, right = x._like.shape, y._like.shape
+    dtype = np.dot(np.ones((1, 1), x.dtype), np.ones(1, y.dtype)).dtype  # bfloat16 of two
+    if not is_number(dtype):
+        raise ToHost
     if not left or not right:
         result = apply(session, np.multiply, x, y)
     elif len(right) <= 2:
@@ -127,6 +131,7 @@ def dot(session: Session, a: Any, b: Any, out: Any = None) -> Any:
             result = result.reshape(left[:-1] + right[:axis] + right[axis + 1 :])
     else:
         result = np.tensordot(x, y, (x._like.ndim - 1, y._like.ndim - 2))
+    result = result.astype(dtype)
     if out is None:
         return wrap(session, result.node, result._like)
     if out.shape != result.shape or out.dtype != dtype or not out.flags.c_contiguous:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from fusec.errors import UnsupportedError
-from fusec.ir.aval import is_number
+from fusec.ir.aval import is_number, kind_of
 from fusec.ops.elementwise_math import crossed as crossed_op
 from fusec.ops.elementwise_math import erf as erf_op
 from fusec.ops.elementwise_math import scaled as scaled_op
@@ -167,7 +167,7 @@ def allclose(session: Session, a: Any, b: Any, rtol: Any = 1e-5, atol: Any = 1e-
 def _same_shape(session: Session, a: Any, b: Any, equal_nan: bool = False) -> Tracer:
     x, y = as_tracer(session, a), as_tracer(session, b)
     equal = x == y
-    if equal_nan and x.dtype.kind in "fc" and y.dtype.kind in "fc":
+    if equal_nan and kind_of(x.dtype) in "fc" and kind_of(y.dtype) in "fc":
         equal = equal | (np.isnan(x) & np.isnan(y))
     return python_number(np.all(equal))
 

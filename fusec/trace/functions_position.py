@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from fusec.ir.aval import kind_of
 from fusec.ir.graph import Node
 from fusec.trace.functions_reduce import finish, tiny_shape
 from fusec.trace.session import Session
@@ -59,7 +60,7 @@ def _search(session: Session, reduction: str, x: Node, axis: int) -> Node:
     best = session.make(reduction, x, axes=(axis,))
     shape = tuple([1 if k == axis else n for k, n in enumerate(x.shape)])
     found = session.make("equal", x, session.reshape(best, shape))
-    if x.dtype.kind == "f":
+    if kind_of(x.dtype) == "f":
         found = session.make("logical_or", found, session.make("isnan", x))
     length = x.shape[axis]
     small = np.dtype("i4" if length < 2**31 else "i8")  # twice as many in a vector

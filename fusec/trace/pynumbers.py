@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fusec.ir.aval import kind_of
 from fusec.trace.hostcalls import host_call
 from fusec.trace.scalars import NUMBERS, PyScalar
 from fusec.trace.tracer import Tracer, as_tracer, fresh
@@ -30,7 +31,7 @@ def item(x: Tracer, *args: Any) -> Tracer:
         x._like.item()  # raises
     place = args[0] if len(args) == 1 else args
     chosen = (x[place] if isinstance(place, tuple) else x.ravel()[place]) if args else x
-    return to_python(chosen, _WIDE[x.dtype.kind])
+    return to_python(chosen, _WIDE[kind_of(x.dtype)])
 
 
 def rounded(x: Tracer, digits: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, Never
 import numpy as np
 
 from fusec.errors import DataDependentShapeError, UnsupportedError
+from fusec.ir.aval import kind_of
 from fusec.ir.graph import Graph, Node
 from fusec.ir.rewrite import rebuild
 from fusec.trace.session import Session
@@ -232,7 +233,7 @@ def _extreme(dtype: np.dtype, name: str) -> Any:
     """The value that no other one loses against."""
     if dtype.kind == "b":
         return name == "min"
-    if dtype.kind == "f":
+    if kind_of(dtype) == "f":
         return dtype.type(-np.inf if name == "max" else np.inf)
     info = np.iinfo(dtype)
     return dtype.type(info.min if name == "max" else info.max)
