@@ -278,6 +278,7 @@ row("emath", lambda x: (np.emath.sqrt(x), np.emath.log(x)), LINE, rel=1e-15)
 row("emath-positive", lambda x: np.emath.sqrt(x), np.abs(LINE))
 row("bincount-as-promised", lambda i, w: (np.bincount(i, minlength=9), np.bincount(i, w, 9)),
     np.array([1, 5, 1, 0]), np.array([0.5, 1, 2, 4]), rel=1e-15)
+row("bincount-of-nothing", lambda i, w: np.bincount(i, w, 5), np.zeros(0, int), np.zeros(0))
 row("bincount-more", lambda i: np.bincount(i, minlength=2) * 2, np.array([1, 5, 1, 0], "u1"))
 row("bincount-negative", lambda i: np.bincount(i, minlength=2), np.array([1, -5]))
 

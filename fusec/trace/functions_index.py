@@ -34,6 +34,8 @@ def bincount(session: Session, x: Any, weights: Any = None, minlength: Any = 0) 
     if not n:
         raise data_dependent(session, "np.bincount", "Say how many counts there are: minlength=n.")
     places = as_tracer(session, x)
+    if not places._like.size:
+        weights = None
     values = places if weights is None else as_tracer(session, weights)
     safe = np.can_cast(places.dtype, INT) and np.can_cast(values.dtype, np.float64)
     if n < 0 or not safe or places._like.ndim != 1 or values._like.shape != places._like.shape:
