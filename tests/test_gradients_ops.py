@@ -149,6 +149,9 @@ HOST = {
     "lstsq-list": (lambda a: np.linalg.lstsq(a, [1.0, 2.0, 3.0, 4.0])[0], TALL),
     "correlate-list": (lambda a: np.correlate([1.0, 2.0, 3.0], a), LINE),
     "correlate": (np.correlate, LINE, TABLE[0]),
+    "correlate-same-even": (lambda a, v: np.correlate(a, v, "same"), LINE[:4], TABLE.ravel()[:8]),
+    "correlate-same-odd": (lambda a, v: np.correlate(a, v, "same"), LINE[:4], TABLE.ravel()[:9]),
+    "convolve-same-even": (lambda a, v: np.convolve(a, v, "same"), LINE[:4], TABLE.ravel()[:8]),
     "correlate-same": (lambda a, v: np.correlate(v=v[:3], a=a[:4], mode="same"), LINE, TABLE[0]),
     "interp-options": (
         lambda x, f: np.interp(x, [0.0, 0.5, 1.0, 3.0], f, left=f[1] ** 2, right=f[0]),
