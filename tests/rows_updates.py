@@ -295,6 +295,12 @@ row("at-pairs", lambda o, i, j: np.add.at(o, (i, j), 2), PLANE, ROWS3, COLUMNS3)
 row("at-slice", lambda o, j: np.subtract.at(o, (slice(None), j), 1), PLANE, COLUMNS3)
 row("at-u1-wraps", lambda o: np.add.at(o, np.arange(300).astype("u1"), 2), ramp("f8", 400))
 row("at-list", lambda o, i, j: np.add.at(o, [i[0], j[0]], 1), LINE, ROWS3, COLUMNS3)
+for name, dtype in {"double": "f8", "half": "f2", "complex": "c16", "integers": "i4"}.items():
+    for zero in (0.0, -0.0):
+        row(f"at-separate-places-{name}-{zero}",
+            lambda v, j, z=np.dtype(dtype).type(zero): [
+                (np.add.at(o, (np.arange(3), j), v), o)[1] for o in [np.full((3, 4), z)]],
+            np.array([-0.0, 0.0, 3]).astype(dtype), COLUMNS3)
 row("index-range", lambda x: x.__setitem__(range(3), x[range(5, 2, -1)]), LINE)
 
 

@@ -2,11 +2,14 @@
 
 The gradient of ``logp[np.arange(n), labels]`` adds row ``i`` of the cotangent at column
 ``labels[i]`` of row ``i``. No two additions meet, so the result is
-``where(labels[:, None] == arange(columns), g[:, None], 0)``.
+``where(labels[:, None] == arange(columns), g[:, None] + 0, 0)``: each place gets one addition to
+the 0 that stood there, which makes 0.0 of -0.0, or none.
 """
 
+from fusec.ir.aval import kind_of
 from fusec.ir.graph import Node
 from fusec.passes.access import broadcast_index, index_value, var
+from fusec.passes.halves import widened
 from fusec.passes.nodes import const_of, node_of, scalar, spread
 
 
@@ -19,8 +22,12 @@ def separate_additions(node: Node) -> Node | None:
     lengths = [n for k, n in enumerate(v.shape) if k not in axis_of.values()]
     if any(n != 1 for n in lengths):
         return None
-    zero = spread(const_of(0, v.dtype), x.shape)
-    value = spread(_placed(v, v, axis_of, x.shape), x.shape)
+    zero = const_of(scalar(x), v.dtype)
+    value = _placed(v, v, axis_of, x.shape)
+    if kind_of(v.dtype) in "fc":
+        added = node_of("add", value, zero)
+        value = widened(added) or added
+    value, zero = spread(value, x.shape), spread(zero, x.shape)
     for k, index in enumerate(indices):
         if k in axis_of:
             continue
