@@ -15,7 +15,7 @@ from fusec.codegen.program import Oversize, build
 from fusec.codegen.steps import Call, Launch, Product, Program
 from fusec.config import log
 from fusec.ir.graph import Graph
-from fusec.passes.fuse import partition
+from fusec.passes.checks import partition
 from fusec.passes.pipeline import optimise
 from fusec.runtime.cache import cache
 from fusec.runtime.executor import CallSpec, Executor, LaunchSpec, SlotSpec

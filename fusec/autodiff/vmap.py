@@ -33,6 +33,7 @@ def vmap(
     """``fn`` on all examples: what stacking its results would give."""
     examples = Examples(session, fn, in_axes, args)
     before = {s: s.version for s in examples.shared_storages()}
+    first = len(session.checks)
     value = twin(fn, session)(*examples.args, **kwargs)
     examples.check_writes(before)
     leaves, tree = flatten(value)
@@ -41,7 +42,8 @@ def vmap(
     batch = Batch(session, examples.count, examples.wide)
     results = [_result(session, x, path) for x, path in zip(leaves, paths)]
     nodes = [r.node for r in results]
-    batch.run([*nodes, *examples.changed])
+    checks = [c for c in session.checks[first:] if c.checked]
+    batch.run([*nodes, *examples.changed, *checks])
     examples.write_back(batch)
     made = zip(leaves, nodes, axes, paths)
     return tree.unflatten([_moved(batch, *result) for result in made])

@@ -169,9 +169,10 @@ class Lowering:
         if op.name in ("concatenate", "slice_update", "pad"):
             return self._regions(node, idx)
         if op.family == "gather":
-            x, at = inputs_at(node, idx, self.group)[0]
-            assert at is not None
-            return self.value(x, at)
+            array, *places = inputs_at(node, idx, self.group)
+            for place in places:  # checked even where all elements of the array are one
+                self.value(*place)  # type: ignore[arg-type]
+            return self.value(*array)  # type: ignore[arg-type]
         args = [self.value(i, at) for i, at in inputs_at(node, idx, self.group) if at is not None]
         if op.family == "movement":
             return args[0]

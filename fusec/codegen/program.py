@@ -192,7 +192,8 @@ class _Builder:
 
     def _launch(self, group: Group) -> None:
         self._outputs(group)
-        if not group.outputs or all(o.aval.size == 0 for o in group.outputs):
+        checks = self.partition.graph.checks
+        if not any(n.aval.size for n in (*group.outputs, *group.members.keys() & {*checks})):
             return
         layout = Layout(self._place, self._stored, self._out_place, self._replaced)
         body = (lower_scatter if group.kind == "scatter" else lower)(group, layout)

@@ -55,7 +55,9 @@ def schedule(body: Body) -> Schedule:
     elif kept:
         plan.reduced, plan.outer = kept[-1:], kept[:-1]
     plan.stages = 1 + max(
-        [s.value.stage for s in body.stores] + [f.value.stage for f in body.folds]
+        [s.value.stage for s in body.stores]
+        + [f.value.stage for f in body.folds]
+        + [x.stage for x in body.lines if x.effect]
     )
     plan.saved = _saved(plan)
     return plan

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from fusec.ir.aval import Aval
+from fusec.ir.aval import Aval, kind_of
 
 
 class Loc(NamedTuple):
@@ -36,7 +36,7 @@ class OpLike(Protocol):
     def cost(self) -> int: ...
 
     @property
-    def checked(self) -> bool: ...
+    def checked(self) -> str: ...
 
     @property
     def expr(self) -> Mapping[str, str]: ...
@@ -101,6 +101,11 @@ class Node:
     def dtype(self) -> np.dtype:
         return self.aval.dtype
 
+    @property
+    def checked(self) -> bool:
+        """Whether computing it may report an error."""
+        return self.op.checked != "" and kind_of(self.inputs[0].dtype) in self.op.checked
+
     def key(self) -> tuple[Any, ...]:
         """Equal keys compute equal values (params are keyed by identity)."""
         if self.op.name == "param":
@@ -117,17 +122,23 @@ class Node:
 
 
 class Graph:
-    """A closed program: params in, outputs out."""
+    """A closed program: params in, outputs out.
 
-    __slots__ = ("outputs", "params")
+    checks: nodes that may report an error, which is a result too, even where nobody reads them.
+    """
 
-    def __init__(self, params: Iterable[Node], outputs: Iterable[Node]) -> None:
+    __slots__ = ("checks", "outputs", "params")
+
+    def __init__(
+        self, params: Iterable[Node], outputs: Iterable[Node], checks: Iterable[Node] = ()
+    ) -> None:
         self.params = tuple(params)
         self.outputs = tuple(outputs)
+        self.checks = tuple(checks)
 
     def nodes(self) -> list[Node]:
-        """Every node that an output needs, inputs before users, params of the graph first."""
-        return toposort(self.outputs, self.params)
+        """Every node that is needed, inputs before users, params of the graph first."""
+        return toposort((*self.outputs, *self.checks), self.params)
 
     def __repr__(self) -> str:
         from fusec.ir.text import format_graph

@@ -71,4 +71,14 @@ def rebuild(
     for node in graph.nodes():
         if node not in done:
             done[node] = apply(visit(node))
-    return Graph(graph.params, [done[o] for o in graph.outputs])
+    return Graph(graph.params, [done[o] for o in graph.outputs], _checks(graph, done))
+
+
+def _checks(graph: Graph, done: Mapping[Node, Node]) -> Iterable[Node]:
+    """What became of the checks; of one that a rule replaced, those of what stands there now."""
+    found: dict[Node, None] = {}
+    for node in graph.checks:
+        new = done[node]
+        kept = new.checked or new.op.name == node.op.name == "host_out"
+        found.update(dict.fromkeys([new] if kept else [n for n in toposort([new]) if n.checked]))
+    return found

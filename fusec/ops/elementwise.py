@@ -63,8 +63,7 @@ def expression(
             return operands[0]
     template = op.expr.get(kind_of(dtypes[0]))
     if template is not None and key:
-        needless = op.name == "power" and dtypes[0].kind != "i"
-        template = None if needless else op.expr.get(key)
+        template = op.expr.get(key) if kind_of(dtypes[0]) in op.checked else None
     return None if template is None else template.format(*operands, **{**attrs, "to": short(to)})
 
 

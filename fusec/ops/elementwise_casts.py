@@ -30,7 +30,7 @@ def _statement(
             vjp=vjp,
             expr=expr,
             sample=sample,
-            checked="!" in expr,
+            checked="biufc" if "!" in expr else "",
         )
     )
 
@@ -156,7 +156,7 @@ for _name, _impl, _bad in (
             infer_aval=infer_same,
             vjp=NONDIFFERENTIABLE,
             expr={"i": f"{_name}({{0}}, {{1}})", "!": f"{_bad}({{0}}, {{1}})"},
-            checked=True,
+            checked="i",
             sample=((-8.0 if _impl is _wrap_index else 0.0, 8.0), (8.0, 9.0)),
         )
     )

@@ -205,7 +205,7 @@ def _power_exponent(y: Any, a: Any, b: Any) -> Any:
 _POWER = (_power_base, _power_exponent, "pow_({0}, {1})", ((0.1, 4.0), (-3.0, 3.0)))
 _CHECK: dict[str, Any] = {"!": "exponent_bad({1})"}
 _COMPLEX_POWER = "cpow({0}, {1})"
-_binary(np.power, *_POWER, checked=True, iu="ipow({0}, {1})", c=_COMPLEX_POWER, **_CHECK)
+_binary(np.power, *_POWER, checked="i", iu="ipow({0}, {1})", c=_COMPLEX_POWER, **_CHECK)
 _binary(np.float_power, *_POWER, c=_COMPLEX_POWER)
 
 

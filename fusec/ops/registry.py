@@ -48,7 +48,8 @@ class Op:
     has no gradient; or a function of the input's number that gives it; or NONDIFFERENTIABLE.
     expr: for elementwise ops, the scalar expression by kind of the loop's first input dtype
     (b bool, i signed, u unsigned, f float, c complex), with {0} {1} for the operands.
-    cost: see CHEAP. checked: the expression may set the kernel's error status.
+    cost: see CHEAP. checked: the kinds for which the expression may set the
+    kernel's error status.
     """
 
     name: str
@@ -59,7 +60,7 @@ class Op:
     expr: Mapping[str, str] = field(default_factory=dict)
     cost: int = CHEAP
     ufunc: np.ufunc | None = None
-    checked: bool = False
+    checked: str = ""
     sample: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
@@ -132,7 +133,7 @@ def elementwise(
     *,
     vjp: tuple[Vjp, ...] | _Nondifferentiable,
     cost: int = CHEAP,
-    checked: bool = False,
+    checked: str = "",
     sample: tuple[tuple[float, float], ...] = ((-4.0, 4.0),),
     result: int = 0,
     **expr: str,

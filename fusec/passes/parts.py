@@ -56,7 +56,8 @@ def joined(graph: Graph) -> Graph:
             done[node] = plan.joined(node, inputs)
         else:
             done[node] = node if same else node.replace(inputs)
-    return Graph(graph.params, [done[o] for o in graph.outputs])
+    outputs, checks = ([done[n] for n in found] for found in (graph.outputs, graph.checks))
+    return Graph(graph.params, outputs, checks)
 
 
 class _Plan:

@@ -9,6 +9,8 @@ import numpy as np
 from fusec.ir.graph import Node
 from fusec.ops import OPS
 from fusec.ops.reduce import IDENTITY
+from fusec.passes.access import index_value, var
+from fusec.passes.groups import source_of
 from fusec.passes.nodes import const_of, node_of, scalar, spread
 from fusec.passes.onehot import separate_additions, whole_rows
 
@@ -168,9 +170,14 @@ def plain_product(node: Node) -> Node | None:
 
 
 def wrapped_twice(node: Node) -> Node | None:
-    """An index in bounds stays what it is."""
+    """An index in bounds stays what it is: checked before, or known."""
     index, n = node.inputs
-    return index if index.op.name == "wrap_index" and index.inputs[1] is n else None
+    checked = source_of(index)
+    if checked.op.name == "wrap_index" and checked.inputs[1] is n:
+        return index
+    idx = tuple([var(f"i{k}") for k in range(node.aval.ndim)])
+    known = index_value(node, idx, 0, {f"i{k}": n for k, n in enumerate(node.shape)})
+    return None if known.data() or node.shape != index.shape else index
 
 
 FOLD = {name: [fold_constants] for name, op in OPS.items() if op.family == "elementwise"}

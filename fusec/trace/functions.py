@@ -60,11 +60,13 @@ def call_function(session: Session, func: Any, args: Any, kwargs: dict[str, Any]
         except ToHost:
             return host_call(session, func, args, kwargs)
     if compose.covers(func):
+        first = len(session.checks)
         try:
             return compose.call(session, func, args, kwargs)
         except DataDependentShapeError:
             raise
         except (UnsupportedError, ToHost, *compose.UNFIT):
+            del session.checks[first:]
             return host_call(session, func, args, kwargs)
     name = getattr(func, "__name__", str(func))
     module = getattr(func, "__module__", "")

@@ -171,7 +171,7 @@ def _close(session: Session, value: Any) -> Trace:
         for p in session.params
     ]
     return Trace(
-        Graph(session.params, outputs),
+        Graph(session.params, outputs, _checks(session)),
         session.sources,
         strides,
         [copy_like(s.like).strides if s.source else s.like.strides for s in storages],
@@ -183,6 +183,15 @@ def _close(session: Session, value: Any) -> Trace:
         session.notes,
         session.checkpoints,
     )
+
+
+def _checks(session: Session) -> list[Node]:
+    """The checks of the function, but those of what stands for one example of many."""
+    closed = set(session.params)
+    for node in toposort(session.checks, session.params):
+        if node.op.name != "param" and closed.issuperset(node.inputs):
+            closed.add(node)
+    return [c for c in session.checks if c in closed]
 
 
 def _result(

@@ -70,6 +70,7 @@ class Session:
         self.storages: list[Storage] = []
         self.scalar_guards: dict[Recipe, Any] = {}
         self.guards = guards
+        self.checks: list[Node] = []  # that NumPy would make; see Graph
         self.active = True
         self.captured: list[np.ndarray] = []
         self._lifted: dict[int, Any] = {}
@@ -90,7 +91,10 @@ class Session:
         if isinstance(op, str):
             op = OPS[op]
         aval = op.infer_aval(*[i.aval for i in inputs], **attrs)
-        return Node(op, inputs, attrs, aval, self.location())
+        node = Node(op, inputs, attrs, aval, self.location())
+        if node.checked:
+            self.checks.append(node)
+        return node
 
     def location(self) -> Loc | None:
         return self.at or user_location()
