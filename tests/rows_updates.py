@@ -333,3 +333,53 @@ def _(x):
     updated = turned.copy()
     updated[50:54] = turned[10:14]
     return updated, turned, np.pad(turned, 1), np.concatenate([turned + 1, turned], axis=1)
+
+
+# --- errors of elements that nobody reads
+FAR = np.array([9, 1, 2])
+LIVE = np.array([0, -1, 2])
+
+
+def _ignored(compute):
+    """What comes after an expression whose value nobody reads."""
+    return lambda x, *more: (compute(x, *more), x * 2)[1]
+
+
+UNREAD = {
+    "slice": lambda x, i: x[i][1:] * 2,
+    "nothing-left": lambda x, i: x[i][:0],
+    "update": lambda x, i: [y.__setitem__(0, 3) or y for y in [x[i]]],
+    "update-reversed": lambda x, i: [y.__setitem__(slice(None, None, -1), x[:3]) or y
+                                     for y in [x[i]]],
+    "dead": _ignored(lambda x, i: x[i]),
+    "dead-number": _ignored(lambda x, i: x[i[0]]),
+    "dead-addition": _ignored(lambda x, i: np.add.at(x * 1, i, 1.0)),
+    "twice": lambda x, i: x[i][np.array([1, 2, 1])],
+    "columns": lambda x, i: (x[:8].reshape(2, 4).T[:, i % 2 + i // 9])[:, 1:],
+    "concatenated": lambda x, i: np.concatenate([x, x[i]])[:4],
+    "number-concatenated": lambda x, i: np.concatenate([x[:2], x[i[0]] * np.ones(3)])[:2],
+    "padded": lambda x, i: np.pad(x[i], 1)[2:],
+    "of-zeros": lambda x, i: np.zeros(5)[i],
+    "of-one": lambda x, i: (x[:1] * 2)[i // 3],
+    "reshaped": lambda x, i: np.stack([x, x], 1)[i].reshape(-1)[2:],
+    "sorted": lambda x, i: np.sort(x[i])[1:],
+    "searched": lambda x, i: np.argmax(x[i] > -99),
+    "any": lambda x, i: np.any(x[i[::-1]] > -99),
+    "mean": lambda x, i: np.stack([x, x], 1)[i].mean(axis=0)[1:],
+}
+for name, fn in UNREAD.items():
+    for label, index in {"far": FAR, "live": LIVE}.items():
+        row(f"unread-{name}-{label}", fn, np.arange(8.0), index)
+POWERS = {
+    "sum": lambda a, b: (a**b)[1:].sum(), "slice": lambda a, b: (a**b)[1:],
+    "number": lambda a, b: (a ** b[0])[1:], "dead": _ignored(lambda a, b: a**b),
+    "dead-floats": _ignored(lambda a, b: (a * 1.0) ** b),
+}  # fmt: skip
+for name, fn in POWERS.items():
+    row(f"unread-power-{name}", fn, np.array([2, 3, 4]), np.array([-1, 2, 2]))
+SINGULAR = np.eye(3) * np.arange(20)[:, None, None]
+row("unread-inverse", _ignored(np.linalg.inv), np.zeros((3, 3)))
+row("unread-inverses", _ignored(np.linalg.inv), SINGULAR)
+row("unread-inverses-slice", lambda a: np.linalg.inv(a)[1:], SINGULAR)
+row("unread-cholesky", _ignored(np.linalg.cholesky), -np.eye(3))
+row("unread-division", _ignored(lambda x: x.max().item() / x.min().item()), np.arange(3.0))

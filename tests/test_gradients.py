@@ -565,6 +565,11 @@ def test_the_exception_is_numpys():
     ids = np.array([0, 7])
     with pytest.raises(IndexError):
         fusec.grad(lambda x: x[ids].sum())(X)
+    for unread in (lambda x: x[ids][:1].sum(), lambda x: (x[ids], x.sum())[1]):
+        with pytest.raises(IndexError):
+            fusec.grad(unread)(X)
+        with pytest.raises(IndexError):
+            fusec.jit(fusec.vmap(unread))(np.stack([X, X]))
     with pytest.raises(FloatingPointError), np.errstate(divide="raise"):
         fusec.grad(lambda x: (1 / x).sum())(np.zeros(2))
 

@@ -77,6 +77,18 @@ def suite(name):
 softmax = suite("softmax")
 
 #: name, function, arguments, kernels.  What is one kernel by the design is 1 here.
+AT = np.array([2, 0, 1])
+CHECKED = {  # on all elements, without a kernel of their own
+    "rows": lambda x, i: x[i] * 2, "columns": lambda x, i: x[:, i][1:] * 2,
+    "part of each row": lambda x, i: x[i][:, 1:] * 2, "reversed": lambda x, i: x[i][::-1] * 2,
+    "transposed": lambda x, i: x[i].T + 1, "flat": lambda x, i: x[i].reshape(-1) * 2,
+    "twice": lambda x, i: x[i, i] + x[i, i - 1], "padded": lambda x, i: np.pad(x[i], 1),
+    "concatenated": lambda x, i: np.concatenate([x, x[i]]),
+    "rolled": lambda x, i: np.roll(x[i], 1, axis=0), "known": lambda x, i: x[np.arange(3)][1:] * 2,
+    "constant": lambda x, i: x[[0, -1, 2]][1:] * 2,
+}
+
+
 ROWS = (
     ("softmax", softmax, (X,), 1),
     ("log_softmax", suite("log_softmax"), (X,), 1),
@@ -127,6 +139,11 @@ ROWS = (
     ("sums that are stacked", lambda x: np.stack([x.sum(1), x.max(1), x[:, 0] * 2]), (X,), 1),
     ("a block of one value", lambda x, y: (lambda z: np.block([[z, z + 1], [z * 2, z - y]]))(x * y),
      (X, X), 1),
+    *[(f"checked: {name}", fn, (X, AT), 1) for name, fn in CHECKED.items()],
+    ("checked: a slice of them", lambda x, i: x[i][1:] * 2, (X, AT), 2),
+    ("checked: unread", lambda x, i: (x[i], x * 2)[1], (X, AT), 2),
+    ("dead powers", lambda x: (x**2.5, x * 2)[1], (LINE,), 1),
+    ("dead powers of integers", lambda i: (i**5, i * 2)[1], (AT,), 1),
     ("nothing to compute", lambda x: x, (LINE,), 0),
     ("dead code", lambda x: (np.exp(x), x + 1)[1], (LINE,), 1),
 )  # fmt: skip

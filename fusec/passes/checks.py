@@ -22,7 +22,6 @@ from fusec.passes.access import (
     Quotient,
     broadcast_index,
     flatten,
-    source_index,
     var,
 )
 from fusec.passes.groups import FEW_ROWS, Group, Idx, Partition, inputs_at, source_of
@@ -61,13 +60,25 @@ def _missing(found: Partition) -> list[Node]:
     graph = found.graph
     members = {m for g in found.groups for m in g.members}
     twins = {c.key() for c in graph.checks if c in members}
-    left = dict.fromkeys(c for c in graph.checks if c.aval.size and c.key() not in twins)
+    spans: dict[Node, list[tuple[int, int]]] = {
+        c: [] for c in graph.checks if c.aval.size and c.key() not in twins
+    }
     for group in found.groups:
-        if left and group.kind in ("kernel", "scatter") and prod(group.shape):
+        if spans and group.kind in ("kernel", "scatter") and prod(group.shape):
             for node, idx, extents in _sites(found, group, members):
-                if node in left and _complete(node, idx, extents):
-                    del left[node]
-    return list(left)
+                if node in spans:
+                    shape = _seen(node)
+                    flat = flatten(broadcast_index(idx, shape), shape)
+                    spans[node].append(_values(flat, extents))
+    return [node for node, parts in spans.items() if not _whole(node, parts)]
+
+
+def _whole(node: Node, parts: list[tuple[int, int]]) -> bool:
+    """Whether spans of positions, one behind the other, are all that a check has to see."""
+    end = 0
+    for low, high in sorted(parts):
+        end = max(end, high) if low <= end else end
+    return end >= prod(_seen(node))
 
 
 class _Loops(Group):
@@ -135,36 +146,28 @@ def _part(
     return tuple(made)
 
 
-def _complete(node: Node, idx: Idx, extents: dict[str, int]) -> bool:
-    """Whether a check made at ``idx`` in all loops is made for all elements."""
+def _seen(node: Node) -> tuple[int, ...]:
+    """The shape of what a check looks at: of one input, if that is all."""
     expr = node.op.expr.get("!", "")
     read = [x for k, x in enumerate(node.inputs) if f"{{{k}}}" in expr and x.aval.size > 1]
-    shape = node.shape
-    if len(read) < 2:
-        operand = read[0] if read else None
-        shape = operand.shape if operand else ()
-        idx = broadcast_index(idx, shape)
-        while operand is not None and operand.op.name == "broadcast_to":
-            idx, operand = source_index(operand, idx, extents), operand.inputs[0]
-            shape = operand.shape
-    return _reach(flatten(idx, shape), extents) == prod(shape)
+    return node.shape if len(read) > 1 else read[0].shape if read else ()
 
 
-def _reach(index: Index, extents: dict[str, int]) -> int:
-    """n where the index takes all values from 0 to n - 1; 0 where it is not known to."""
-    reach, low, used = 1, index.const, set[str]()
+def _values(index: Index, extents: dict[str, int]) -> tuple[int, int]:
+    """(low, high) where the index takes all values from ``low`` to ``high - 1``; else (0, 0)."""
+    low, count, used = index.const, 1, set[str]()
     for atom, c in sorted(index.terms, key=lambda term: abs(term[1])):
         if isinstance(atom, str):
             names, n = {atom}, 0 if LOST in atom else extents[atom]
         elif isinstance(atom, Data):
-            return 0
+            return 0, 0
         else:
-            names, n = atom.value.variables(), _reach(atom.value, extents)
-            whole = isinstance(atom, Quotient)
-            n = (n - 1) // atom.divisor + 1 if whole else min(n, atom.divisor)
-        if not n or abs(c) > reach or names & used:
-            return 0
+            names, (first, last) = atom.value.variables(), _values(atom.value, extents)
+            n = 0 if first else last
+            n = (n - 1) // atom.divisor + 1 if isinstance(atom, Quotient) else min(n, atom.divisor)
+        if not n or abs(c) > count or names & used:
+            return 0, 0
         used |= names
         low += min(0, c * (n - 1))
-        reach += abs(c) * (n - 1)
-    return reach if low == 0 else 0
+        count += abs(c) * (n - 1)
+    return low, low + count

@@ -287,6 +287,15 @@ def test_an_error_of_a_kernel_is_numpys_and_names_nobody_else():
 
 
 @simulated
+@pytest.mark.parametrize("how", [lambda x, i: x[i][1:] * 2, lambda x, i: (x[i], x * 2)[1]])
+def test_an_error_of_an_element_that_nobody_reads(how):
+    function = fusec.jit(how)
+    np.testing.assert_array_equal(function(on(X), on(np.array([0, 1]))), how(X, np.array([0, 1])))
+    with pytest.raises(IndexError, match="index 9"):
+        np.asarray(function(on(X), on(np.array([9, 1]))))
+
+
+@simulated
 def test_an_error_leaves_arguments_as_they_were():
     def update(w, i):
         w += 1
