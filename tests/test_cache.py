@@ -202,7 +202,7 @@ def test_clear_touches_nothing_but_entries(folder):
     for path in mine:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("mine")
-    cache = KernelCache(folder, limit=0)
+    cache = KernelCache(folder, limit=1 << 20)
     cache.kernel(kernel_text(1), (), ())
     assert cache.clear() == 1 and cache.list_entries() == []
     cache.evict()
