@@ -35,7 +35,7 @@ from fusec.passes.groups import (
     size,
     source_of,
 )
-from fusec.passes.inline import MAX_RECOMPUTE, recomputed, stored_values
+from fusec.passes.inline import MAX_RECOMPUTE, placing, recomputed, stored_values
 
 MAX_AGAIN = 64  # values that one node may have computed again at other indices
 MAX_SIZE = 256  # a larger kernel costs LLVM more than linear time and spills registers
@@ -67,7 +67,7 @@ class _Fuser:
         self.inline = recomputed(self.order, self.roots, again)
 
     def run(self) -> Partition:
-        for node in self.order:
+        for node in placing(self.order, self.roots):
             if node.op.name == "param" and node not in self.roots:
                 continue
             if node in self.inline or (is_free(node) and node not in self.roots):

@@ -25,6 +25,19 @@ def stored_values(graph: Graph, order: list[Node]) -> set[Node]:
     return roots
 
 
+def placing(order: list[Node], roots: set[Node]) -> list[Node]:
+    """``order``, with reductions of what is stored anyway, and what needs them, at the end.
+
+    A kernel takes reductions over the same axes only: first come those that save a buffer.
+    """
+    late: dict[Node, None] = {}
+    for node in order:
+        source = source_of(node.inputs[0]) if node.op.family == "reduce" else None
+        if (source in roots and not is_call(source)) or any(i in late for i in node.inputs):
+            late[node] = None
+    return [n for n in order if n not in late] + list(late)
+
+
 def recomputed(order: list[Node], roots: set[Node], again: bool = True) -> set[Node]:
     """Values that are computed again where they are read (see ``MAX_RECOMPUTE``).
 
