@@ -231,6 +231,14 @@ row("kron-triangles", lambda x, y: (np.kron(x, y), np.tril(x), np.triu(x, 1)), r
     ramp("f8", 2, 2))
 row("linalg-host", lambda x: (np.linalg.inv(x), np.linalg.det(x), np.linalg.solve(x, x[0])),
     ramp("f8", 3, 3) + 9 * np.eye(3), rel=1e-12)
+_NEAR_EYE = ramp("f8", 4, 4) + 99 * np.eye(4)
+row("linalg-tensors", lambda x: (
+    np.linalg.tensorinv(x), np.linalg.tensorinv(x.reshape(4, 2, 2), 1),
+    np.linalg.tensorsolve(x, np.ones((2, 2)))), _NEAR_EYE.reshape(2, 2, 4), rel=1e-12)
+row("linalg-tensors-permuted", lambda x, b: np.linalg.tensorsolve(x, b, axes=(0, 2)),
+    np.random.default_rng(1).random((2, 2, 2, 2)), np.ones((2, 2)), rel=1e-12)
+row("linalg-tensors-large", lambda x: np.linalg.tensorinv(x).sum(axis=0),
+    ramp("f8", 18, 18, 324) + 99 * np.eye(324).reshape(18, 18, 324), rel=1e-10)
 row("linalg-singular", lambda x: np.linalg.inv(x), np.zeros((3, 3)))
 row("linalg-not-square", lambda x: np.linalg.inv(x), np.zeros((3, 2)))
 row("fft-host", lambda x: np.abs(np.fft.rfft(x)), ramp("f8"), rel=1e-13)

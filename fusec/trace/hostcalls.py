@@ -162,11 +162,23 @@ def _probe(
 ) -> tuple[Any, list[bool]]:
     """Stand-ins for the results, in the tree that ``invoke`` gives, and which are scalars."""
     shapes = [o._like.shape for o in operands]
-    if sum(math.prod(s) for s in shapes) <= SMALL:
-        result = _dummy_call(session, name, invoke, operands, shapes)
-        leaves, tree = flatten(result)
-        likes = [stand_in(np.shape(x), x.dtype, getattr(x, "strides", None)) for x in leaves]
-        return tree.unflatten(likes), [isinstance(x, np.generic) for x in leaves]
+    if sum(math.prod(s) for s in shapes) > SMALL:
+        with contextlib.suppress(np.linalg.LinAlgError):  # it may want lengths that fit together
+            return _probe_short(session, name, invoke, operands, shapes)
+    result = _dummy_call(session, name, invoke, operands, shapes)
+    leaves, tree = flatten(result)
+    likes = [stand_in(np.shape(x), x.dtype, getattr(x, "strides", None)) for x in leaves]
+    return tree.unflatten(likes), [isinstance(x, np.generic) for x in leaves]
+
+
+def _probe_short(
+    session: Session,
+    name: str,
+    invoke: Callable[[Any], Any],
+    operands: list[Tracer],
+    shapes: list[tuple[int, ...]],
+) -> tuple[Any, list[bool]]:
+    """The same from calls with short axes."""
     lengths = sorted({n for s in shapes for n in s if n > _LONG})[: len(_SIZES[0])]
     tables = [dict(zip(lengths, sizes)) for sizes in _SIZES]
     found = []
@@ -236,14 +248,17 @@ def _dummy_call(
 def _first_result(
     invoke: Callable[[Any], Any], arrays: list[Any]
 ) -> tuple[Any, list[np.ndarray]]:
-    """``invoke`` on harmless values, or on ones and zeros where those are not; and the values."""
+    """``invoke`` on harmless values, or on others where those are not; and the values.
+
+    ``tensorinv`` wants an array that is a regular matrix in another shape: mixed values are.
+    """
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         given = [_arranged(_dummy(a[0], a[1]), a[2]) for a in arrays]
         try:
             return invoke(given), given
         except Exception as error:
-            for fill in (np.ones, np.zeros):
+            for fill in (np.ones, np.zeros, _mixed):
                 given = [_arranged(fill(a[0], a[1]), a[2]) for a in arrays]
                 with contextlib.suppress(Exception):
                     return invoke(given), given
@@ -265,6 +280,10 @@ def _dummy(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     if dtype.kind in "fc":
         return np.linspace(0.25, 0.75, n).astype(dtype).reshape(shape)
     return (np.arange(n) % 2).astype(dtype).reshape(shape)
+
+
+def _mixed(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    return (np.random.default_rng(0).random(shape) * 99).astype(dtype)
 
 
 def _unknown(session: Session, name: str) -> UnsupportedError:
