@@ -13,7 +13,7 @@ from typing import Any
 from fusec.arrays import _jitted
 from fusec.autodiff import custom, transform
 from fusec.autodiff.linear import Linear
-from fusec.autodiff.point import Positions
+from fusec.autodiff.point import Positions, as_positions
 from fusec.autodiff.vmap import vmap as batched
 from fusec.dispatch import JitFunction, native_layout
 from fusec.errors import ShapeError
@@ -92,10 +92,6 @@ def _tracing(fn: Any, values: Any) -> Session | None:
     return session_of(flatten(values)[0], fn)
 
 
-def _positions(argnums: int | Sequence[int]) -> Positions:
-    return argnums if isinstance(argnums, int) else tuple(argnums)
-
-
 # -- gradients ------------------------------------------------------------------------------------
 
 
@@ -123,7 +119,7 @@ def grad(fn: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) 
     >>> fusec.grad(lambda x: (x ** 3).sum())(np.array([1.0, 2.0]))
     array([ 3., 12.])
     """
-    return _derived("grad", _grad, fn, _positions(argnums), has_aux)
+    return _derived("grad", _grad, fn, as_positions(argnums), has_aux)
 
 
 def value_and_grad(
@@ -138,7 +134,7 @@ def value_and_grad(
     (np.float64(5.0), array([2., 4.]))
     """
     run = transform.value_and_grad
-    return _derived("value_and_grad", run, fn, _positions(argnums), has_aux)
+    return _derived("value_and_grad", run, fn, as_positions(argnums), has_aux)
 
 
 def jacobian(fn: Function, argnums: int | Sequence[int] = 0) -> Function:
@@ -154,7 +150,7 @@ def jacobian(fn: Function, argnums: int | Sequence[int] = 0) -> Function:
     array([[2., 1., 0.],
            [3., 0., 1.]])
     """
-    return _derived("jacobian", transform.jacobian, fn, _positions(argnums))
+    return _derived("jacobian", transform.jacobian, fn, as_positions(argnums))
 
 
 def hessian(fn: Function, argnums: int | Sequence[int] = 0) -> Function:
@@ -167,7 +163,7 @@ def hessian(fn: Function, argnums: int | Sequence[int] = 0) -> Function:
     array([[4., 2.],
            [2., 0.]])
     """
-    return _derived("hessian", _second, fn, _positions(argnums))
+    return _derived("hessian", _second, fn, as_positions(argnums))
 
 
 def _second(session: Session, fn: Function, argnums: Any, args: Any, kwargs: Any) -> Any:

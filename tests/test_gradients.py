@@ -522,6 +522,25 @@ def test_argnums_out_of_range():
         fusec.grad(cube, 2)(X)
 
 
+@pytest.mark.parametrize("argnums", [(0, 0), (0, -2), [1, 0, 0]])
+@pytest.mark.parametrize("derivative", [fusec.grad, fusec.jacobian, fusec.hessian])
+def test_argnums_repeated(derivative, argnums):
+    with pytest.raises(ValueError, match=r"argnums=.*the argument a twice"):
+        derivative(lambda a, b: (a * b).sum(), argnums)(X, X)
+
+
+@pytest.mark.parametrize("argnums", ["a", ("a", "b"), 1.0, None, (0, None)])
+def test_argnums_that_are_no_positions(argnums):
+    with pytest.raises(TypeError, match=r"argnums is the position of an argument.*, not "):
+        fusec.grad(cube, argnums)
+
+
+def test_argnums_of_numpy():
+    f = lambda a, b: (a * b).sum()
+    same(fusec.grad(f, np.int64(1))(X, X), X)
+    same(fusec.grad(f, np.arange(2))(X, 2 * X)[0], 2 * X)
+
+
 @pytest.mark.parametrize(
     "fn, name",
     [

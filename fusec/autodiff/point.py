@@ -5,7 +5,7 @@
 """
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ class Point:
         self.variables: list[Tracer] = []
         self.trees: list[TreeDef] = []
         args = list(args)
-        for k in positions(argnums, len(args), name):
+        for k in positions(argnums, names, name):
             leaves, tree = flatten(args[k])
             paths = tree.paths(names[k])
             made = [self._variable(x, path) for x, path in zip(leaves, paths)]
@@ -155,17 +155,35 @@ def zero(session: Session, like: np.ndarray, scalar: bool) -> Tracer:
     return nothing.step(view, step) if like.shape else nothing
 
 
-def positions(argnums: Positions, count: int, name: str) -> list[int]:
-    """``argnums`` as positions, negative ones counted from the end."""
-    found = []
+def as_positions(argnums: Any) -> Positions:
+    """What the user gave, as a number or a tuple of them."""
+    try:
+        if isinstance(argnums, Iterable):
+            return tuple([operator.index(n) for n in argnums])
+        return operator.index(argnums)
+    except TypeError:
+        raise TypeError(
+            "argnums is the position of an argument, such as 0, or a tuple of positions, such as "
+            f"(0, 1), not {argnums!r}"
+        ) from None
+
+
+def positions(argnums: Positions, names: Sequence[str], name: str) -> list[int]:
+    """``argnums`` as positions in ``names``, negative ones counted from the end."""
+    found: list[int] = []
+    count = len(names)
     for n in argnums if isinstance(argnums, Sequence) else (argnums,):
-        k = operator.index(n)
-        if not -count <= k < count:
+        if not -count <= n < count:
             raise ValueError(
-                f"fusec.{name}: argnums={k}, but the function was called with {count} positional "
+                f"fusec.{name}: argnums={n}, but the function was called with {count} positional "
                 "arguments. Pass what is differentiated by position."
             )
-        found.append(k % count)
+        if n % count in found:
+            raise ValueError(
+                f"fusec.{name}: argnums={argnums} names the argument {names[n]} twice. Give each "
+                "position once."
+            )
+        found.append(n % count)
     return found
 
 
