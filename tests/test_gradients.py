@@ -563,6 +563,35 @@ def test_functions_without_a_rule_show_how_to_give_one():
     assert "@fusec.custom_vjp" in text and "defvjp" in text
 
 
+SHOWN = {
+    "logaddexp.reduce": (lambda x: np.logaddexp.reduce(x), "def logaddexp_reduce(x): "
+                         "return np.logaddexp.reduce(x)"),
+    "add.reduceat": (lambda x: np.add.reduceat(x, [0, 2]), "return np.add.reduceat(x, [0, 2])"),
+    "places": (lambda x: np.add.reduceat(x, np.array([0, 2]), axis=0),
+               "def add_reduceat(x, y): return np.add.reduceat(x, y, axis=0)"),
+    "pad": (lambda x: np.pad(x, 1, mode="mean"), "return np.pad(x, 1, mode='mean')"),
+    "two": (lambda x: np.linalg.tensorsolve(x, x[0]), "def linalg_tensorsolve(x, y): "
+            "return np.linalg.tensorsolve(x, y)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_rule_that_is_shown_can_be_typed(name):
+    """What the error prints runs, and with a gradient in it differentiates."""
+    function, call = SHOWN[name]
+    with pytest.raises(DerivativeError) as error:
+        fusec.grad(lambda x: function(x).sum())(np.eye(3))
+    text = str(error.value)
+    assert call in text
+    lines = [line.removeprefix("  ") for line in text.splitlines() if line.startswith("  ")]
+    names = {"np": np, "fusec": fusec}
+    exec("\n".join(lines).replace("(...,)", "tuple([2 * r for r in residuals])"), names)
+    typed = names[call.partition("(")[0].removeprefix("def ")] if "def " in call else None
+    if typed is not None and name != "places":  # which are integers
+        given = [np.eye(3), np.ones(3)] if name == "two" else [np.eye(3)]
+        same(fusec.grad(lambda *a: typed(*a).sum())(*given), 2 * np.eye(3))
+
+
 def test_arrays_given_by_name_have_gradients():
     q = np.array([[4.0, 1.0], [2.0, 3.0]])
     same(fusec.grad(lambda q: np.linalg.det(a=q))(q), fusec.grad(np.linalg.det)(q))

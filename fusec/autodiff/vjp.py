@@ -10,9 +10,12 @@ that one inside another can't take the other's inputs for its own.
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from fusec.errors import DerivativeError
 from fusec.ir.aval import Aval, kind_of
 from fusec.ir.graph import Node, toposort
+from fusec.ops.host import HostCall
 from fusec.ops.registry import NONDIFFERENTIABLE
 from fusec.ops.shape import summed_to
 from fusec.trace.session import Session
@@ -124,7 +127,7 @@ class Sweep:
         session, call = self.session, node.attrs["call"]
         rule = RULES.get(call.source)
         if rule is None:
-            raise without_rule(call.full_name, node)
+            raise without_rule(call, node)
         outs = [
             session.make("host_out", node, index=k, aval=a) for k, a in enumerate(call.outputs)
         ]
@@ -152,16 +155,41 @@ def undone(session: Session, g: Node, aval: Aval) -> Node:
     return session.cast(g, aval.dtype)
 
 
-def without_rule(name: str, node: Node) -> DerivativeError:
-    """The error for the function ``name``, with the user's line and what to type."""
-    short = name.rpartition(".")[2]
+def without_rule(call: HostCall, node: Node) -> DerivativeError:
+    """The error for ``call``, with the user's line and what to type."""
+    name = call.full_name
+    short = name.removeprefix("np.").replace(".", "_")
+    names = list("xyzuvw"[: len(node.inputs)])
+    names += [f"x{k}" for k in range(len(names), len(node.inputs))]
+    letters = ", ".join(names)
     return DerivativeError(
         f"{node.loc}: fusec has no derivative of {name}. Write it as a function with a rule:\n"
         "  @fusec.custom_vjp\n"
-        f"  def {short}(x): return {name}(x)\n"
-        f"  {short}.defvjp(lambda x: ({name}(x), x), lambda x, g: (...,))  # the gradient in x\n"
+        f"  def {short}({letters}): return {name}({_as_typed(call, names)})\n"
+        f"  def forward({letters}): return {short}({letters}), ({letters},)  # result, residuals\n"
+        "  def backward(residuals, g): return (...,)  # the gradient in each argument, or None\n"
+        f"  {short}.defvjp(forward, backward)\n"
         "or cut it off with fusec.stop_gradient."
     )
+
+
+class _Letter:
+    """An array in a call that is shown."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def _as_typed(call: HostCall, names: Sequence[str]) -> str:
+    """The arguments of ``call``: ``names`` for its arrays, ... for what is long."""
+    arrays = [_Letter(x) for x in names]
+    args, kwargs = call.arguments(arrays) if call.arguments else (arrays, {})
+    given = [("", x) for x in args] + [(f"{k}=", x) for k, x in kwargs.items()]
+    texts = [(k, repr(x)) for k, x in given if x is not np._NoValue]
+    return ", ".join([k + ("..." if len(t) > 60 or {"\n", "<"} & {*t} else t) for k, t in texts])
 
 
 def zeros(session: Session, node: Node) -> Node:

@@ -68,7 +68,7 @@ def host_call(
         kwargs = {k: v for k, v in kwargs.items() if k != "out"}
     leaves, tree = _leaves(args, kwargs)
     operands, filled = _operands(session, leaves)
-    name = getattr(func, "__qualname__", getattr(func, "__name__", str(func)))
+    name = _name(func)
 
     def invoke(arrays: Any) -> Any:
         values = [v.fill(arrays) if type(v) is Slot else v for v in filled]
@@ -100,6 +100,14 @@ def host_call(
     if out is not None:
         return _stored(session, made, out)
     return result_tree.unflatten(made)
+
+
+def _name(func: Any) -> str:
+    """What the user calls ``func``: ``add.reduceat`` for a method of a ufunc."""
+    owner = getattr(func, "__self__", None)
+    if isinstance(owner, np.ufunc):
+        return f"{owner.__name__}.{func.__name__}"
+    return str(getattr(func, "__qualname__", getattr(func, "__name__", func)))
 
 
 def _stored(session: Session, made: list[Tracer], out: Any) -> Any:
