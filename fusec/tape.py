@@ -35,7 +35,8 @@ MAX_PROGRAMS = 256  # recordings whose programs are kept
 CHANGED = (
     "fusec.Tape: an array that the tape had read was changed in place before what depends on it "
     "was computed. Take the gradient, or read the value, before the update; inside the block "
-    "write x = x + 1 for x += 1"
+    "write x = x + 1 for x += 1, and for x[1:2] = 0 call a function under fusec.jit that copies x, "
+    "updates the copy and returns it"
 )
 
 

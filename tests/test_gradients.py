@@ -447,6 +447,23 @@ def test_wrong_rules_are_named():
         fusec.grad(lambda x: f(x, x).sum())(X)
 
 
+STOPPED = {
+    "sum": np.sum, "mean": np.mean, "max": np.max, "norm": np.linalg.norm, "sort": np.sort,
+    "inner": lambda v: v @ v, "matrix": lambda v: np.eye(3) @ v, "power": lambda v: v**v,
+    "divide": lambda v: 1 / (v * 0), "prod-of-where": lambda v: np.prod(np.where(v > 1, v, 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STOPPED)
+def test_a_branch_that_was_not_taken_lets_no_nan_through(name):
+    """As the README says; also that it does get through a product of all of it."""
+    beyond = np.array([-1.0, 0.0, 2.0])
+    f = lambda of: fusec.grad(lambda x: np.where(x > 3, of(np.log(x)), x).sum())
+    with np.errstate(all="ignore"):
+        same(f(STOPPED[name])(beyond), np.ones(3))
+        assert np.isnan(f(np.prod)(beyond)).all()
+
+
 def test_stop_gradient():
     f = lambda x: (x * fusec.stop_gradient(x)).sum()
     same(fusec.grad(f)(X), X)

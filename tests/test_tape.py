@@ -210,6 +210,23 @@ def test_errors(error, match, act):
         act(tape, loss, x)
 
 
+def test_updates_in_place_belong_in_a_jitted_function():
+    @fusec.jit
+    def cut(h):
+        h = h.copy()
+        h[1:2] = 0
+        return h
+
+    x = on(X)
+    advice = r"x\[1:2\] = 0 call a function under fusec.jit"
+    with fusec.Tape(), pytest.raises(TapeError, match=advice):
+        h = x * 1
+        h[1:2] = 0
+    with fusec.Tape() as tape:
+        loss = (cut(x * 1) ** 2).sum()
+    np.testing.assert_array_equal(np.asarray(tape.gradient(loss, x)), 2 * cut(X))
+
+
 def test_what_a_tape_cannot_record():
     x = on(X)
 

@@ -8,11 +8,11 @@ Complex convention: a cotangent ``g`` stands for the linear map ``dy -> Re(sum(g
 conjugate anywhere. A holomorphic function therefore multiplies by its derivative, and the gradient
 of a real loss in ``z = x + iy`` is ``dL/dx - i dL/dy``.
 
-A zero cotangent gives a zero gradient in every rule (:func:`scaled`), so that the branch of a
-``where`` that was not taken lets no NaN through. Choices where a derivative does not exist:
-``sqrt`` and ``cbrt`` are infinite at 0 (a norm has 0 there); ``arctan2`` and ``hypot`` have 0 at
-the origin; in ``a**b`` the gradient in ``a`` is 0 where ``b == 0``, the one in ``b`` is 0 where
-``a == 0`` and NaN where a real ``a`` is negative.
+A zero cotangent gives a zero gradient in every rule (:func:`scaled`), so that NaN in the branch of
+a ``where`` that was not taken stops at the next elementwise op. Choices where a derivative does not
+exist: ``sqrt`` and ``cbrt`` are infinite at 0 (a norm has 0 there); ``arctan2`` and ``hypot`` have
+0 at the origin; in ``a**b`` the gradient in ``a`` is 0 where ``b == 0``, the one in ``b`` is 0
+where ``a == 0`` and NaN where a real ``a`` is negative.
 """
 
 import math
