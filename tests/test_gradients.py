@@ -439,6 +439,13 @@ def test_wrong_rules_are_named():
 
     with pytest.raises(TypeError, match="no rule yet: call its defvjp"):
         fusec.grad(lambda x: f(x, x).sum())(X)
+    for forward, what in ((lambda x, y: x * y, "one array"), (lambda x, y: (x, y, y), "3 values"),
+                          (lambda x, y: None, "a NoneType")):  # fmt: skip
+        f.defvjp(forward, lambda r, g: (g, g))
+        for point in (X, X[:2], 1.0):
+            message = rf"forward rule of f returned {what}; it returns a pair \(result, residuals"
+            with pytest.raises(TypeError, match=message):
+                fusec.grad(lambda x: np.sum(f(x, x)))(point)
     f.defvjp(lambda x, y: (x * y, (x, y)), lambda r, g: (g,))
     with pytest.raises(TypeError, match=r"returned 1 values; f was called with 2 arguments"):
         fusec.grad(lambda x: f(x, x).sum())(X)

@@ -76,7 +76,13 @@ def custom_vjp(session: Session, fn: Function, forward: Any, backward: Any, *cal
     def back(sweep: Sweep, node: Node, gs: Sequence[Node | None]) -> Contributions:
         operands = node.inputs[len(made.results) :]
         args, kwargs = made.arguments(operands)
-        _, residuals = twin(forward, session)(*args, **kwargs)
+        pair = twin(forward, session)(*args, **kwargs)
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(
+                f"the forward rule of {made.name} returned {_what(pair)}; it returns a pair "
+                "(result, residuals), the residuals being what the backward rule needs"
+            )
+        residuals = pair[1]
         found = twin(backward, session)(residuals, made.cotangents(node, gs))
         if len(args) == 1 and not (isinstance(found, tuple) and len(found) == 1):
             found = (found,)
@@ -93,7 +99,9 @@ def custom_vjp(session: Session, fn: Function, forward: Any, backward: Any, *cal
 
 
 def _what(value: Any) -> str:
-    return f"{len(value)} values" if isinstance(value, tuple) else f"a {type(value).__name__}"
+    if isinstance(value, tuple):
+        return f"{len(value)} values"
+    return "one array" if isinstance(value, Tracer) else f"a {type(value).__name__}"
 
 
 def _pairs(call: Call, args: Any, found: Any, target: dict[int, Node]) -> Contributions:
