@@ -290,6 +290,8 @@ class _Custom:
             return (_jitted(self) if taped else self._fn)(*args, **kwargs)
         if not self._rules:
             raise TypeError(f"{self} has no rule yet: {self._advice}")
+        rules = session.guards.pin(self, repr(self)).attr("_rules")
+        session.guards.add(rules, "is", self._rules)  # another rule traces again
         return self._traced(session, args, kwargs)
 
     def __repr__(self) -> str:

@@ -432,6 +432,27 @@ def test_custom_jvp_both_ways():
     same(t, gx)
 
 
+def test_another_rule_traces_again():
+    @fusec.custom_vjp
+    def f(x):
+        return x * x
+
+    d = fusec.grad(f)
+    inside = fusec.jit(lambda x: fusec.grad(lambda y: f(y) + y)(x))
+    for factor in (1.0, 2.0, 3.0):
+        f.defvjp(lambda x: (f(x), factor), lambda factor, g: (factor * g,))
+        assert (d(3.0), inside(3.0)) == (factor, factor + 1)
+
+    @fusec.custom_jvp
+    def h(x):
+        return x
+
+    d = fusec.grad(h)
+    for factor in (1.0, 2.0):
+        h.defjvp(lambda x, dx, factor=factor: (x[0], factor * dx[0]))
+        assert d(3.0) == factor
+
+
 def test_wrong_rules_are_named():
     @fusec.custom_vjp
     def f(x, y):
