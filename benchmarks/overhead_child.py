@@ -24,7 +24,7 @@ numpy_seconds = time.perf_counter() - import_start
 LENGTHS = range(1000, 1020)
 CHAIN = 2500
 ROUNDS, CALLS = 15, 20_000
-SHORT, LONG = 10_000, 100_000
+SHORT, LONG = 40_000, 400_000
 
 
 def five_operations(x):  # type: ignore[no-untyped-def]
@@ -192,7 +192,7 @@ def sharing(decorate: Any, array: Any, seconds: float) -> dict[str, float]:
         for threads in (1, 2):
             with fusec.threads(threads):
                 compiled(*args)
-                times[size, threads] = min(timed(compiled, args) for _ in range(500))
+                times[size, threads] = min(timed(compiled, args) for _ in range(300))
     extra = times[SHORT, 2] - times[SHORT, 1] / 2
     return {
         "two threads: more than half of one's, us": extra * 1e6,
