@@ -1,4 +1,4 @@
-"""From kernel text to machine code: Numba types and lowers it, LLVM does the rest.
+"""From kernel text to machine code: `front` makes LLVM IR of it, or else Numba, LLVM the rest.
 
 The compiled entry has one C signature for all kernels::
 

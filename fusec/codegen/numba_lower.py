@@ -1,4 +1,4 @@
-"""From kernel text to an LLVM module: Numba types it and lowers it, for the CPU or for CUDA.
+"""From kernel text to an LLVM module by Numba: for CUDA, and for what `front` does not know.
 
 Of Numba's compiler only four steps run here: bytecode to IR, SSA, type inference, lowering.
 Its rewrites and its two rounds of LLVM passes are left out: a kernel has nothing that they are
