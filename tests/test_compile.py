@@ -17,8 +17,8 @@ from numba.core import types
 
 import fusec
 import kernels
-from fusec.codegen import target
-from fusec.codegen.front import define
+from fusec.codegen import numba_cpu, target
+from fusec.codegen.front import Foreign, define
 from fusec.codegen.numba_cpu import KernelCompileError, compile_kernel
 from fusec.codegen.numba_lower import load, pointer
 from fusec.runtime import cpu
@@ -274,3 +274,47 @@ def test_kernels_need_no_type_inference(kernel):
         kinds = [types.int64] * (2 + len(source.int_names))
         kinds += [pointer(dtype) for _, dtype in source.ptr_types]
         assert define(ir.Module("walked"), source.text, names, kinds).blocks
+
+
+CORNERS = """
+def kernel(start, stop, n, y):
+    status = 0
+    for row in range(start, stop):
+        last = 0 - 1
+        for i in range(n):
+            if i == 5:
+                break
+            last = i
+        y[row * 7] = last
+        for j in range(2, n + 3, 3):
+            y[row * 7 + 1] = j
+        y[row * 7 + 2] = min(n, row) + max(n, row) * 100
+        k = n
+        while k > 3:
+            k = k - 2
+        y[row * 7 + 3] = k
+        y[row * 7 + 4] = ((row - 7) >> 1) + (-row & 31)
+        if (row > 2) & (n < 9):
+            y[row * 7 + 5] = 1
+        else:
+            y[row * 7 + 5] = 2
+        for q in range(n):
+            q = q + 100
+        y[row * 7 + 6] = q
+    return status
+"""
+
+
+def test_both_ways_to_compile_agree(monkeypatch):
+    def results():
+        for n in (1, 4, 9, 12):
+            y = np.zeros(70, int)
+            run(CORNERS, 0, 10, [("n", n)], [("y", y)])
+            yield y.tolist()
+
+    def refused(*args):
+        raise Foreign("left to Numba")
+
+    walked = [*results()]
+    monkeypatch.setattr(numba_cpu, "_walked", refused)
+    assert walked == [*results()]
