@@ -23,7 +23,7 @@ from llvmlite import ir
 I1, I64, F64 = ir.IntType(1), ir.IntType(64), ir.DoubleType()
 _BINARY = {
     ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.FloorDiv: "sdiv", ast.BitAnd: "and_",
-    ast.BitOr: "or_", ast.LShift: "shl", ast.RShift: "ashr",
+    ast.Mod: "srem", ast.BitOr: "or_", ast.LShift: "shl", ast.RShift: "ashr",
 }  # fmt: skip
 _COMPARE = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",

@@ -96,6 +96,7 @@ def await_call(pool: PoolPtr, seen: i64) -> i64:
 def worker_loop(pool: PoolPtr) -> i64:
     """What a worker thread does until it is told to stop."""
     seen = 0
+    number = atomic_add(pool.entered, 1)
     while True:
         await_call(pool, seen)
         if atomic_load(pool.stopping):
@@ -104,7 +105,7 @@ def worker_loop(pool: PoolPtr) -> i64:
         seen = state >> EPOCH
         while state & OPEN and (state & COUNT) < pool.limit - 1:
             if atomic_cas(pool.state, state, state + 1):
-                participate(pool, pool.step, pool.pointers, 1)
+                participate(pool, pool.step, pool.pointers, 1 + number % (pool.nranges - 1))
                 leave(pool)
                 break
             state = atomic_load(pool.state)
@@ -200,55 +201,83 @@ def launch(pool: PoolPtr, step: StepPtr, pointers: ptrs, limit: i64) -> i64:
     if chunks < limit:
         limit = chunks
     if limit < 2 or not pool.workers or not atomic_cas(pool.busy, 0, 1):
-        return participate(pool, step, pointers, 0)
+        return participate(pool, step, pointers, -1)
     pool.step = step
     pool.pointers = pointers
     pool.limit = limit
     pool.spinning = step.spin * pool.spin_ns
     pool.status = 0
-    pool.next = 0
+    share_out(pool, step.total, limit)
     atomic_store(pool.state, (((pool.state >> EPOCH) + 1) << EPOCH) | OPEN)
     wake(pool, limit - 1)
-    participate(pool, step, pointers, 1)
+    participate(pool, step, pointers, 0)
     close(pool)
     status = pool.status
     atomic_store(pool.busy, 0)
     return status
 
 
-def participate(pool: PoolPtr, step: StepPtr, pointers: ptrs, shared: i64) -> i64:
-    """One thread's part of a job, with its own scratch; `shared`: others take rows too."""
+def share_out(pool: PoolPtr, total: i64, limit: i64) -> i64:
+    """One range of rows a thread, the same in every call: its part of the data stays in its cache.
+
+    Ranges of thousands of rows begin at whole cache lines.
+    """
+    count = limit
+    if count > RANGES:
+        count = RANGES
+    whole = 1
+    if total >= 1024 * count:
+        whole = 64
+    end = 0
+    for i in range(count):
+        pool.ranges[i * LINE] = end
+        end = total * (i + 1) // count // whole * whole
+        pool.ranges[i * LINE + 1] = end
+    pool.ranges[count * LINE - LINE + 1] = total
+    pool.nranges = count
+    return 0
+
+
+def participate(pool: PoolPtr, step: StepPtr, pointers: ptrs, own: i64) -> i64:
+    """One thread's part of a job, with its own scratch, beginning with range `own`; -1: all."""
     if step.scratch_slot < 0:
-        return run_rows(pool, step, pointers, shared)
+        return run_rows(pool, step, pointers, own)
     block = take(pool, pool.scratches, SCRATCHES, step.scratch_bytes)
     if not block:
-        if shared:
+        if own >= 0:
             atomic_cas(pool.status, 0, OUT_OF_MEMORY)
         return OUT_OF_MEMORY
-    own = stack(ptr, step.nptrs)
+    copies = stack(ptr, step.nptrs)
     for i in range(step.nptrs):
-        own[i] = pointers[i]
-    own[step.scratch_slot] = block + HEADER
-    status = run_rows(pool, step, own, shared)
+        copies[i] = pointers[i]
+    copies[step.scratch_slot] = block + HEADER
+    status = run_rows(pool, step, copies, own)
     give(pool, pool.scratches, SCRATCHES, block)
     return status
 
 
-def run_rows(pool: PoolPtr, step: StepPtr, pointers: ptrs, shared: i64) -> i64:
-    """All rows, or ranges of rows that nobody took: large ones first, then down to one chunk."""
-    if not shared:
+def run_rows(pool: PoolPtr, step: StepPtr, pointers: ptrs, own: i64) -> i64:
+    """All rows; or those of the own range, then what others have not got round to.
+
+    Half of what is left at a time, at least a quarter of what is worth waking a thread for.
+    """
+    if own < 0:
         return step.entry(0, step.total, step.ints, pointers)
-    start = atomic_load(pool.next)
-    while start < step.total and not atomic_load(pool.status):
-        share = (step.total - start) // (2 * pool.limit)
-        end = start + (share // step.chunk + 1) * step.chunk
-        if end > step.total:
-            end = step.total
-        if atomic_cas(pool.next, start, end):
-            status = step.entry(start, end, step.ints, pointers)
-            if status:
-                atomic_cas(pool.status, 0, status)
-        start = atomic_load(pool.next)
+    for i in range(pool.nranges):
+        at = (own + i) % pool.nranges * LINE
+        limit = pool.ranges[at + 1]
+        start = atomic_load(pool.ranges[at])
+        while start < limit and not atomic_load(pool.status):
+            end = start + (limit - start + 1) // 2
+            if end < start + (step.chunk + 3) // 4:
+                end = start + (step.chunk + 3) // 4
+            if end > limit:
+                end = limit
+            if atomic_cas(pool.ranges[at], start, end):
+                status = step.entry(start, end, step.ints, pointers)
+                if status:
+                    atomic_cas(pool.status, 0, status)
+            start = atomic_load(pool.ranges[at])
     return 0
 
 

@@ -167,6 +167,7 @@ def _new_pool() -> Pool:
 def _reset(made: Pool) -> None:
     """Bring the pool to its state before the first worker."""
     made.state = made.busy = made.waiting = made.parked = made.workers = made.stopping = 0
+    made.entered = 0
     made.machine = machine_threads()
     made.room = MOST_WORKERS if build.has_threads() else 0
     made.spin_ns = spin_ns()
