@@ -86,30 +86,47 @@ def _times(a: Parts, b: Parts) -> Parts:
     return p, miss if low is None else fma(low, g, miss)
 
 
-def _whole(x: Parts, n: int) -> Val:
-    """x**n by squaring; the low part says nothing beside infinity, nor beside a signed zero."""
-    found: Parts | None = None
-    square, left = x, n
-    while left:
-        if left & 1:
-            found = square if found is None else _times(found, square)
-        left >>= 1
-        square = _times(square, square) if left else square
-    assert found is not None
-    high, low = found
+def _parts(x: Parts, n: int) -> Parts:
+    """x**n by squaring."""
+    if n == 1:
+        return x
+    if n % 2:
+        return _times(_parts(x, n - 1), x)
+    half = _parts(x, n // 2)
+    return _times(half, half)
+
+
+def _factors(x: Parts, n: int) -> tuple[Val, Val, Val]:
+    """x**n as a product h * g and what that leaves out; n > 2 if x has no low part."""
+    if n % 2 == 0:
+        h, low = _parts(x, n // 2)
+        assert low is not None
+        return h, h, (h + h) * low
+    (h, low), (g, other) = _parts(x, n - 1), x
     assert low is not None
-    positive = x[1] is None and n % 2 == 0  # a zero then has a low part of zero
-    plain = high < INF if positive else (abs(high) < INF) & (high != 0.0)
-    return where(plain, high + low, high)
+    return h, g, low * g if other is None else fma(h, other, low * g)
 
 
 def _powers(n: int) -> tuple[Callable[[Val], Val], Callable[[Val], Val]]:
+    """The last product is rounded once, together with what its factors leave out.
+
+    That says nothing where x**n overflows (beyond ``limit``, and there no product needs it) or is
+    infinite.
+    """
+
     def whole_power(x: Val) -> Val:
-        return _whole((x, None), n)
+        if n == 2:
+            return x * x
+        limit = 2.0 ** ((x.kind.bias + 1) / n) * (1 + 1e-6)
+        h, g, missing = _factors((x, None), n)
+        return fma(h, g, where(abs(x) < limit, missing, 0.0))
 
     def inverse_power(x: Val) -> Val:
         r = 1.0 / x
-        return _whole((r, fma(-r, x, 1.0) * r), n)
+        low = fma(-r, x, 1.0) * r
+        h, g, missing = _factors((r, low), n)
+        high = h * g
+        return where((abs(high) < INF) & (high != 0.0), fma(h, g, missing), high)
 
     return whole_power, inverse_power
 
