@@ -134,11 +134,19 @@ def test_all_threads_take_part():
         assert 2 <= used_threads() <= 4
 
 
-def test_ranges_start_at_chunks():
+def test_parts_of_thousands_of_rows_start_at_whole_cache_lines():
     with threads.threads(2):
-        ids = visit(1000, 16, 2000)[1]
+        ids = visit(10_000, 16, 200)[1]
     changes = np.flatnonzero(np.diff(ids)) + 1
-    assert (changes % 16 == 0).all()
+    assert (changes % 64 == 0).all()
+
+
+def test_threads_begin_with_their_own_part():
+    """The caller with the first rows, a worker in the middle, whenever both are there in time."""
+    caller = threading.get_ident()
+    with threads.threads(2):
+        launches = [visit(64, 1, 20_000)[1] for _ in range(20)]
+    assert any((ids[:16] == caller).all() and (ids[32:48] != caller).all() for ids in launches)
 
 
 def test_first_status_wins_and_ends_the_job():

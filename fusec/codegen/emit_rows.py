@@ -11,21 +11,28 @@ The blocks are combined by a pairwise tree. Softmax::
         r0 = tree_max(p0, (n_i1 + 255) >> 8)
         ...
 
+Cheap rows go through each stage a few at a time, ``for i0 in range(first, last)``; what a later
+stage reads of a row is kept in an array ``k_<name>``.
+
 A reduction that finds the first place of something (the second half of an argmax) ends with the
 block where it is.
 
 Few long rows are split: one kernel fills the partial results of all blocks, a second one finishes.
 """
 
+import numpy as np
+
 from fusec.codegen.emit import KernelSource, loaded, pair, stored
 from fusec.codegen.emit_map import LoopEmitter
-from fusec.codegen.loops import Buffer, Fold, Line, closure
-from fusec.codegen.schedule import Schedule, inner_stores, is_inner, stage_targets
+from fusec.codegen.loops import Buffer, Fold, Line, closure, operands
+from fusec.codegen.schedule import Schedule, inner_stores, is_inner, row_stores, stage_targets
 from fusec.ops.registry import COSTLY
 from fusec.passes.access import keeps
 
 BLOCK = 256  # elements of one fold; the order of every reduction depends on it
 LANES = 32  # partial results of a block
+ROWS = 8  # rows that take a stage together, at most
+NEAR = 16 << 10  # bytes of these rows, which have to stay in the L1 cache
 GROUP = 16  # blocks that one row of a split reduction folds
 
 
@@ -44,27 +51,88 @@ class RowEmitter(LoopEmitter):
         plan, w = self.plan, self.w
         self.invariants()
         rows = self.count(plan.outer)
-        row = plan.outer[0] if len(plan.outer) == 1 and not self.split else "row"
+        row = plan.outer[0] if len(plan.outer) == 1 else "row"
         work = self.work() * self.length
         self.n = (
             self.int_arg("n", self.length) if len(plan.reduced) > 1 else self.size(plan.reduced[0])
         )
-        with w.block(f"for {row} in range(start, stop):"):
-            if self.split:
-                groups = -(-self.blocks // GROUP)
-                name = self.int_arg("groups", groups)
+        if self.split:
+            groups = -(-self.blocks // GROUP)
+            name = self.int_arg("groups", groups)
+            with w.block("for row in range(start, stop):"):
                 w(f"first = remainder(row, {name}) * {BLOCK * GROUP}")
                 w(f"kept = quotient(row, {name})")
                 self.rows(plan.outer, "kept")
-                rows, work = rows * groups, work / groups
-            else:
+                self.row_lines(0)
+                self.stage(0)
+            rows, work = rows * groups, work / groups
+        elif self.waits():
+            self.few_rows(row)
+        else:
+            with w.block(f"for {row} in range(start, stop):"):
                 self.rows(plan.outer, row)
-            for stage in range(1 if self.split else plan.stages):
-                self.row_lines(stage)
-                self.stage(stage)
-                if not self.split:
-                    self.stores(stage, inner=False)
+                self.row_lines(0)
+                for stage in range(plan.stages):
+                    self.part(stage)
         return self.finish("row", rows, work)
+
+    def part(self, stage: int) -> None:
+        """One stage of a row, and what follows from it before the next loop along the row."""
+        self.stage(stage)
+        self.stores(stage, inner=False)
+        self.row_lines(stage + 1)
+
+    # -- a few rows at a time -------------------------------------------------------------------
+
+    def waits(self) -> bool:
+        """Whether the end of a reduction takes as long as the loop along a short row."""
+        inner = [x for x in self.body.lines if is_inner(x, self.plan)]
+        cheap = sum(x.cost for x in inner) < COSTLY and not self.plan.saved
+        return bool(self.plan.outer) and self.plan.stages > 1 and cheap
+
+    def few_rows(self, row: str) -> None:
+        """Each stage for a few rows before the next one, so that none waits for its own result."""
+        w, plan = self.w, self.plan
+        width = sum(x.dtype.itemsize for x in self.body.lines if x.kind == "load")
+        width += sum(s.buffer.dtype.itemsize for s in self.body.stores)
+        count = int(np.clip(NEAR // max(1, width * self.length), 1, ROWS))
+        batch = self.int_arg("batch", count)
+        stages = plan.stages - (not stage_targets(plan, plan.stages - 1))
+        reads = [self.read_by(stage) for stage in range(stages)]
+        w("first = start")
+        with w.block("while first < stop:"):
+            w(f"last = min(first + {batch}, stop)")
+            for stage in range(stages):
+                later = set().union(*reads[stage + 1 :])
+                with w.block(f"for {row} in range(first, last):"):
+                    self.rows(plan.outer, row)
+                    if not stage:
+                        self.row_lines(0)
+                    for line in self.row_values():
+                        if line in reads[stage] and line.stage <= stage > 0:
+                            value = loaded(line.dtype, f"k_{line.name}[{row} - first]")
+                            w(f"{line.name} = {value}")
+                    self.part(stage)
+                    for line in self.row_values():
+                        if line in later and max(line.stage, 1) == stage + 1:
+                            self.scratch(f"k_{line.name}", line.dtype, count)
+                            w(f"k_{line.name}[{row} - first] = {stored(line.dtype, line.name)}")
+                    if stage + 2 == plan.stages > stages:
+                        self.stores(stage + 1, inner=False)
+            w("first = last")
+
+    def row_values(self) -> list[Line]:
+        """What changes with the row only."""
+        rows = [x for x in self.body.lines if x.variables or x.stage]
+        return [x for x in rows if not is_inner(x, self.plan) and not x.effect]
+
+    def read_by(self, stage: int) -> set[Line]:
+        """What the loop of a stage, and the values of the row that follow it, read directly."""
+        targets = stage_targets(self.plan, stage)
+        need = [x for x in closure(targets, set()) if is_inner(x, self.plan)]
+        need += [x for x in self.row_values() if x.stage == stage + 1]
+        read = {a for x in need for a in (*operands(x), *x.data.values())} | {*targets}
+        return read | {s.value for s in row_stores(self.plan, stage)}
 
     # -- one stage ----------------------------------------------------------------------------
 

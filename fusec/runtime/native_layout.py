@@ -134,8 +134,8 @@ class Pool(Structure):
     state: job number << EPOCH | OPEN | workers inside; a worker joins by counting itself in while
         the job is open, so that one that wakes late finds a closed door and no caller waits for it.
     status, step, pointers, limit: the job: the first status that is not 0, ...
-    ranges: its rows in one range a thread, `LINE` words each: first row nobody took, end. entered:
-        workers that ever came, each has a number by that.
+    ranges: its rows in one range a thread, `LINE` words each: first row nobody took, end. whole:
+        they begin at multiples of it. entered: workers that ever came, each has a number by that.
     busy: a caller owns the job. waiting: it sleeps until the last worker leaves. parked: workers
         asleep. workers: threads started; room: most threads that may be.
     cpus: the processors granted to the process, empty where workers are not placed; avoided: the
@@ -149,8 +149,8 @@ class Pool(Structure):
         ("keep_bytes", i64), ("cpus", i64 * CPU_WORDS), ("ids", i64 * PLACED), ("placing", i64),
         ("avoided", i64), ("_0", i64 * LINE),
         ("state", i64), ("stopping", i64), ("parked", i64), ("waiting", i64), ("_1", i64 * LINE),
-        ("ranges", i64 * (RANGES * LINE)), ("nranges", i64), ("entered", i64), ("_2", i64 * LINE),
-        ("status", i64), ("busy", i64), ("_3", i64 * LINE),
+        ("ranges", i64 * (RANGES * LINE)), ("nranges", i64), ("whole", i64), ("entered", i64),
+        ("_2", i64 * LINE), ("status", i64), ("busy", i64), ("_3", i64 * LINE),
         ("arenas", i64 * ARENAS), ("scratches", i64 * SCRATCHES),
         ("mutex", i64 * LINE), ("work", i64 * LINE), ("done", i64 * LINE),
     )  # fmt: skip

@@ -220,18 +220,18 @@ def launch(pool: PoolPtr, step: StepPtr, pointers: ptrs, limit: i64) -> i64:
 def share_out(pool: PoolPtr, total: i64, limit: i64) -> i64:
     """One range of rows a thread, the same in every call: its part of the data stays in its cache.
 
-    Ranges of thousands of rows begin at whole cache lines.
+    Ranges of thousands of rows, and parts of them, begin at whole cache lines.
     """
     count = limit
     if count > RANGES:
         count = RANGES
-    whole = 1
+    pool.whole = 1
     if total >= 1024 * count:
-        whole = 64
+        pool.whole = 64
     end = 0
     for i in range(count):
         pool.ranges[i * LINE] = end
-        end = total * (i + 1) // count // whole * whole
+        end = total * (i + 1) // count // pool.whole * pool.whole
         pool.ranges[i * LINE + 1] = end
     pool.ranges[count * LINE - LINE + 1] = total
     pool.nranges = count
@@ -271,6 +271,7 @@ def run_rows(pool: PoolPtr, step: StepPtr, pointers: ptrs, own: i64) -> i64:
             end = start + (limit - start + 1) // 2
             if end < start + (step.chunk + 3) // 4:
                 end = start + (step.chunk + 3) // 4
+            end = (end + pool.whole - 1) // pool.whole * pool.whole
             if end > limit:
                 end = limit
             if atomic_cas(pool.ranges[at], start, end):
