@@ -107,7 +107,7 @@ def explain(
     traffic = Traffic(program)
     for number, step in enumerate(program.steps):
         if isinstance(step, Launch):
-            ops = [OpReport(m.op.name, repr(m.aval), m.loc) for m in step.group.members]
+            ops = [OpReport(m.op.name, repr(m.aval), m.loc) for m in step.members]
             moved, kernel = traffic.launches[number], step.kernel
             found.kernels.append(KernelReport(kernel.name, kernel.launch_text, tuple(ops), *moved))
             found.bytes_moved += moved[0] + moved[1]

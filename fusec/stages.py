@@ -313,7 +313,7 @@ class Lowered(Printable):
         """The nodes of each kernel."""
         steps = self.program.steps if self.program is not None else []
         launches = [s for s in steps if isinstance(s, Launch)]
-        return {s.kernel.name: s.group.members for s in launches}
+        return {s.kernel.name: s.members for s in launches}
 
     def dot(self) -> str:
         """The optimised graph in Graphviz' DOT language, with a frame around each kernel."""

@@ -72,16 +72,18 @@ class Traffic:
         self.owner = {m: g for g in program.partition.groups for m in g.members}
         self.step_of: dict[int, str] = {}
         for step in program.steps:
-            if isinstance(step, Launch):
-                self.step_of.setdefault(id(step.group), step.kernel.name)
+            for part in step.each() if isinstance(step, Launch) else ():
+                self.step_of.setdefault(id(part.group), step.kernel.name)
         self._reads: dict[int, dict[Node, tuple[int, list[Node]]]] = {}
         self.launches: dict[int, tuple[int, int, int]] = {}  # by step: bytes read, written, least
         self._filled: set[int] = set()  # slots between launches that have been written
         seen: set[int] = set()
         for number, step in enumerate(program.steps):
-            if isinstance(step, Launch):
-                self.launches[number] = self.launch(step, id(step.group) not in seen)
-                seen.add(id(step.group))
+            for part in step.each() if isinstance(step, Launch) else ():
+                moved = self.launch(part, id(part.group) not in seen)
+                before = self.launches.get(number, (0, 0, 0))
+                self.launches[number] = tuple([a + b for a, b in zip(before, moved)])
+                seen.add(id(part.group))
 
     def reads(self, group: Group) -> dict[Node, tuple[int, list[Node]]]:
         """For each buffer that a kernel loads from: bytes, and the ops that need them."""

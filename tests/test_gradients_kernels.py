@@ -122,6 +122,29 @@ def test_perceptron_step():
     assert calls == ["matmul"] * 5 and kernels <= 6
 
 
+def cross_entropy(p, x, labels):
+    z = np.maximum(x @ p["w1"] + p["b1"], 0) @ p["w2"] + p["b2"]
+    z = z - z.max(axis=1, keepdims=True)
+    return (np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(labels)), labels]).mean()
+
+
+@pytest.mark.parametrize("rows", [64, 1024])
+@pytest.mark.parametrize(("loss", "classes"), [(mse, 1000), (mse, 10), (cross_entropy, 10)])
+def test_perceptron_step_with_biases_of_any_size(loss, classes, rows):
+    spec = {"w1": (784, 100), "b1": (100,), "w2": (100, classes), "b2": (classes,)}
+    p = {name: fusec.ShapeDtype(shape, "f4") for name, shape in spec.items()}
+    y = ((rows, classes), "f4") if loss is mse else ((rows,), "i8")
+
+    def step(p, x, y, rate):
+        value, grads = fusec.value_and_grad(loss)(p, x, y)
+        return {name: p[name] - rate * grads[name] for name in p}, value
+
+    args = p, fusec.ShapeDtype((rows, 784), "f4"), fusec.ShapeDtype(*y), 0.01
+    low = fusec.jit(step).lower(*args)
+    calls = [s.name for s in low.program.steps if isinstance(s, Call) and not s.view]
+    assert calls == ["matmul"] * 5 and len(low.kernels) <= 6
+
+
 def test_no_dead_gradient_is_computed():
     """The gradient of the last layer alone needs one product more than the forward pass."""
     args = parameters(), normal(16, 20), normal(16, 5)

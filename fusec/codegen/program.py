@@ -17,6 +17,7 @@ from fusec.codegen.inplace import in_place, written_over
 from fusec.codegen.loops import Buffer
 from fusec.codegen.lower import Layout, Place, lower
 from fusec.codegen.lower_scatter import lower_scatter
+from fusec.codegen.merge import merge
 from fusec.codegen.schedule import all_lines
 from fusec.codegen.steps import (
     Call,
@@ -115,7 +116,13 @@ class _Builder:
             self.ready.add(node)
         for node in self.partition.graph.outputs:
             self.program.results.append((self.out_of.get(node) or self.slot_of[node]).number)
+        if not self.program.on_device:
+            self.program.steps = merge(self.program.steps)
         share_memory(self.program)
+        for number, step in enumerate(self.program.steps):
+            if isinstance(step, Launch | Product) and step.kernel is not None:
+                step.kernel.name = f"k{number}"
+                log("source", "kernel %d\n%s", number, step.kernel.text)
         return self.program
 
     def _slot(
@@ -205,9 +212,6 @@ class _Builder:
             for pointer in kernel.pointers:
                 slot = self._bind(pointer.buffer, partials, kernel)
                 arguments.append((slot, pointer.offset * pointer.dtype.itemsize))
-            number = len(self.program.steps)
-            kernel.name = f"k{number}"
-            log("source", "kernel %d\n%s", number, kernel.text)
             self.program.steps.append(Launch(kernel, arguments, chunk_rows(kernel), group))
 
     def _bind(
@@ -274,7 +278,7 @@ class _Builder:
         out = self._slot(role, node.dtype, node.shape, strides, node)
         for pointer, source in zip(kernel.pointers, (a[0].node, b[0].node, node)):
             pointer.buffer.node = source
-        kernel.name, kernel.notes = f"k{len(self.program.steps)}", [("matmul", node.loc)]
+        kernel.notes = [("matmul", node.loc)]
         arguments = [(a[0].number, a[1]), (b[0].number, b[1]), (out.number, 0)]
         step: Step = Launch(kernel, arguments, 1, group)
         if self.backend.library:

@@ -42,12 +42,25 @@ class Slot:
 
 @dataclass
 class Launch:
-    """Run a kernel over its rows. arguments: for each pointer a slot and a byte offset."""
+    """Run a kernel over its rows. arguments: for each pointer a slot and a byte offset.
+
+    parts: the launches that this one was put together from.
+    """
 
     kernel: KernelSource
     arguments: list[tuple[int, int]]
     chunk: int
     group: Group
+    parts: list["Launch"] = field(default_factory=list)
+
+    def each(self) -> list["Launch"]:
+        """The launches whose work this is."""
+        return self.parts or [self]
+
+    @property
+    def members(self) -> list[Node]:
+        """The operations that it computes."""
+        return [node for part in self.each() for node in part.group.members]
 
 
 @dataclass
