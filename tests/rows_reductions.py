@@ -156,6 +156,9 @@ row("out-cumsum", lambda x: np.cumsum(x, axis=0, out=x), ramp("f8", 3, 4), rel=4
 row("ufunc-reduce", lambda x: (np.add.reduce(x), np.maximum.reduce(x, axis=1),
     np.multiply.reduce(x, axis=None), np.logical_or.reduce(x)), ramp("f8", 3, 4), rel=1e-14)
 row("ufunc-accumulate", lambda x: (np.add.accumulate(x), np.maximum.accumulate(x)), ramp("i8"))
+for _axis in (None, (0,), (-1,), (), (0, 1), 2):
+    row(f"accumulate-axis-{_axis}", lambda x, a=_axis: np.add.accumulate(x, axis=a), ramp("i8"))
+    row(f"cumsum-axis-{_axis}", lambda x, a=_axis: np.cumsum(x, axis=a), ramp("i8"))
 row("ufunc-outer", lambda x, y: (np.add.outer(x, y), np.less.outer(x, y)), ramp("f4"), ramp("i4"))
 row("cummax-through-minimum", lambda x: np.minimum.accumulate(x, axis=1), ramp("f4", 3, 4))
 row("scalars-not-arrays", lambda x: (x.sum(), x[0] @ x[0], x.max(), np.trace(x), x.argmax(),

@@ -325,7 +325,7 @@ def accumulate(session: Session, ufunc: np.ufunc, array: Any = None, axis: Any =
         acc = ufunc.resolve_dtypes((out.dtype, x.dtype, None), reduction=True)[-1]
     if ufunc not in _SCANS or acc == BOOL or (acc.kind == "c" and ufunc in _ORDERING):
         raise ToHost
-    axis = int(axis) % max(x._like.ndim, 1)
+    (axis,) = normalize_axis_tuple(0 if axis is None else axis, x._like.ndim)
     node = session.make(_SCANS[ufunc], session.cast(x.node, acc), axis=axis)
     if out is not None:
         return given_out(session, fresh(session, node), out)
@@ -337,9 +337,8 @@ def _cumulative(ufunc: np.ufunc) -> Any:
 
     def scan(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
         x = as_tracer(session, a)
+        np.cumsum(np.ones(tiny_shape(x._like.shape)), axis=axis)  # raises for other axes
         if axis is None or x._like.ndim == 0:
-            if axis not in (None, 0, -1):
-                np.cumsum(np.ones(()), axis=axis)
             x, axis = x.reshape(-1), 0
         return accumulate(session, ufunc, x, axis, dtype, out)
 

@@ -197,8 +197,8 @@ def repeat(session: Session, a: Any, repeats: Any, axis: Any = None) -> Tracer:
     counts = plain(repeats)
     if type(counts) is Tracer:
         raise data_dependent(session, "np.repeat", "Give the counts as numbers.")
-    if axis is None:
-        x, axis = ravel(session, x), 0
+    if axis is None or x._like.ndim == 0:
+        x, axis = ravel(session, x), axis or 0
     axis = normalize_axis_index(integers(axis), x._like.ndim)
     n = x._like.shape[axis]
     index = np.repeat(np.empty(n, np.bool), counts)
