@@ -47,6 +47,17 @@ for d in FLOATS:
     row(f"ldexp-{d}", lambda x: np.ldexp(x, 3), special(d))
     for n in ("i1", "u2", "i4", "i8", "u8", "f4"):
         row(f"ldexp-{d}-{n}", lambda x, n: np.ldexp(x, n), *pairs(special(d), exponents(n)))
+
+def clip_zeros(x):
+    """Of two zeros it takes x, but the bound where that is an array of float32 or float64."""
+    bounds = [0.0, -0.0, np.full(1, 0.0, x.dtype), np.full(1, -0.0, x.dtype),
+              np.zeros_like(x), -np.zeros_like(x), np.zeros_like(x[:, :1])]  # fmt: skip
+    return [np.clip(y, low, high) for y in (x, x[0, 0], x[1, :1], x[:1, 1:2])
+            for low in (-2.0, *bounds) for high in (2.0, *bounds)]  # fmt: skip
+
+
+for d in ("f2", "f4", "f8"):
+    row(f"clip-zeros-{d}", clip_zeros, np.array([[0.0, -0.0], [-0.0, 0.0], [1.0, -1.0]], d))
 row("clip-int8-outside", lambda x: np.clip(x, -1000, 1000), ramp("i1"))
 row("clip-uint8-negative", lambda x: np.clip(x, -1, 5), ramp("u1"))
 row("clip-int-bounds", lambda x: x.clip(-3, 4), ramp("i4"))

@@ -26,7 +26,7 @@ def propagate(b: Any, sign: str, x: Any, y: Any) -> Any:
 
 
 def bounded(b: Any, sign: str, x: Any, y: Any) -> Any:
-    """``propagate``, but one instruction where y turns out to be constant: a bound of ``clip``.
+    """``propagate``, but one instruction where y turns out to be constant.
 
     Unless it is nan, or 0: of two zeros the sign decides.
     """

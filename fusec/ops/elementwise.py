@@ -263,7 +263,7 @@ elementwise(
     sample=((-4.0, 4.0), (-2.0, -1.0), (1.0, 2.0)),
     b="(({0} | {1}) & {2})",
     iu="iminimum(imaximum({0}, {1}), {2})",
-    f="fminimum(fmaximum({0}, {1}), {2})",
+    f="fminimum({2}, fmaximum({1}, {0}))",  # x where it equals a bound
     c="cclip({0}, {1}, {2})",
 )
 

@@ -16,7 +16,7 @@ the GPU's kernels add them up in float32.
 
 import numpy as np
 
-from fusec.ir.aval import is_bfloat
+from fusec.ir.aval import is_bfloat, kind_of
 from fusec.ir.graph import Node
 from fusec.ops import OPS
 from fusec.ops.elementwise import NOT_WIDE, OF_BITS, is_narrow
@@ -43,6 +43,20 @@ def widened(node: Node) -> Node | None:
     return node_of("cast", made, dtype=node.dtype) if is_narrow(node.dtype) else made
 
 
+def bound_wins(node: Node) -> Node | None:
+    """``clip`` as it chooses between 0.0 and -0.0: x, but the bound if that is an array.
+
+    In float16 it is always x, as the ties of ``maximum`` and ``minimum`` are there.
+    """
+    x, low, high = node.inputs
+    size = max(low.aval.size, high.aval.size)
+    shapes = {i.shape for i in node.inputs if i.shape}  # NumPy has a short way for one element
+    arrays = size > 1 or (node.aval.size == len(shapes) == 1 and low.aval.ndim + high.aval.ndim > 0)
+    if kind_of(node.dtype) != "f" or not (arrays or is_narrow(node.dtype)):
+        return None
+    return node_of("minimum", node_of("maximum", x, low), high)
+
+
 def narrow_product(node: Node) -> Node | None:
     """A product of bfloat16 reads it: its elements multiply exactly, and sums are float32 anyway.
 
@@ -67,5 +81,6 @@ def _computes(op: Op) -> bool:
 
 HALVES = {
     **{name: [widened] for name, op in OPS.items() if _computes(op)},
+    "clip": [bound_wins, widened],
     **{f"reduce_{name}": [widened] for name in _REDUCED},
 }
