@@ -383,3 +383,20 @@ row("unread-inverses", _ignored(np.linalg.inv), SINGULAR)
 row("unread-inverses-slice", lambda a: np.linalg.inv(a)[1:], SINGULAR)
 row("unread-cholesky", _ignored(np.linalg.cholesky), -np.eye(3))
 row("unread-division", _ignored(lambda x: x.max().item() / x.min().item()), np.arange(3.0))
+
+
+# --- an argument that becomes another one, which is nothing that a kernel computes
+def becomes_another(x, y):
+    x[...] = y
+
+
+def becomes_another_and_more(x, y, z):
+    x[:] = y
+    z *= x
+    return x.sum(), x[::2] + y[::2]
+
+
+row("becomes-another", becomes_another, ramp("f8", 3, 4), -ramp("f8", 3, 4))
+row("becomes-another-strided", becomes_another, ramp("i2", 6, 4)[::2], -ramp("i2", 4, 3).T)
+row("becomes-another-and-more", becomes_another_and_more, ramp("f4"), ramp("f4") + 1, ramp("f4"))
+row("becomes-what-is-known", lambda x: x.__setitem__(..., np.array([4.0, 5.0, 6.0])), ramp("f8", 3))

@@ -31,7 +31,8 @@ def in_place(
         param, result = graph.params[number], graph.outputs[k]
         same = param.dtype == result.dtype and param.shape == result.shape
         once = graph.outputs.count(result) == 1 and param not in graph.outputs
-        alone = result is not param and _apart(param, strides[number])
+        computed = result.op.name not in ("param", "const")  # others lie where they are
+        alone = computed and _apart(param, strides[number])
         if same and once and alone and _last_reader(partition, param, result):
             found[result] = param
     return found
