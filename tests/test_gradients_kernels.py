@@ -220,9 +220,9 @@ def test_a_training_step_keeps_no_more_than_it_must(n):
     found = fusec.jit(two_layer_net.step).lower(*args).explain().bytes_peak
     weights = 4 * 2 * d * h  # as many new ones, and their gradients
     kept = 4 * (2 * n * h + n * d)  # the hidden layer, before and after the ReLU; the difference
-    one_gradient, hidden_gradient, losses, loss = 4 * d * h, 4 * n * h, 4 * n, 4
-    assert found <= 2 * weights + hidden_gradient + kept
-    assert found == weights + one_gradient + hidden_gradient + kept + losses + loss
+    one_gradient, losses, loss = 4 * d * h, 4 * n, 4
+    assert found <= 2 * weights + kept
+    assert found <= weights + one_gradient + kept + losses + loss
 
 
 def test_checkpoints_keep_less():

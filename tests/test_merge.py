@@ -63,6 +63,20 @@ def test_independent_kernels_of_one_row_are_one(function):
     assert len(fusec.jit(function).lower(X, Y, Z, I).kernels) == FUNCTIONS[function]
 
 
+def test_no_kernel_moves_behind_one_that_writes_over_what_it_reads():
+    def f(x, w, y, m):
+        t = x @ w
+        highest = t.max(axis=0)
+        difference = (t - y) * 2  # lies where t did
+        return highest, np.cos(difference @ m).sum(axis=0)
+
+    normal = np.random.default_rng(0).standard_normal
+    args = [normal(s) for s in ((64, 30), (30, 40), (64, 40), (40, 20))]
+    assert len(fusec.jit(f).lower(*args).kernels) == 3
+    for a, b in zip(fusec.jit(f)(*args), f(*args)):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
 def test_explain_counts_what_all_parts_do():
     low = fusec.jit(three_reductions).lower(X, Y, Z, I)
     (report,) = low.explain().kernels

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import TypeGuard
 
 from fusec.codegen.emit import HEADER, KernelSource
-from fusec.codegen.steps import Launch, Product, Step, slots_used
+from fusec.codegen.steps import Launch, Step, apart, fails
 
 LETTERS = "bcdefgh"
 MOST_LINES = 200  # of all texts; what is compiled together is compiled again for each program
@@ -50,11 +50,11 @@ def _merged(steps: list[Step], late: Launch, small: Callable[[Step], TypeGuard[L
     between: list[Step] = []
     for k in reversed(range(len(steps))):
         early = steps[k]
-        if _fails(early):
+        if fails(early):
             return False
-        if small(early) and _short(early, late) and _apart(early, late):
-            first = all(_apart(late, step) for step in between)
-            if first or all(_apart(early, step) for step in between):
+        if small(early) and _short(early, late) and apart(early, late):
+            first = all(apart(late, step) for step in between)
+            if first or all(apart(early, step) for step in between):
                 del steps[k]
                 steps.insert(k if first else len(steps), _put_together(early, late))
                 return True
@@ -65,25 +65,6 @@ def _merged(steps: list[Step], late: Launch, small: Callable[[Step], TypeGuard[L
 def _short(early: Launch, late: Launch) -> bool:
     lines = (early.kernel.text + late.kernel.text).count("\n")
     return len(early.each()) <= len(LETTERS) and lines <= MOST_LINES
-
-
-def _fails(step: Step) -> bool:
-    """Whether it can end the program: what came after it has not happened then."""
-    if isinstance(step, Launch):
-        return "status |=" in step.kernel.text
-    return not isinstance(step, Product)
-
-
-def _apart(a: Launch, b: Step) -> bool:
-    """Whether two steps may change places."""
-    return not (_written(a) & {*slots_used(b), *_written(b)} or _written(b) & {*slots_used(a)})
-
-
-def _written(step: Step) -> set[int]:
-    if isinstance(step, Launch):
-        both = zip(step.kernel.pointers, step.arguments)
-        return {slot for pointer, (slot, _) in both if pointer.buffer.role in ("out", "partial")}
-    return {*step.outputs}
 
 
 def _put_together(early: Launch, late: Launch) -> Launch:
@@ -98,7 +79,8 @@ def _put_together(early: Launch, late: Launch) -> Launch:
         work=a.work + b.work, partial=a.partial | b.partial, notes=a.notes + b.notes,
     )  # fmt: skip
     arguments = early.arguments + late.arguments
-    return Launch(kernel, arguments, 1, early.group, [*early.each(), late])
+    writes = early.writes | late.writes
+    return Launch(kernel, arguments, 1, early.group, writes, [*early.each(), late])
 
 
 def _body(text: str) -> str:

@@ -27,6 +27,7 @@ from fusec.codegen.steps import (
     Slot,
     Step,
     Strides,
+    free_early,
     share_memory,
 )
 from fusec.config import log
@@ -118,6 +119,7 @@ class _Builder:
             self.program.results.append((self.out_of.get(node) or self.slot_of[node]).number)
         if not self.program.on_device:
             self.program.steps = merge(self.program.steps)
+            free_early(self.program)
         share_memory(self.program)
         for number, step in enumerate(self.program.steps):
             if isinstance(step, Launch | Product) and step.kernel is not None:
@@ -207,12 +209,17 @@ class _Builder:
         if self.partition.again and sum(1 for _ in all_lines(body)) > MAX_LINES:
             raise Oversize(f"a kernel of more than {MAX_LINES} lines")
         partials: dict[Buffer, Slot] = {}
+        placed = [self.out_of.get(n) or self.slot_of.get(n) for n in group.outputs]
+        results = {slot.number for slot in placed if slot is not None}
         for kernel in self.backend.emit(body, group.split):
-            arguments = []
+            arguments, writes = [], set()
             for pointer in kernel.pointers:
                 slot = self._bind(pointer.buffer, partials, kernel)
                 arguments.append((slot, pointer.offset * pointer.dtype.itemsize))
-            self.program.steps.append(Launch(kernel, arguments, chunk_rows(kernel), group))
+                if pointer.buffer.role in ("out", "partial") or slot in results:
+                    writes.add(slot)
+            launch = Launch(kernel, arguments, chunk_rows(kernel), group, writes)
+            self.program.steps.append(launch)
 
     def _bind(
         self, buffer: Buffer, partials: dict[Buffer, Slot], kernel: KernelSource
@@ -280,7 +287,7 @@ class _Builder:
             pointer.buffer.node = source
         kernel.notes = [("matmul", node.loc)]
         arguments = [(a[0].number, a[1]), (b[0].number, b[1]), (out.number, 0)]
-        step: Step = Launch(kernel, arguments, 1, group)
+        step: Step = Launch(kernel, arguments, 1, group, {out.number})
         if self.backend.library:
             inputs = [a[0].number, b[0].number]
             why = "NumPy's BLAS, called by the program itself"

@@ -44,13 +44,14 @@ class Slot:
 class Launch:
     """Run a kernel over its rows. arguments: for each pointer a slot and a byte offset.
 
-    parts: the launches that this one was put together from.
+    writes: the slots that it changes; parts: the launches that this one was put together from.
     """
 
     kernel: KernelSource
     arguments: list[tuple[int, int]]
     chunk: int
     group: Group
+    writes: set[int]
     parts: list["Launch"] = field(default_factory=list)
 
     def each(self) -> list["Launch"]:
@@ -98,6 +99,23 @@ def slots_used(step: Step) -> list[int]:
     return step.inputs
 
 
+def written(step: Step) -> set[int]:
+    """The buffers that a step changes."""
+    return step.writes if isinstance(step, Launch) else {*step.outputs}
+
+
+def fails(step: Step) -> bool:
+    """Whether it can end the program: what came after it has not happened then."""
+    if isinstance(step, Launch):
+        return "status |=" in step.kernel.text
+    return not isinstance(step, Product)
+
+
+def apart(a: Step, b: Step) -> bool:
+    """Whether two steps may change places."""
+    return not (written(a) & {*slots_used(b), *written(b)} or written(b) & {*slots_used(a)})
+
+
 @dataclass
 class Program:
     """Steps over slots. ``inputs`` follow the graph's params, ``results`` its outputs.
@@ -130,6 +148,34 @@ class Program:
         """Everything that has to be compiled."""
         steps = [s for s in self.steps if isinstance(s, Launch | Product)]
         return [s.kernel for s in steps if s.kernel is not None]
+
+
+def free_early(program: Program) -> None:
+    """Let steps that end the life of temporaries go before those that only begin others."""
+    steps = program.steps
+    temporary = {s.number: s.nbytes for s in program.slots if s.role == "temp"}
+    begins: dict[int, Step] = {}
+    ends: dict[int, Step] = {}
+    for step in steps:
+        for number in slots_used(step):
+            begins.setdefault(number, step)
+            ends[number] = step
+
+    def grows(step: Step, without: Step | None = None) -> int:
+        """Bytes that are alive after a step and were not before it."""
+        shared = {*slots_used(without)} if without is not None else set()
+        own = {*slots_used(step)} & temporary.keys() - {*program.results}
+        new = sum([temporary[n] for n in own if begins[n] is step])
+        return new - sum([temporary[n] for n in own - shared if ends[n] is step])
+
+    for k in range(1, len(steps)):
+        while k and apart(early := steps[k - 1], late := steps[k]):
+            if fails(early) or fails(late) or not grows(late, early) < 0 <= grows(early):
+                break
+            for number in {*slots_used(early)} & {*slots_used(late)}:
+                ends[number] = early if ends[number] is late else ends[number]
+            steps[k - 1], steps[k] = late, early
+            k -= 1
 
 
 def share_memory(program: Program) -> None:
