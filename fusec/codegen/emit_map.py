@@ -10,12 +10,15 @@ A loop with a branch on the place in the row (a pad, a concatenation) is cut int
 """
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 
-from fusec.codegen.emit import Emitter, KernelSource, stored
-from fusec.codegen.loops import Bound, Line, closure
+from fusec.codegen.emit import Emitter, KernelSource, loaded, stored
+from fusec.codegen.loops import Bound, Buffer, Line, closure
 from fusec.codegen.schedule import all_lines, inner_stores, is_inner, row_stores, stage_targets
+from fusec.passes.access import Index, make
 
 MAX_LINES = 400  # scalar lines of a kernel whose loops have been cut
+FEW = 16  # elements of a span at the edge that is not worth vectors
 
 
 class LoopEmitter(Emitter):
@@ -81,6 +84,8 @@ class LoopEmitter(Emitter):
 class MapEmitter(LoopEmitter):
     """Elementwise groups."""
 
+    few = False  # the span that is written has some elements at most
+
     def emit(self) -> KernelSource:
         plan, w = self.plan, self.w
         self.invariants()
@@ -96,8 +101,26 @@ class MapEmitter(LoopEmitter):
         with w.block(f"for {row} in range(start, stop):"):
             self.rows(plan.outer, row)
             self.row_lines(0)
+            self.places_by_row()
             self.spans("0", self.size(vector), self.copies())
         return self.finish("map", self.count(plan.outer), self.work() * self.body.extents[vector])
+
+    def places_by_row(self) -> None:
+        """A choice between two places in one buffer by the row alone is made once for the row."""
+        vector = self.plan.reduced[0]
+        for line in self.body.lines:
+            if line.kind != "branch" or line.data:
+                continue
+            assert line.blocks is not None
+            (first, rest), (second, other) = [_beside(b.value, vector) for b in line.blocks]
+            fixed = not any(vector in bound.index.variables() for bound in line.guard)
+            if first is None or first is not second or not fixed:
+                continue
+            for head, index in ((f"if {self.condition(line.guard)}:", rest), ("else:", other)):
+                with self.w.block(head):
+                    self.w(f"at_{line.name} = {self.number(index)}")
+            place = f"{self.pointer(first, 0).name}[at_{line.name} + {vector}]"
+            self.known[line] = loaded(line.dtype, place)
 
     def copies(self) -> int:
         """How often the loop may be written, for the spans that it is cut into."""
@@ -112,13 +135,13 @@ class MapEmitter(LoopEmitter):
             return
         line, along, outside = found
         depth = len(self.sides)
-        if outside:
-            with self.w.block(f"if {self.condition(outside)}:"):
-                self._cut(line, along, first, last, copies // pieces, depth)
-            with self.w.block("else:"):
-                self._side(line, 1, first, last, copies // pieces)
-        else:
-            self._cut(line, along, first, last, copies // pieces, depth)
+        if along:
+            self._cut(line, along, outside, first, last, copies // pieces, depth)
+            return
+        with self.w.block(f"if {self.condition(outside)}:"):
+            self._side(line, 0, first, last, copies // pieces)
+        with self.w.block("else:"):
+            self._side(line, 1, first, last, copies // pieces)
 
     def _span(self, first: str, last: str) -> None:
         """One loop. What the chosen sides made the same for the whole span stands before it.
@@ -171,33 +194,52 @@ class MapEmitter(LoopEmitter):
         return fixed
 
     def _cut(
-        self, line: Line, along: list[Bound], first: str, last: str, copies: int, depth: int
+        self,
+        line: Line,
+        along: list[Bound],
+        outside: list[Bound],
+        first: str,
+        last: str,
+        copies: int,
+        depth: int,
     ) -> None:
+        """Up to three spans; where the row is ``outside``, all of it is the first or last one."""
         low, high = f"low{depth}", f"high{depth}"
-        self.w(f"{low} = {first}")
-        self.w(f"{high} = {last}")
-        for bound in along:
-            if bound.low is not None:
-                edge = self.int_arg("lo", bound.low - bound.index.const)
-                self.w(f"{low} = min(max({low}, {edge}), {last})")
-            if bound.high is not None:
-                edge = self.int_arg("hi", bound.high - bound.index.const)
-                self.w(f"{high} = max(min({high}, {edge}), {low})")
-        if any(b.low is not None for b in along):
-            self._side(line, 1, first, low, copies)
-        self._side(line, 0, low, high, copies)
-        if any(b.high is not None for b in along):
-            self._side(line, 1, high, last, copies)
+        lows = [b.low - b.index.const for b in along if b.low is not None]
+        highs = [b.high - b.index.const for b in along if b.high is not None]
+        with self.w.block(f"if {self.condition(outside)}:") if outside else nullcontext():
+            self.w(f"{low} = {first}")
+            self.w(f"{high} = {last}")
+            for edge in lows:
+                self.w(f"{low} = min(max({low}, {self.int_arg('lo', edge)}), {last})")
+            for edge in highs:
+                self.w(f"{high} = max(min({high}, {self.int_arg('hi', edge)}), {low})")
+        if outside:
+            with self.w.block("else:"):
+                self.w(f"{low} = {last if lows else first}")
+                self.w(f"{high} = {low}")
+        length = self.body.extents[self.plan.reduced[0]]
+        if lows:
+            self._side(line, 1, first, low, copies, not outside and max(lows) <= FEW)
+        self._side(line, 0, low, high, copies, bool(highs and not lows) and min(highs) <= FEW)
+        if highs:
+            few = length - min(highs) <= FEW and bool(lows or not outside)
+            self._side(line, 1, high, last, copies, few)
 
-    def _side(self, line: Line, side: int, first: str, last: str, copies: int) -> None:
+    def _side(
+        self, line: Line, side: int, first: str, last: str, copies: int, few: bool = False
+    ) -> None:
+        """The spans where a branch takes one side; few: they have some elements at most."""
+        before, self.few = self.few, self.few or few
         self.sides[line] = side
         self.spans(first, last, copies)
         del self.sides[line]
+        self.few = before
 
     def _cuttable(self) -> tuple[Line, list[Bound], list[Bound]] | None:
         """A branch that depends on the place in the row only; its bounds along it and others."""
         vector = self.plan.reduced[0]
-        stack = [x for x in self.body.lines if x.kind == "branch"]
+        stack = [x for x in self.body.lines if x.kind == "branch" and x not in self.known]
         while stack:
             line = stack.pop(0)
             assert line.blocks is not None
@@ -214,10 +256,20 @@ class MapEmitter(LoopEmitter):
     def _element(self) -> None:
         self.inner(0, stage_targets(self.plan, 0))
         self.stores(0, inner=True)
+        if self.few:
+            self.w(f"one_by_one({self.plan.reduced[0]})")
 
 
 def _pieces(cut: tuple[Line, list[Bound], list[Bound]]) -> int:
     """How many loops a cut makes of one."""
     _, along, outside = cut
     lows, highs = any(b.low is not None for b in along), any(b.high is not None for b in along)
-    return 1 + lows + highs + bool(outside)
+    return 1 + lows + highs + (bool(outside) and not lows + highs)
+
+
+def _beside(line: Line, vector: str) -> tuple[Buffer | None, Index]:
+    """What a load reads along ``vector``, else None; its place without ``vector``."""
+    index = line.index or Index()
+    rest = make({a: c for a, c in index.terms if a != vector}, index.const)
+    plain = line.kind == "load" and not line.data and dict(index.terms).get(vector) == 1
+    return (line.buffer if plain and vector not in rest.variables() else None), rest

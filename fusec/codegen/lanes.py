@@ -30,7 +30,7 @@ from fusec.codegen.intrinsic import intrinsic, names_of
 
 _I1, _I64 = ir.IntType(1), ir.IntType(64)
 _BYTES = ir.IntType(8).as_pointer()
-_MARK = "write out"
+_MARK, _PLAIN = "write out", "one by one"
 
 
 def _copy(b: Any, t: Any, target: Any, source: Any) -> None:
@@ -89,25 +89,34 @@ def write_out(b: Any, t: Any, k: Any) -> Any:
     return k
 
 
+@intrinsic(1)
+def one_by_one(b: Any, t: Any, k: Any) -> Any:
+    """The last statement of a loop over a few elements: vectors would only take time to compile."""
+    b.comment(_PLAIN)
+    return k
+
+
 def mark_loops(function: Any) -> None:
-    """Tell LLVM which loops of a lowered kernel end with ``write_out``.
+    """Tell LLVM which loops of a lowered kernel end with ``write_out`` or ``one_by_one``.
 
     Written out before there are vectors, they would never be vectors; so the wish is stated for
     what the vectoriser makes of the loop (LLVM's "Transformation Metadata").
     """
     for block in function.blocks:
-        if any(getattr(x, "text", "") == _MARK for x in block.instructions):
-            block.terminator.set_metadata("llvm.loop", _loop(function.module))
+        marks = {getattr(x, "text", "") for x in block.instructions} & {_MARK, _PLAIN}
+        if marks:
+            block.terminator.set_metadata("llvm.loop", _loop(function.module, _MARK in marks))
 
 
-def _loop(module: Any) -> Any:
+def _loop(module: Any, vectors: bool) -> Any:
     """Metadata of a loop; its first operand is itself, which keeps loops apart."""
 
     def node(*operands: Any) -> Any:
         return module.add_metadata(operands)
 
-    first = node("llvm.loop.unroll.disable")
-    after = node("llvm.loop.vectorize.followup_vectorized", node("llvm.loop.unroll.full"))
+    first, after = node("llvm.loop.unroll.disable"), node("llvm.loop.vectorize.enable", _I1(0))
+    if vectors:
+        after = node("llvm.loop.vectorize.followup_vectorized", node("llvm.loop.unroll.full"))
     found = ir.MDValue(module, (first, after), name=str(len(module.metadata)))
     found.operands = (found, first, after)
     return found
