@@ -3,11 +3,13 @@
 import collections
 import dataclasses
 import timeit
+import types
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
+import fusec
 from fusec.trace.tree import flatten, register
 
 
@@ -127,3 +129,48 @@ def test_flat_tuples_are_fast_and_shared():
     assert flatten(arrays)[1] is flatten((1, 2.0, arrays[0], 3))[1]
     best = min(timeit.repeat(lambda: flatten(arrays), number=2000, repeat=7)) / 2000
     assert best < 5e-6  # 0.3 us on a quiet machine
+
+
+# --- arguments that the function changes
+def assigned(params, x):
+    params["w"] = params["w"] + x
+
+
+def grown(params, x):
+    params["more"] = [x * 2]
+    params["list"].append(x)
+
+
+def of_a_dataclass(params, x):
+    params["p"].b += 1
+    params["p"].w = x * params["p"].b
+
+
+def of_a_namespace(params, x):
+    params["n"].w = params["n"].w + x
+
+
+def of_nothing(params, x):
+    params["list"].append(None)
+    params["w"] += x
+
+
+@pytest.mark.parametrize("fn", [assigned, grown, of_a_dataclass, of_a_namespace, of_nothing])
+def test_containers_of_the_caller_change_as_in_python(fn):
+    seen = []
+    for each in (fn, fusec.jit(fn)):
+        space = types.SimpleNamespace(w=np.ones(2))
+        params = {"w": np.ones(2), "list": [], "p": Params(np.ones(2), 2), "n": space}
+        for x in (np.arange(2.0), np.arange(2.0) + 5):
+            each(params, x)
+        seen.append(repr(params))
+    assert seen[0] == seen[1]
+
+
+def test_containers_that_stay_as_they_are_are_compiled():
+    def update(params, x):
+        params["p"].w += x
+        params["list"][0] *= 2
+
+    params = {"p": Params(np.ones(2)), "list": [np.ones(2)]}
+    assert fusec.jit(update).lower(params, np.ones(2)).kernels

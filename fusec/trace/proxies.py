@@ -241,6 +241,7 @@ _PLAIN_DUNDERS = {
     "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__sizeof__", "__dir__",
     "__deepcopy__", "__repr__", "__str__", "__format__", "__slots__",
 }  # fmt: skip
+_SETTERS = ("__setattr__", "__delattr__")  # those of SimpleNamespace would reach the real object
 _proxy_classes: dict[frozenset[str], type] = {}
 
 
@@ -250,6 +251,7 @@ def proxy_class(cls: type) -> type:
         raise UnsupportedError(f"{cls.__qualname__} defines __getattribute__")
     names = {n for c in cls.__mro__[:-1] for n in vars(c) if n[:2] == n[-2:] == "__"}
     offered = {n for n in names - _PLAIN_DUNDERS if callable(lookup(cls, n))}
+    offered -= {n for n in _SETTERS if type(lookup(cls, n)) is types.WrapperDescriptorType}
     data = {n for n in names if n in ("__dataclass_fields__", "__dataclass_params__")}
     unhashable = {"unhashable"} if lookup(cls, "__hash__") is None else set()
     key = frozenset(offered | unhashable)

@@ -87,6 +87,8 @@ def trace(
         with np.errstate(all="ignore"):
             value = run(*args, **kwargs)
         capture.finish(session)
+        if not tree.unchanged((args, kwargs), iter(traced)):
+            session.notes.append("a list, dict or dataclass that is an argument was changed")
         if session.notes:
             raise UnsupportedError(session.notes[0])
         return _close(session, value)

@@ -74,6 +74,17 @@ class TreeDef:
             return tuple(children)
         return children if self.cls is list else self._node().unflatten(self.aux, children)
 
+    def unchanged(self, value: Any, leaves: Iterator[Any]) -> bool:
+        """Whether ``value``, which was ``unflatten(leaves)``, still is that, leaf for leaf."""
+        if self.cls is LEAF:
+            return value is next(leaves)
+        if self.cls is None or type(value) is not self.cls:
+            return self.cls is value
+        items, aux = self._node().flatten(value)
+        items = list(items)
+        same = aux == self.aux and len(items) == len(self.children)
+        return same and all(c.unchanged(item, leaves) for c, item in zip(self.children, items))
+
     def steps(self) -> list[str]:
         """How each child is reached from here: ``[0]``, ``["w"]``, ``.field``."""
         return self._node().steps(self.aux, len(self.children)) if self.children else []
