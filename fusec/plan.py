@@ -14,6 +14,7 @@ from fusec.codegen.backends import BACKENDS
 from fusec.codegen.program import Oversize, build
 from fusec.codegen.steps import Call, Launch, Product, Program
 from fusec.config import log
+from fusec.errors import UnsupportedError
 from fusec.ir.graph import Graph
 from fusec.passes.checks import partition
 from fusec.passes.pipeline import optimise
@@ -27,12 +28,18 @@ from fusec.trace.tracer import Step
 def lower_graph(
     trace: Trace, history: list[tuple[str, Graph]] | None = None, target: str = "cpu"
 ) -> Program:
-    """Optimise a trace's graph and cut it into kernels for a target of ``BACKENDS``."""
+    """Optimise a trace's graph and cut it into kernels for a target of ``BACKENDS``.
+
+    Raises UnsupportedError where expressions are too deep: loops over hundreds of rows.
+    """
     graph = optimise(trace.graph, history, BACKENDS[target].rules)
     try:
-        program = _cut(trace, graph, target, again=True)
-    except Oversize:
-        program = _cut(trace, graph, target, again=False)
+        try:
+            program = _cut(trace, graph, target, again=True)
+        except Oversize:
+            program = _cut(trace, graph, target, again=False)
+    except RecursionError:
+        raise UnsupportedError("a chain of hundreds of steps, as of a loop over rows") from None
     log("plan", "%d kernels, %d steps", len(program.kernels), len(program.steps))
     return program
 

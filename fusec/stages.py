@@ -278,7 +278,10 @@ class Lowered(Printable):
         self.history: list[tuple[str, Graph]] = [("as written", traced.graph)]
         self.program: Program | None = None
         if traced.trace is not None and not traced.fallback:
-            self.program = lower_graph(traced.trace, self.history, target)
+            try:
+                self.program = lower_graph(traced.trace, self.history, target)
+            except UnsupportedError as error:
+                traced.fallback = str(error)
 
     @property
     def name(self) -> str:

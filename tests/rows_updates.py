@@ -400,3 +400,31 @@ row("becomes-another", becomes_another, ramp("f8", 3, 4), -ramp("f8", 3, 4))
 row("becomes-another-strided", becomes_another, ramp("i2", 6, 4)[::2], -ramp("i2", 4, 3).T)
 row("becomes-another-and-more", becomes_another_and_more, ramp("f4"), ramp("f4") + 1, ramp("f4"))
 row("becomes-what-is-known", lambda x: x.__setitem__(..., np.array([4.0, 5.0, 6.0])), ramp("f8", 3))
+
+
+# --- loops of the user's over hundreds of rows, too deep for one kernel
+def rows_copied(x, y):
+    for a, b in zip(x, y):
+        a[:] = b
+
+
+def rows_from_the_last(x, y):
+    for i in range(1, len(x)):
+        x[i] = x[i - 1]
+
+
+def rows_added(x, y):
+    total = 0.0
+    for a in x:
+        total = total + a[0]
+    return total
+
+
+def rows_put_together(x, y):
+    return np.concatenate([x[i : i + 1] for i in range(len(x))][::-1])
+
+
+MANY = ramp("f8", 400, 2)
+for many in (rows_copied, rows_from_the_last, rows_added, rows_put_together):
+    row(many.__name__, many, MANY, MANY[::-1] + 1)
+row("all-flat", lambda x: setattr(x, "flat", 3), MANY)

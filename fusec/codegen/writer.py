@@ -26,6 +26,8 @@ class Writer:
     def block(self, head: str) -> Iterator[None]:
         self(head)
         self.depth += 1
+        if self.depth > 95:  # Python reads 100 levels
+            raise RecursionError
         before = len(self.lines)
         yield
         if len(self.lines) == before:

@@ -318,7 +318,8 @@ def _flat(x: Tracer) -> Tracer:
 
 def _set_flat(x: Tracer, value: Any) -> None:
     """``x.flat = value``: values repeat until all elements have one."""
-    _flat(x)[...] = np.resize(as_tracer(x._session, value), x._like.size)
+    value = as_tracer(x._session, value)
+    _flat(x)[...] = value if value.size == 1 else np.resize(value, x._like.size)
 
 
 def _inplace(name: str) -> Callable[[Tracer, Any], Any]:
