@@ -250,6 +250,8 @@ for a in (*INTS, "f4", "f8", "?"):
     ), extremes(a) if a in INTS else np.abs(ramp(a).astype("f8")).astype(a))
 row("cast-complex", lambda x: (x.astype("c8"), x.astype("c16")), ramp("f8"))
 row("cast-f8-to-f4-overflow", lambda x: x.astype(np.float32), special("f8"))
+for a in ("i8", "u8"):  # 64 bits are more than a double holds
+    row(f"cast-{a}-and-back", lambda x: x.astype(float).astype(x.dtype), extremes(a) // 4 + 77)
 row("cast-truncates", lambda x: x.astype(np.int32), np.array([1.9, -1.9, 2.5, -0.5]))
 row("cast-float16", lambda x: x.astype(np.float16), ramp("f4"))
 row("cast-same-is-a-copy", lambda x: x.astype(x.dtype), ramp("f4"))
