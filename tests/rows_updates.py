@@ -428,3 +428,12 @@ MANY = ramp("f8", 400, 2)
 for many in (rows_copied, rows_from_the_last, rows_added, rows_put_together):
     row(many.__name__, many, MANY, MANY[::-1] + 1)
 row("all-flat", lambda x: setattr(x, "flat", 3), MANY)
+
+# --- a number that an integer array can't hold is refused where it is put, and cut by np.full
+for number in (np.nan, 1e20, -1.0, 1j):
+    small = np.arange(3, dtype="u1")
+    row(f"puts-{number}", lambda x, v=number: x.__setitem__(1, v), small)
+    row(f"puts-all-{number}", lambda x, v=number: x.__setitem__(..., v), small)
+    row(f"puts-mask-{number}", lambda x, v=number: x.__setitem__(x > 0, v), small)
+    row(f"puts-full-{number}", lambda x, v=number: np.full_like(x, v), small)
+row("putmask-refused", lambda x, y: np.putmask(x, y > 0, y), ramp("i4"), ramp("f8"))

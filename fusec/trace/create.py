@@ -100,7 +100,7 @@ def _filled(session: Session, shape: tuple[int, ...], value: Any, dtype: Any, or
             operand: Tracer | None) -> Tracer:
     from fusec.trace.indexing import assigned
 
-    if not weak_type(value):
+    if weak_type(value) is not int:
         value = as_tracer(session, value)
     if dtype is None:
         kind = weak_type(value)

@@ -166,6 +166,8 @@ def copyto(session: Session, dst: Any, src: Any, casting: str = "same_kind",
 def putmask(session: Session, a: Any, /, mask: Any, values: Any) -> None:
     """``np.putmask``: values repeat to the size of the array."""
     x = as_tracer(session, a)
+    if hasattr(values, "dtype"):
+        np.copyto(np.empty(0, x.dtype), np.empty(0, values.dtype), "safe")
     source = as_tracer(session, values).astype(x.dtype)
     if source._like.size == 0:
         return

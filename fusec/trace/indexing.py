@@ -114,7 +114,9 @@ def assigned(target: Tracer, value: Any, shape: tuple[int, ...]) -> Node:
     if kind and (type(value) is not Tracer or kind is int):
         if target.dtype.kind in "iub" and kind is not int:
             value = value._concrete() if type(value) is PyScalar else value
-            return session.broadcast(session.const(np.array(value).astype(target.dtype)), shape)
+            made = np.empty((), target.dtype)
+            made[()] = value  # raises for NaN
+            return session.broadcast(session.const(made), shape)
         return session.broadcast(as_loop(session, value, target.dtype), shape)
     node = session.cast(as_tracer(session, value).node, target.dtype)
     while node.aval.ndim > len(shape) and node.shape[0] == 1:
