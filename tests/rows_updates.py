@@ -437,3 +437,12 @@ for number in (np.nan, 1e20, -1.0, 1j):
     row(f"puts-mask-{number}", lambda x, v=number: x.__setitem__(x > 0, v), small)
     row(f"puts-full-{number}", lambda x, v=number: np.full_like(x, v), small)
 row("putmask-refused", lambda x, y: np.putmask(x, y > 0, y), ramp("i4"), ramp("f8"))
+
+# --- results of reductions go into any out=, vectors never into x @= y
+for name, into in {
+    "sum": lambda x, o: np.sum(x, axis=1, out=o), "max": lambda x, o: x.max(axis=1, out=o),
+    "cumsum": lambda x, o: x[:, 0].cumsum(out=o),
+    "accumulate": lambda x, o: np.maximum.accumulate(x[:, 0], out=o),
+}.items():
+    row(f"cut-by-out-{name}", into, ramp("f8", 4, 3), np.ones(4, "i8"))
+row("no-vector-in-place", lambda x, y: x.__imatmul__(y), ramp("f8", 3), ramp("f8", 3))

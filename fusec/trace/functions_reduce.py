@@ -99,7 +99,7 @@ def fold(
     result = _probe(ufunc, x, axis, dtype, out, initial=initial, where=where, keepdims=keepdims)
     acc = result.dtype
     if out is not None and dtype is None and ufunc not in _LOGICAL:
-        acc = ufunc.resolve_dtypes((out.dtype, x.dtype, None), reduction=True)[-1]
+        acc = ufunc.resolve_dtypes((out.dtype, x.dtype, None), reduction=True, casting="unsafe")[-1]
     axes = axes_of(x, axis)
     node = session.cast(x.node, acc)
     name = _OPS[ufunc][acc == BOOL]
@@ -322,7 +322,7 @@ def accumulate(session: Session, ufunc: np.ufunc, array: Any = None, axis: Any =
     tiny = ufunc.accumulate(np.ones(tiny_shape(x._like.shape), x.dtype), axis=axis, dtype=dtype)
     acc = tiny.dtype
     if out is not None and dtype is None:
-        acc = ufunc.resolve_dtypes((out.dtype, x.dtype, None), reduction=True)[-1]
+        acc = ufunc.resolve_dtypes((out.dtype, x.dtype, None), reduction=True, casting="unsafe")[-1]
     if ufunc not in _SCANS or acc == BOOL or (acc.kind == "c" and ufunc in _ORDERING):
         raise ToHost
     (axis,) = normalize_axis_tuple(0 if axis is None else axis, x._like.ndim)

@@ -327,6 +327,8 @@ def _inplace(name: str) -> Callable[[Tracer, Any], Any]:
     mixin = getattr(np.lib.mixins.NDArrayOperatorsMixin, name)
 
     def method(self: Tracer, other: Any) -> Any:
+        if name == "__imatmul__" and np.ndim(other) < 2:
+            raise ValueError("x @= y needs a y of at least two dimensions")
         return NotImplemented if self._scalar else mixin(self, other)
 
     return method
