@@ -446,3 +446,14 @@ for name, into in {
 }.items():
     row(f"cut-by-out-{name}", into, ramp("f8", 4, 3), np.ones(4, "i8"))
 row("no-vector-in-place", lambda x, y: x.__imatmul__(y), ramp("f8", 3), ramp("f8", 3))
+
+
+# --- views of a number are copies
+def changes_a_copy(x):
+    flat, line = x.reshape(-1), np.ravel(x)
+    flat *= 2
+    line[0] = 7
+    return x, flat, line
+
+
+row("number-reshaped", changes_a_copy, np.float64(3))
