@@ -145,13 +145,13 @@ class Pool(Structure):
     _fields_ = (
         ("api", POINTER(Api)), ("step", POINTER(Step)), ("pointers", ptrs), ("limit", i64),
         ("workers", i64), ("room", i64), ("spin_ns", i64), ("clock", i64), ("spinning", i64),
+        ("nranges", i64), ("whole", i64), ("status", i64),
         ("machine", i64), ("grow", ptr), ("thread_var", ptr), ("config", ptr), ("name", ptr),
         ("keep_bytes", i64), ("cpus", i64 * CPU_WORDS), ("ids", i64 * PLACED), ("placing", i64),
         ("avoided", i64), ("_0", i64 * LINE),
         ("state", i64), ("stopping", i64), ("parked", i64), ("waiting", i64), ("_1", i64 * LINE),
-        ("ranges", i64 * (RANGES * LINE)), ("nranges", i64), ("whole", i64), ("entered", i64),
-        ("_2", i64 * LINE), ("status", i64), ("busy", i64), ("_3", i64 * LINE),
-        ("arenas", i64 * ARENAS), ("scratches", i64 * SCRATCHES),
+        ("ranges", i64 * (RANGES * LINE)), ("entered", i64), ("busy", i64), ("_2", i64 * LINE),
+        ("arenas", i64 * (ARENAS * LINE)), ("scratches", i64 * (SCRATCHES * LINE)),
         ("mutex", i64 * LINE), ("work", i64 * LINE), ("done", i64 * LINE),
     )  # fmt: skip
 

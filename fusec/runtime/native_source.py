@@ -18,18 +18,20 @@ def exports(table: i64s) -> i64:
     return 4
 
 
-# Memory kept between calls: slots that hold a free block or 0, taken and given by exchange.
+# Memory kept between calls: slots that hold a free block or 0, taken and given by exchange. A
+# thread begins with slot `first`, so that its block, and the slot, stay in its cache.
 
 
-def take(pool: PoolPtr, slots: i64s, count: i64, size: i64) -> BlockPtr:
+def take(pool: PoolPtr, slots: i64s, count: i64, first: i64, size: i64) -> BlockPtr:
     """A block of at least `size` bytes after its header, or 0 when there is no memory."""
     for i in range(count):
-        if slots[i]:
-            block = cast(atomic_swap(slots[i], 0), BlockPtr)
+        k = (first + i) % count * LINE
+        if slots[k]:
+            block = cast(atomic_swap(slots[k], 0), BlockPtr)
             if block:
                 if block.size >= size:
                     return block
-                give(pool, slots, count, block)
+                give(pool, slots, count, first, block)
     return allocate(pool.api, size)
 
 
@@ -46,13 +48,14 @@ def allocate(api: ApiPtr, size: i64) -> BlockPtr:
     return block
 
 
-def give(pool: PoolPtr, slots: i64s, count: i64, block: BlockPtr) -> i64:
+def give(pool: PoolPtr, slots: i64s, count: i64, first: i64, block: BlockPtr) -> i64:
     """Keep the block in an empty slot, else in place of another, unless it is too large to keep."""
     if block.size > pool.keep_bytes // count:
         pool.api.free(block.raw)
         return 0
     for i in range(count):
-        if not slots[i] and atomic_cas(slots[i], 0, block):
+        k = (first + i) % count * LINE
+        if not slots[k] and atomic_cas(slots[k], 0, block):
             return 1
     other = cast(atomic_swap(slots[0], block), BlockPtr)
     if other:
@@ -202,11 +205,7 @@ def launch(pool: PoolPtr, step: StepPtr, pointers: ptrs, limit: i64) -> i64:
         limit = chunks
     if limit < 2 or not pool.workers or not atomic_cas(pool.busy, 0, 1):
         return participate(pool, step, pointers, -1)
-    pool.step = step
-    pool.pointers = pointers
-    pool.limit = limit
-    pool.spinning = step.spin * pool.spin_ns
-    pool.status = 0
+    announce(pool, step, pointers, limit)
     share_out(pool, step.total, limit)
     atomic_store(pool.state, (((pool.state >> EPOCH) + 1) << EPOCH) | OPEN)
     wake(pool, limit - 1)
@@ -217,6 +216,21 @@ def launch(pool: PoolPtr, step: StepPtr, pointers: ptrs, limit: i64) -> i64:
     return status
 
 
+def announce(pool: PoolPtr, step: StepPtr, pointers: ptrs, limit: i64) -> i64:
+    """What workers need to know; what is as before is not written: they have it in their caches."""
+    if pool.step != step:
+        pool.step = step
+    if pool.pointers != pointers:
+        pool.pointers = pointers
+    if pool.limit != limit:
+        pool.limit = limit
+    if pool.spinning != step.spin * pool.spin_ns:
+        pool.spinning = step.spin * pool.spin_ns
+    if pool.status:
+        pool.status = 0
+    return 0
+
+
 def share_out(pool: PoolPtr, total: i64, limit: i64) -> i64:
     """One range of rows a thread, the same in every call: its part of the data stays in its cache.
 
@@ -225,16 +239,19 @@ def share_out(pool: PoolPtr, total: i64, limit: i64) -> i64:
     count = limit
     if count > RANGES:
         count = RANGES
-    pool.whole = 1
+    whole = 1
     if total >= 1024 * count:
-        pool.whole = 64
+        whole = 64
+    if pool.whole != whole:
+        pool.whole = whole
     end = 0
     for i in range(count):
         pool.ranges[i * LINE] = end
-        end = total * (i + 1) // count // pool.whole * pool.whole
+        end = total * (i + 1) // count // whole * whole
         pool.ranges[i * LINE + 1] = end
     pool.ranges[count * LINE - LINE + 1] = total
-    pool.nranges = count
+    if pool.nranges != count:
+        pool.nranges = count
     return 0
 
 
@@ -242,7 +259,10 @@ def participate(pool: PoolPtr, step: StepPtr, pointers: ptrs, own: i64) -> i64:
     """One thread's part of a job, with its own scratch, beginning with range `own`; -1: all."""
     if step.scratch_slot < 0:
         return run_rows(pool, step, pointers, own)
-    block = take(pool, pool.scratches, SCRATCHES, step.scratch_bytes)
+    first = own
+    if own < 0:
+        first = 0
+    block = take(pool, pool.scratches, SCRATCHES, first, step.scratch_bytes)
     if not block:
         if own >= 0:
             atomic_cas(pool.status, 0, OUT_OF_MEMORY)
@@ -252,7 +272,7 @@ def participate(pool: PoolPtr, step: StepPtr, pointers: ptrs, own: i64) -> i64:
         copies[i] = pointers[i]
     copies[step.scratch_slot] = block + HEADER
     status = run_rows(pool, step, copies, own)
-    give(pool, pool.scratches, SCRATCHES, block)
+    give(pool, pool.scratches, SCRATCHES, first, block)
     return status
 
 
@@ -291,7 +311,7 @@ def run_program(program: ProgramPtr, bases: ptrs, limit: i64) -> i64:
     block = cast(0, BlockPtr)
     n = program.nargs
     if program.arena_bytes:
-        block = take(pool, pool.arenas, ARENAS, program.arena_bytes)
+        block = take(pool, pool.arenas, ARENAS, 0, program.arena_bytes)
         if not block:
             return OUT_OF_MEMORY
         for i in range(program.ntemporaries):
@@ -310,5 +330,5 @@ def run_program(program: ProgramPtr, bases: ptrs, limit: i64) -> i64:
         if status:
             break
     if block:
-        give(pool, pool.arenas, ARENAS, block)
+        give(pool, pool.arenas, ARENAS, 0, block)
     return status
