@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from fusec.codegen.steps import Launch, Product
-from fusec.plan import Plan
+from fusec.plan import Plan, apply_view
 from fusec.runtime.executor import RELEASE_GIL_NS, LaunchSpec, step_specs
 from fusec.runtime.native import (
     ERROR,
@@ -34,6 +34,8 @@ from fusec.runtime.native import (
     OutSpec,
     make_entry,
 )
+from fusec.trace.run import Result
+from fusec.trace.standin import stand_in
 from fusec.trace.tree import LEAF, TreeDef
 
 Fast = tuple[Callable[..., Any] | None, Callable[..., Any]]
@@ -69,12 +71,25 @@ def make(
 def _direct(plan: Plan) -> bool:
     """Whether the native entry's result is the user's: an array, a tuple of them, or None."""
     trace, program = plan.trace, plan.program
-    plain = all(r.kind == "output" and not (r.path or r.view or r.item) for r in trace.results)
+    plain = all(_whole(plan, r) is not None for r in trace.results)
     order = [r.ref for r in trace.results]
     written = all(program.graph.outputs[k] in program.inplace for _, k in trace.writes)
     several = "(" + ", ".join("*" * len(order)) + ("," * (len(order) == 1)) + ")"
     shapes = ("*", several) if order else ("None",)
     return plain and written and len(set(order)) == len(order) and repr(trace.tree) in shapes
+
+
+def _whole(plan: Plan, result: Result) -> np.ndarray | None:
+    """A stand-in of a result that is a new array, or a view of all of it: made as it is seen."""
+    if result.kind != "output" or result.item or (result.scalar and result.path):
+        return None
+    slot = plan.executor.slots[plan.program.results[result.ref]]
+    array = view = stand_in(slot.shape, slot.dtype, slot.strides)
+    for step in result.path:
+        view = apply_view(view, step)
+    same = view.ctypes.data == array.ctypes.data and view.size == array.size
+    plain = min(view.strides, default=0) >= 0 and all(s[0] != "broadcast_to" for s in result.path)
+    return view if same and plain else None
 
 
 def _fresh(plan: Plan, direct: bool) -> list[int]:
@@ -132,12 +147,14 @@ def _native(
     base += len(program.blocks)
     number |= {slot: base + n for n, slot in enumerate(constants)}
     launches = [s for s in plan.executor.steps if isinstance(s, LaunchSpec)]
-    scalars = [r.scalar for r in plan.trace.results] if direct else [False] * len(results)
+    outputs = [OutSpec(slots[k].dtype, slots[k].shape, slots[k].strides) for k in results]
+    if direct:
+        seen = [(r, _whole(plan, r)) for r in plan.trace.results]
+        outputs = [OutSpec(v.dtype, v.shape, v.strides, r.scalar) for r, v in seen if v is not None]
     single = direct and repr(plan.trace.tree) == "*"
     return NativePlan(
         inputs=inputs,
-        outputs=[OutSpec(slots[k].dtype, slots[k].shape, slots[k].strides, scalar)
-                 for k, scalar in zip(results, scalars)],
+        outputs=outputs,
         steps=step_specs(launches, number.__getitem__),
         result="single" if single else "tuple",
         temporaries=program.blocks,

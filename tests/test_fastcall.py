@@ -70,6 +70,32 @@ def test_short_way_is_taken_and_right(function, args, kwargs):
     assert taken(compiled, *args, **kwargs)
 
 
+VIEWS = {  # of a new array: whether all of it is seen, as it lies in memory
+    "reshaped": (lambda x: (x * 2).reshape(4, 3), True),
+    "flat": (lambda x: np.stack([x, x + 1], axis=-1).reshape(-1), True),
+    "transposed": (lambda x: (x * 2).T, True),
+    "two": (lambda x: ((x * 2).T, (x + 1).ravel()), True),
+    "part": (lambda x: (x * 2)[1:], False),
+    "reversed": (lambda x: (x * 2)[::-1], False),
+    "read-only": (lambda x: np.broadcast_to(x * 2, (3, 4)), False),
+    "twice": (lambda x: next((y, y.T) for y in [x * 2]), False),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_of_whole_results_are_made_by_the_entry(name):
+    function, whole = VIEWS[name]
+    compiled, x = fusec.jit(function), np.arange(12.0).reshape(3, 4)
+    for _ in range(3):
+        got, want = compiled(x), function(x)
+        pairs = zip(got, want) if isinstance(want, tuple) else [(got, want)]
+        for a, b in pairs:
+            np.testing.assert_array_equal(a, b)
+            assert (a.dtype, a.strides, a.flags.writeable) == (
+                b.dtype, b.strides, b.flags.writeable)  # fmt: skip
+    assert (compiled._fast[0][0] is not None) == whole
+
+
 @pytest.mark.parametrize(
     "function, args, others",
     [
