@@ -107,6 +107,16 @@ def mse(p, x, y):
     return ((h @ p["w2"] + p["b2"] - y) ** 2).mean()
 
 
+def test_backward_pass_of_a_long_elementwise_function_is_one_kernel():
+    def f(x):
+        for k in range(60):
+            x = (np.sin, np.tanh, np.sqrt, np.square)[k % 4](np.abs(x) + 0.1 * k)
+        return x
+
+    low = fusec.grad(lambda x: f(x).sum()).lower(fusec.ShapeDtype((100,), "f4"))
+    assert len(low.kernels) == 1
+
+
 def parameters():
     return {"w1": normal(20, 30), "b1": normal(30), "w2": normal(30, 5), "b2": normal(5)}
 

@@ -166,7 +166,7 @@ def test_explain_reports_numbers_that_are_part_of_the_program():
 
 def test_explain_says_where_a_long_chain_was_cut():
     def chain(x):
-        for i in range(300):
+        for i in range(5000):
             x = x + 1 if i % 2 else x * 0.5
         return x
 

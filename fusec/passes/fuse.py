@@ -17,6 +17,7 @@ from fusec.passes.access import MOVES, source_index
 from fusec.passes.groups import (
     FEW_ROWS,
     LEAVES,
+    MAX_SIZE,
     Group,
     Idx,
     Partition,
@@ -29,6 +30,7 @@ from fusec.passes.groups import (
     is_short,
     level_indices,
     looped,
+    most,
     reduced_names,
     runs_through,
     scans,
@@ -38,7 +40,6 @@ from fusec.passes.groups import (
 from fusec.passes.inline import MAX_RECOMPUTE, placing, recomputed, stored_values
 
 MAX_AGAIN = 64  # values that one node may have computed again at other indices
-MAX_SIZE = 256  # a larger kernel costs LLVM more than linear time and spills registers
 MAX_COPIES = 16  # of what depends on axes that are written out
 MAX_ALIKE = 4  # groups with the same reduction that one is tried with
 
@@ -188,9 +189,8 @@ class _Fuser:
 
     def _may_unite(self, a: Group, b: Group) -> bool:
         """Whether two groups may be one kernel, and whether its size allows it."""
-        if a.shape != b.shape or size(a) + size(b) > MAX_SIZE:
-            return False
-        if a.reduced and b.reduced and a.reduced != b.reduced:
+        crossed = a.reduced and b.reduced and a.reduced != b.reduced
+        if a.shape != b.shape or size(a) + size(b) > min(most(a), most(b)) or crossed:
             return False
         if (a.short or b.short) and (scans(a) or scans(b)):
             return False
@@ -287,7 +287,7 @@ class _Fuser:
     def _should_join(
         self, node: Node, idx: Idx, group: Group, sources: list[tuple[Node, Idx | None]]
     ) -> str | None:
-        if size(group) >= MAX_SIZE:
+        if size(group) >= most(group):
             return f"the kernel already holds {len(group.members)} ops"
         late = idx == group.indices and any(s in group.results for s, _ in sources)
         if late and group.split and group.rows * len(group.shape) != 0:

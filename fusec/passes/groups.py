@@ -28,6 +28,8 @@ LEAVES = frozenset({"const", "dim", "iota"})
 FEW_ROWS = 16  # below this, rows alone cannot keep all threads of a CPU busy
 SHORT_REDUCED = 8  # elements of a reduction that is written out
 LONG_ROW = 1 << 14  # elements from which one row is worth several threads
+MAX_SIZE = 256  # of kernels with loops along rows, which LLVM takes apart more than once
+MAX_MAP = 4096  # of plain maps: as quick to compile as several, and values stay in registers
 COSTLY_SIZE = 3  # of an op such as exp, which is a few dozen instructions; others have 1
 STRIP = 128  # columns of one strip that is read again
 CACHE = 1 << 20  # bytes that a core keeps to itself
@@ -130,6 +132,11 @@ def copies(group: Group, names: frozenset[str]) -> int:
 def size(group: Group) -> int:
     """What the members cost LLVM, in simple ops."""
     return sum([COSTLY_SIZE if m.op.cost >= COSTLY else 1 for m in group.members])
+
+
+def most(group: Group) -> int:
+    """The largest size of its kernel."""
+    return MAX_SIZE if group.reduced or group.short else MAX_MAP
 
 
 def fusable(node: Node) -> bool:
