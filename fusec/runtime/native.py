@@ -69,8 +69,7 @@ class OutSpec:
 class StepSpec:
     """One launch of the kernel at `address` over rows [0, total).
 
-    chunk: rows that are worth waking a thread for; a launch of one chunk is serial, and ranges
-        start at its multiples.
+    chunk: rows that are worth waking a thread for; a launch of one chunk is serial.
     ints: the kernel's integer arguments. ptrs: for each pointer argument, buffer and byte offset.
     scratch_bytes, scratch_slot: size of the memory private to a thread, and the pointer argument
         that receives it (whose entry in `ptrs` is ignored), or -1.
