@@ -3,6 +3,7 @@
 import numpy as np
 
 from fusec.codegen.emit import KernelSource
+from fusec.codegen.emit_batches import BatchEmitter, waits
 from fusec.codegen.emit_columns import ColumnEmitter
 from fusec.codegen.emit_map import MapEmitter
 from fusec.codegen.emit_rows import FinishEmitter, RowEmitter
@@ -23,7 +24,8 @@ def emit(body: Body, split: bool) -> list[KernelSource]:
         return [(TileEmitter(plan, axis, loads) if loads else MapEmitter(plan)).emit()]
     if side_by_side(plan):
         return [ScanEmitter(plan).emit()]
-    first = (ColumnEmitter if plan.column else RowEmitter)(plan, split)
+    rows = BatchEmitter if not split and waits(plan) else RowEmitter
+    first = (ColumnEmitter if plan.column else rows)(plan, split)
     kernels = [first.emit()]
     if split:
         kernels.append(FinishEmitter(plan, first.partials).emit())

@@ -11,9 +11,6 @@ The blocks are combined by a pairwise tree. Softmax::
         r0 = tree_max(p0, (n_i1 + 255) >> 8)
         ...
 
-Cheap rows go through each stage a few at a time, ``for i0 in range(first, last)``; what a later
-stage reads of a row is kept in an array ``k_<name>``.
-
 A reduction that finds the first place of something (the second half of an argmax) ends with the
 block where it is.
 
@@ -24,15 +21,14 @@ import numpy as np
 
 from fusec.codegen.emit import KernelSource, loaded, pair, stored
 from fusec.codegen.emit_map import LoopEmitter
-from fusec.codegen.loops import Buffer, Fold, Line, closure, operands
-from fusec.codegen.schedule import Schedule, inner_stores, is_inner, row_stores, stage_targets
+from fusec.codegen.loops import Body, Buffer, Fold, Line, closure, operands
+from fusec.codegen.schedule import Schedule, all_lines, inner_stores, is_inner, stage_targets
+from fusec.ir.aval import short
 from fusec.ops.registry import COSTLY
 from fusec.passes.access import keeps
 
 BLOCK = 256  # elements of one fold; the order of every reduction depends on it
 LANES = 32  # partial results of a block
-ROWS = 8  # rows that take a stage together, at most
-NEAR = 16 << 10  # bytes of these rows, which have to stay in the L1 cache
 GROUP = 16  # blocks that one row of a split reduction folds
 
 
@@ -41,6 +37,7 @@ class RowEmitter(LoopEmitter):
 
     def __init__(self, plan: Schedule, split: bool) -> None:
         super().__init__(plan)
+        count_in_32_bits(plan.body)
         self.split = split
         self.length = self.count(plan.reduced)
         self.blocks = -(-self.length // BLOCK)
@@ -66,73 +63,23 @@ class RowEmitter(LoopEmitter):
                 self.row_lines(0)
                 self.stage(0)
             rows, work = rows * groups, work / groups
-        elif self.waits():
-            self.few_rows(row)
         else:
-            with w.block(f"for {row} in range(start, stop):"):
-                self.rows(plan.outer, row)
-                self.row_lines(0)
-                for stage in range(plan.stages):
-                    self.part(stage)
+            self.whole_rows(row)
         return self.finish("row", rows, work)
+
+    def whole_rows(self, row: str) -> None:
+        """All stages of a row before the next row."""
+        with self.w.block(f"for {row} in range(start, stop):"):
+            self.rows(self.plan.outer, row)
+            self.row_lines(0)
+            for stage in range(self.plan.stages):
+                self.part(stage)
 
     def part(self, stage: int) -> None:
         """One stage of a row, and what follows from it before the next loop along the row."""
         self.stage(stage)
         self.stores(stage, inner=False)
         self.row_lines(stage + 1)
-
-    # -- a few rows at a time -------------------------------------------------------------------
-
-    def waits(self) -> bool:
-        """Whether the end of a reduction takes as long as the loop along a short row."""
-        inner = [x for x in self.body.lines if is_inner(x, self.plan)]
-        cheap = sum(x.cost for x in inner) < COSTLY and not self.plan.saved
-        return bool(self.plan.outer) and self.plan.stages > 1 and cheap
-
-    def few_rows(self, row: str) -> None:
-        """Each stage for a few rows before the next one, so that none waits for its own result."""
-        w, plan = self.w, self.plan
-        width = sum(x.dtype.itemsize for x in self.body.lines if x.kind == "load")
-        width += sum(s.buffer.dtype.itemsize for s in self.body.stores)
-        count = int(np.clip(NEAR // max(1, width * self.length), 1, ROWS))
-        batch = self.int_arg("batch", count)
-        stages = plan.stages - (not stage_targets(plan, plan.stages - 1))
-        reads = [self.read_by(stage) for stage in range(stages)]
-        w("first = start")
-        with w.block("while first < stop:"):
-            w(f"last = min(first + {batch}, stop)")
-            for stage in range(stages):
-                later = set().union(*reads[stage + 1 :])
-                with w.block(f"for {row} in range(first, last):"):
-                    self.rows(plan.outer, row)
-                    if not stage:
-                        self.row_lines(0)
-                    for line in self.row_values():
-                        if line in reads[stage] and line.stage <= stage > 0:
-                            value = loaded(line.dtype, f"k_{line.name}[{row} - first]")
-                            w(f"{line.name} = {value}")
-                    self.part(stage)
-                    for line in self.row_values():
-                        if line in later and max(line.stage, 1) == stage + 1:
-                            self.scratch(f"k_{line.name}", line.dtype, count)
-                            w(f"k_{line.name}[{row} - first] = {stored(line.dtype, line.name)}")
-                    if stage + 2 == plan.stages > stages:
-                        self.stores(stage + 1, inner=False)
-            w("first = last")
-
-    def row_values(self) -> list[Line]:
-        """What changes with the row only."""
-        rows = [x for x in self.body.lines if x.variables or x.stage]
-        return [x for x in rows if not is_inner(x, self.plan) and not x.effect]
-
-    def read_by(self, stage: int) -> set[Line]:
-        """What the loop of a stage, and the values of the row that follow it, read directly."""
-        targets = stage_targets(self.plan, stage)
-        need = [x for x in closure(targets, set()) if is_inner(x, self.plan)]
-        need += [x for x in self.row_values() if x.stage == stage + 1]
-        read = {a for x in need for a in (*operands(x), *x.data.values())} | {*targets}
-        return read | {s.value for s in row_stores(self.plan, stage)}
 
     # -- one stage ----------------------------------------------------------------------------
 
@@ -175,7 +122,7 @@ class RowEmitter(LoopEmitter):
             for fold in folds:
                 count = "seen" if early else f"({self.n} + {BLOCK - 1}) >> 8"
                 tree = f"tree_{fold.op}({self.trees[fold]}, {count})"
-                self.w(f"{fold.result.name} = {loaded(fold.value.dtype, tree)}")
+                self.w(f"{fold.result.name} = {loaded(fold.result.dtype, tree)}")
 
     def early_end(self, folds: list[Fold], targets: list[Line]) -> str:
         """When later blocks can't change ``min(where(condition, position, none))``, as source.
@@ -204,14 +151,14 @@ class RowEmitter(LoopEmitter):
         """Where the results of the blocks go: scratch, or memory that a second kernel reads."""
         name = f"p_{fold.result.name}"
         if self.split:
-            buffer = Buffer(name, fold.value.dtype, (), "partial")
+            buffer = Buffer(name, fold.result.dtype, (), "partial")
             self.partial[name] = self.count(self.plan.outer) * self.blocks
             self.partials[fold] = buffer
             blocks = self.int_arg("blocks", self.blocks)
             kept = "kept * " + blocks if self.plan.outer else "0"
             self.trees[fold] = f"{self.pointer(buffer, 0).name}[{kept} + (b >> 8)]"
         else:
-            self.trees[fold] = self.scratch(name, fold.value.dtype, self.blocks)
+            self.trees[fold] = self.scratch(name, fold.result.dtype, self.blocks)
 
     def block(self, stage: int, folds: list[Fold], keep: list[Line], targets: list[Line]) -> None:
         direct = {f: text for f in folds if (text := self.direct(f, keep))}
@@ -233,7 +180,9 @@ class RowEmitter(LoopEmitter):
     def reduced(self, fold: Fold, text: str) -> None:
         """Put the result of a block where the tree looks for it."""
         place = self.trees[fold] if self.split else f"{self.trees[fold]}[b >> 8]"
-        self.w(f"{place} = {stored(fold.value.dtype, text)}")
+        if fold.value.dtype != fold.result.dtype:
+            text = f"cast_{short(fold.result.dtype)}({text})"
+        self.w(f"{place} = {stored(fold.result.dtype, text)}")
 
     # -- blocks of what is cheap to compute: partial results in registers -----------------------
 
@@ -337,6 +286,18 @@ class RowEmitter(LoopEmitter):
         self.stores(stage, inner=True)
 
 
+def count_in_32_bits(body: Body) -> None:
+    """Sums of conditions and of short integers add a block in 32 bits, where none overflows."""
+    read = {a for x in all_lines(body) for a in operands(x)} | {s.value for s in body.stores}
+    for fold in body.folds:
+        value = fold.value
+        whole = fold.op == "sum" and value.dtype.kind in "iu" and value.dtype.itemsize == 8
+        cast = whole and value.text.startswith("cast_") and value not in read
+        if cast and value.args[0].dtype.kind in "biu" and value.args[0].dtype.itemsize <= 2:
+            value.dtype = np.dtype(f"{value.dtype.kind}4")
+            value.text = f"cast_{short(value.dtype)}({{0}})"
+
+
 class FinishEmitter(LoopEmitter):
     """The second kernel of a split reduction: trees over the blocks, then values of the row."""
 
@@ -356,7 +317,7 @@ class FinishEmitter(LoopEmitter):
             for fold, buffer in self.partials.items():
                 pointer = self.pointer(buffer, 0).name
                 text = f"tree_{fold.op}(at({pointer}, kept * {blocks}), {blocks})"
-                self.w(f"{fold.result.name} = {loaded(fold.value.dtype, text)}")
+                self.w(f"{fold.result.name} = {loaded(fold.result.dtype, text)}")
             along = set(self.plan.reduced)
             for line in self.body.lines:
                 launch = not line.variables and line.stage == 0

@@ -56,6 +56,9 @@ def intrinsic(arity: int, to: Any = None, mixed: bool = False) -> Callable[[Emit
 def _with_arity(arity: int, define: Callable[[tuple[Any, ...]], Any]) -> Any:
     """Numba reads the number of arguments off the signature."""
 
+    def none(context: Any) -> Any:
+        return define(())
+
     def one(context: Any, x: Any) -> Any:
         return define((x,))
 
@@ -68,7 +71,7 @@ def _with_arity(arity: int, define: Callable[[tuple[Any, ...]], Any]) -> Any:
     def five(context: Any, x: Any, y: Any, z: Any, v: Any, w: Any) -> Any:
         return define((x, y, z, v, w))
 
-    return {1: one, 2: two, 3: three, 5: five}[arity]
+    return {0: none, 1: one, 2: two, 3: three, 5: five}[arity]
 
 
 def call(b: Any, name: str, *args: ir.Value) -> ir.Value:

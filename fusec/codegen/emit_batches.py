@@ -1,0 +1,166 @@
+"""Rows that are cheap: a few of them take each stage together, so that none waits for itself.
+
+What a later stage reads of a row is kept in an array ``k_<name>``. Division by a value of the row
+is multiplication where that is exact (``division``). ``x / np.max(x, axis=1, keepdims=True)``::
+
+    clear_flags()
+    first = start
+    while first < stop:
+        last = min(first + batch, stop)
+        for i0 in range(first, last):
+            ...
+            k_r0[i0 - first] = r0
+        if apart(x0, y0):
+            for i0 in range(first, last):
+                r0 = k_r0[i0 - first]
+                for i1 in range(n_i1):
+                    v0 = x0[i0 * x0_s0 + i1]
+                    t0 = fquotient(v0, r0)
+                    y0[i0 * y0_s0 + i1] = t0
+        if not (apart(x0, y0)) or flagged():
+            ...                                # the same with v0 / r0
+            clear_flags()
+        first = last
+"""
+
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+
+from fusec.codegen.emit import loaded, stored
+from fusec.codegen.emit_rows import RowEmitter
+from fusec.codegen.loops import Line, closure, operands
+from fusec.codegen.schedule import Schedule, inner_stores, is_inner, row_stores, stage_targets
+from fusec.ops.registry import COSTLY, OPS
+
+ROWS = 8  # rows that take a stage together, at most
+NEAR = 16 << 10  # bytes of these rows, which have to stay in the L1 cache
+
+
+def waits(plan: Schedule) -> bool:
+    """Whether the end of a reduction takes as long as the loop along a short row."""
+    inner = [x for x in plan.body.lines if is_inner(x, plan)]
+    cheap = sum(x.cost for x in inner) < COSTLY and not plan.saved
+    return bool(plan.outer) and plan.stages > 1 and cheap
+
+
+class BatchEmitter(RowEmitter):
+    """See the module."""
+
+    quotients: frozenset[Line] = frozenset()  # divisions that are written as multiplications
+
+    def whole_rows(self, row: str) -> None:
+        w, plan = self.w, self.plan
+        count = self.batch()
+        batch = self.int_arg("batch", count)
+        stages = plan.stages - (not stage_targets(plan, plan.stages - 1))
+        reads = [self.read_by(stage) for stage in range(stages)]
+        quotients = [self.divided(stage) for stage in range(stages)]
+        if any(quotients):
+            w("clear_flags()")
+        w("first = start")
+        with w.block("while first < stop:"):
+            w(f"last = min(first + {batch}, stop)")
+            for stage in range(stages):
+                later = set().union(*reads[stage + 1 :])
+                kept = [x for x in self.row_values() if x in later and self.ready(x) == stage]
+                for line in kept:
+                    self.scratch(f"k_{line.name}", line.dtype, count)
+
+                def write(stage: int = stage, kept: list[Line] = kept) -> None:
+                    with w.block(f"for {row} in range(first, last):"):
+                        self.stage_of_row(row, stage, reads[stage], kept)
+                        if stage + 2 == plan.stages > stages:
+                            self.stores(stage + 1, inner=False)
+
+                self.attempts(stage, quotients[stage], write)
+            w("first = last")
+
+    def batch(self) -> int:
+        """How many rows stay in the cache."""
+        along = {*self.plan.outer}
+        loads = [x for x in self.body.lines if x.kind == "load" and x.variables & along]
+        width = sum(x.dtype.itemsize for x in loads)
+        width += sum(s.buffer.dtype.itemsize for s in self.body.stores)
+        return int(np.clip(NEAR // max(1, width * self.length), 1, ROWS))
+
+    def stage_of_row(self, row: str, stage: int, reads: set[Line], kept: list[Line]) -> None:
+        """A stage of one row; reads: what it reads of earlier ones; kept: what later ones read."""
+        self.rows(self.plan.outer, row)
+        if not stage:
+            self.row_lines(0)
+        for line in self.row_values():
+            if line in reads and line.stage <= stage > 0:
+                value = loaded(line.dtype, f"k_{line.name}[{row} - first]")
+                self.w(f"{line.name} = {value}")
+        self.part(stage)
+        for line in kept:
+            self.w(f"k_{line.name}[{row} - first] = {stored(line.dtype, line.name)}")
+
+    def row_values(self) -> list[Line]:
+        """What changes with the row only."""
+        rows = [x for x in self.body.lines if x.variables or x.stage]
+        return [x for x in rows if not is_inner(x, self.plan) and not x.effect]
+
+    def ready(self, line: Line) -> int:
+        """The stage that a value of the row follows from."""
+        return max(line.stage, 1) - 1
+
+    def read_by(self, stage: int) -> set[Line]:
+        """What the loop of a stage, and the values of the row that follow it, read directly."""
+        targets = stage_targets(self.plan, stage)
+        need = [x for x in closure(targets, set()) if is_inner(x, self.plan)]
+        need += [x for x in self.row_values() if x.stage == stage + 1]
+        read = {a for x in need for a in (*operands(x), *x.data.values())} | {*targets}
+        return read | {s.value for s in row_stores(self.plan, stage)}
+
+    # -- division by values of the row ----------------------------------------------------------
+
+    def attempts(self, stage: int, quotients: frozenset[Line], write: Callable[[], None]) -> None:
+        """Write a loop; twice if it has quotients: a second pass divides if the first fails."""
+        if not quotients:
+            write()
+            return
+        apart = self.apart(stage)
+        with self.w.block(f"if {apart or 'first < last'}:"):
+            self.quotients = quotients
+            write()
+            self.quotients = frozenset()
+        with self.w.block(f"if not ({apart}) or flagged():" if apart else "if flagged():"):
+            write()
+            self.w("clear_flags()")
+
+    def divided(self, stage: int) -> frozenset[Line]:
+        """The lines of a loop that divide floats by a value of the row, if it may run twice."""
+        need = closure(stage_targets(self.plan, stage), set(self.known))
+        inner = [x for x in need if is_inner(x, self.plan)]
+        plain = all(x.kind in ("op", "load", "index") and not x.effect for x in inner)
+        folds = any(f.value.stage == stage for f in self.body.folds)
+        found = frozenset([x for x in inner if self.divides(x)])
+        return found if plain and not folds else frozenset()
+
+    def divides(self, line: Line) -> bool:
+        moves = [is_inner(a, self.plan) for a in line.args]
+        wide = line.dtype.kind == "f" and line.dtype.itemsize >= 4
+        return line.text == OPS["divide"].expr["f"] and wide and moves == [True, False]
+
+    def apart(self, stage: int) -> str:
+        """Whether no store overwrites what a second pass would have to read again, as source."""
+        need = closure(stage_targets(self.plan, stage), set(self.known))
+        found: dict[str, None] = {}
+        for load, store in product(self.body.lines, inner_stores(self.plan, stage)):
+            if load.kind != "load" or load not in need:
+                continue
+            assert load.buffer is not None and load.index is not None
+            if load.index.variables() == store.index.variables():
+                self.data = load.data
+                source, _ = self.address(load.buffer, load.index)
+                target, _ = self.address(store.buffer, store.index)
+                found[f"apart({source}, {target})"] = None
+        return " & ".join(found)
+
+    def expression(self, line: Line) -> str:
+        if line in self.quotients:
+            return "fquotient({}, {})".format(*[self.read(a) for a in line.args])
+        return super().expression(line)

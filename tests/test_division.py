@@ -1,0 +1,133 @@
+"""Rows divided by one number: the bits of NumPy's division, by multiplications where that works."""
+
+import hypothesis.extra.numpy as arrays
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fusec
+
+
+def largest(x):
+    """Never -0.0: which of two zeros is the larger depends on where they stand."""
+    return np.max(x, axis=-1, keepdims=True) + np.zeros((), x.dtype)
+
+
+def by_largest(x):
+    return x / largest(x)
+
+
+def in_place(x, y):
+    x /= largest(y)
+    return x
+
+
+def centred(x, w):
+    return (x - x[:, :1]) / largest(x) * w
+
+
+def two_results(x):
+    top = largest(x)
+    return x / top, np.maximum(x, 0) / (top * top)
+
+
+COMPILED = {f: fusec.jit(f) for f in (by_largest, in_place, centred, two_results)}
+
+
+def compare(fn, *args):
+    """The same bits; of a NaN only that it is one."""
+    with np.errstate(all="ignore"):
+        expected = fn(*[a.copy() for a in args])
+    results = COMPILED[fn](*[a.copy() for a in args])
+    if not isinstance(expected, tuple):
+        expected, results = (expected,), (results,)
+    for want, got in zip(expected, results, strict=True):
+        assert want.dtype == got.dtype
+        bits = f"u{want.itemsize}"
+        same = (want.view(bits) == got.view(bits)) | (np.isnan(want) & np.isnan(got))
+        assert same.all(), (want[~same][:3], got[~same][:3])
+
+
+def near_the_middle(divisor, bits):
+    """Significands whose quotients by ``divisor`` are as near to the middle of two floats as any.
+
+    x * 2**e = (2 * q + 1) * divisor - c for a small c: that is solved for q, for each c.
+    """
+    found = []
+    for e in (bits, bits + 1):
+        for c in (k for k in range(-7, 8) if k % 2):
+            odd = c * pow(divisor, -1, 1 << e) % (1 << e)
+            for q in range(odd, 1 << (bits + 1), 1 << e):
+                x = (q * divisor - c) >> e
+                if q >> bits and x >> (bits - 1) == 1 and (x >= divisor) == (e == bits):
+                    found.append(x)
+    return found
+
+
+@pytest.mark.parametrize("dtype, bits, rows", [("f4", 24, 3000), ("f8", 53, 1500)])
+def test_quotients_near_the_middle_of_two_floats(dtype, bits, rows):
+    rng = np.random.default_rng(0)
+    divisors = rng.integers(1 << (bits - 1), 1 << bits, rows) | 1
+    x = np.zeros((rows, 33), dtype)
+    for row, divisor in zip(x, divisors, strict=True):
+        hard = near_the_middle(int(divisor), bits)
+        row[1 : len(hard) + 1] = np.array(hard, float) / 2
+        row[0] = divisor
+    assert (x != 0).sum() > 5 * rows
+    compare(by_largest, x)
+    compare(by_largest, x * np.dtype(dtype).type(2.0**-40))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("fn", [by_largest, in_place, two_results])
+def test_what_can_go_wrong_with_a_product(fn, dtype):
+    """Overflow, underflow, infinities, NaN, zeros of both signs, negative and tiny divisors."""
+
+    def check(fn, x):
+        compare(fn, *[x] * (1 + (fn is in_place)))
+
+    rng, limits = np.random.default_rng(1), np.finfo(dtype)
+    x = rng.standard_normal((40, 100)).astype(dtype)
+    tiny = limits.tiny
+    for scale in (1, tiny, tiny * 2**9, limits.smallest_subnormal * 7, limits.max / 8):
+        check(fn, x * limits.dtype.type(scale))
+        check(fn, -np.abs(x) * limits.dtype.type(scale))
+    for special in (0.0, -0.0, np.inf, -np.inf, np.nan, limits.tiny, limits.smallest_subnormal):
+        y = x.copy()
+        y[rng.random(x.shape) < 0.01] = special
+        check(fn, y)
+        check(fn, np.full((3, 33), special, dtype))
+    wide = np.exp(rng.uniform(np.log(limits.tiny) - 9, np.log(limits.max), x.shape)).astype(dtype)
+    check(fn, wide * np.sign(x))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_any_floats(dtype):
+    shapes = st.tuples(st.integers(1, 12), st.integers(1, 70))
+
+    @settings(deadline=None)
+    @given(st.data(), shapes, st.sampled_from([by_largest, in_place, centred]))
+    def run(data, shape, fn):
+        numbers = st.floats(width=8 * np.dtype(dtype).itemsize)
+        x = data.draw(arrays.arrays(dtype, shape, elements=numbers))
+        weights = np.linspace(-1, 2, shape[1], dtype=dtype)
+        more = {by_largest: [], in_place: [x], centred: [weights]}[fn]
+        compare(fn, x, *more)
+
+    run()
+
+
+def test_rows_are_multiplied_where_that_can_be_undone():
+    """In pairs of loops; not where a loop also reduces, nor complex numbers, nor with exp."""
+
+    def text(fn, *args):
+        return "\n".join(k.source for k in fusec.jit(fn).lower(*args).kernels)
+
+    x = np.ones((40, 64), "f4")
+    for fn, *args in ((by_largest, x), (centred, x, x[0]), (two_results, x)):
+        assert text(fn, *args).count("fquotient(") == 1 + (fn is two_results)
+        assert "or flagged():" in text(fn, *args) and "clear_flags()" in text(fn, *args)
+    assert "fquotient" not in text(by_largest, x.astype("c8"))
+    assert "fquotient" not in text(lambda x: by_largest(np.exp(x)), x)
+    assert "fquotient" not in text(lambda x: by_largest(x).sum(axis=1), x)
