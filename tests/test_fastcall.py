@@ -79,6 +79,8 @@ VIEWS = {  # of a new array: whether all of it is seen, as it lies in memory
     "reversed": (lambda x: (x * 2)[::-1], False),
     "read-only": (lambda x: np.broadcast_to(x * 2, (3, 4)), False),
     "twice": (lambda x: next((y, y.T) for y in [x * 2]), False),
+    "real": (lambda x: (x * 2j).real, False),  # half of the memory that a kernel fills
+    "windows": (lambda x: np.lib.stride_tricks.sliding_window_view(x * 2, (1, 1)), False),
 }
 
 
