@@ -379,6 +379,8 @@ row("tiles-3", lambda x: [x.transpose(p) * 2 + np.ones(x.transpose(p).shape) for
     ((0, 2, 1), (2, 1, 0), (1, 2, 0), (2, 0, 1), (1, 0, 2))], ramp("f4", 18, 20, 35))
 row("joined-columns", lambda x: (np.column_stack([x[::-2], x[::2]]), np.c_[x, x]), LINE)
 row("repeat-nothing", lambda x: (np.repeat(x[:0], 2), np.tile(x[:0], 3), np.repeat(x, 0)), LINE)
+row("pad-of-nothing", lambda x: (np.pad(np.stack([x, x]), 1), np.pad(np.hstack([x, x]), 1)),
+    ramp("f8", 0, 3))
 row("repeat-0d", lambda x: (np.repeat(x, 3, axis=0), x.repeat([2], axis=-1)), np.array(2))
 row("repeat-0d-axis", lambda x: np.repeat(x, 3, axis=1), np.array(2))
 row("round-0d-int", lambda x: (np.round(x, 1), np.imag(x)), np.array(2))

@@ -457,3 +457,7 @@ def changes_a_copy(x):
 
 
 row("number-reshaped", changes_a_copy, np.float64(3))
+row("number-stays-one", lambda x: (x.max().reshape(()), np.reshape(x[0], ())), ramp("f8"))
+row("computed-number-reshaped", lambda x: changes_a_copy(x.sum()), ramp("f4"))
+row("computed-number-views", lambda x: [(s, v.__iadd__(1)) for s in [x.max()] for v in
+    (s[None], np.atleast_2d(s), np.expand_dims(s, 0), s[...], s.ravel())], ramp("f8"))

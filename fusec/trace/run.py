@@ -162,8 +162,6 @@ def _close(session: Session, value: Any) -> Trace:
     for storage in session.storages:
         if storage.mutated:
             assert storage.source is not None
-            if storage.source.kind == "arg" and storage.root._scalar:
-                raise UnsupportedError("a view of a NumPy number is a copy: NumPy runs it")
             writes.append((storage.source, len(outputs)))
             outputs.append(storage.node)
             storages.append(storage)

@@ -113,7 +113,12 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         return with_dtype(self, dtype)
 
     def step(self, like: np.ndarray, *steps: Step, scalar: bool = False) -> "Tracer":
-        """The view that ``steps`` select, with the stand-in NumPy gave for it."""
+        """The view that ``steps`` select, with the stand-in NumPy gave for it.
+
+        NumPy's numbers can't be changed: an array made of one is a copy.
+        """
+        if self._scalar and not scalar:
+            return fresh(self._session, self.node, self._like).step(like, *steps)
         path = self._path + steps
         return Tracer(self._session, self._storage, path, like, scalar)
 

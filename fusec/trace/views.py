@@ -50,7 +50,7 @@ def reshape_view(x: Tracer, shape: Any) -> Tracer | None:
             like = _set_shape(like, shape)
     except AttributeError:
         return None
-    return x.step(like, ("reshape", {"shape": shape}))
+    return x.step(like, ("reshape", {"shape": shape}), scalar=x._scalar and not shape)
 
 
 def _set_shape(like: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
