@@ -288,8 +288,6 @@ class Lowering:
         if node.op.name == "pad":
             (x, at), (fill, _) = inputs_at(node, idx, self.group)
             assert at is not None
-            if not x.aval.size:
-                return self.value(fill, ())
             limits = [Bound(i, 0, n) for i, n in zip(at, x.shape)]
             return self._branch(
                 limits,

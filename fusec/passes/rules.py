@@ -37,6 +37,12 @@ def empty_reduction(node: Node) -> Node | None:
     return spread(const_of(identity, node.dtype), node.shape)
 
 
+def empty_inside(node: Node) -> Node | None:
+    """Around nothing there is only padding."""
+    x, fill = node.inputs
+    return spread(fill, node.shape) if not x.aval.size else None
+
+
 def same_cast(node: Node) -> Node | None:
     """A cast to the dtype it has, or a widening cast and back, is nothing."""
     x = node.inputs[0]
@@ -189,6 +195,7 @@ SIMPLIFY = {
     "reshape": [trivial_move],
     "broadcast_to": [trivial_move],
     "slice": [trivial_move, slice_of_update],
+    "pad": [empty_inside],
     "slice_update": [whole_update, update_of_update],
     "multiply": [multiply_by_one],
     "divide": [multiply_by_one],

@@ -113,14 +113,10 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         return with_dtype(self, dtype)
 
     def step(self, like: np.ndarray, *steps: Step, scalar: bool = False) -> "Tracer":
-        """The view that ``steps`` select, with the stand-in NumPy gave for it.
-
-        NumPy's numbers can't be changed: an array made of one is a copy.
-        """
+        """The view that ``steps`` select, a copy of a NumPy number; ``like``: NumPy's stand-in."""
         if self._scalar and not scalar:
             return fresh(self._session, self.node, self._like).step(like, *steps)
-        path = self._path + steps
-        return Tracer(self._session, self._storage, path, like, scalar)
+        return Tracer(self._session, self._storage, self._path + steps, like, scalar)
 
     # -- what an array tells about itself -----------------------------------------------------
 
