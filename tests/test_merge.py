@@ -77,6 +77,22 @@ def test_no_kernel_moves_behind_one_that_writes_over_what_it_reads():
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
+LARGE, LONG = np.arange(640.0).reshape(40, 16) - 300, np.arange(300.0)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, y: (x.sum(axis=0), np.sqrt(y).std()),
+        lambda x, y: (np.abs(y).sum(), np.sqrt(y).max(), x.sum(axis=0), x[:, 1:].max(axis=0)),
+    ],
+)
+def test_columns_and_rows_in_one_kernel_keep_their_helpers_apart(function):
+    assert len(fusec.jit(function).lower(LARGE, LONG).kernels) == 1
+    for a, b in zip(fusec.jit(function)(LARGE, LONG), function(LARGE, LONG)):
+        np.testing.assert_allclose(a, b, rtol=1e-14)
+
+
 def test_explain_counts_what_all_parts_do():
     low = fusec.jit(three_reductions).lower(X, Y, Z, I)
     (report,) = low.explain().kernels

@@ -45,7 +45,7 @@ def _started(name: str) -> Any:
 
     def emit(b: Any, t: Any, scratch: Any) -> Any:
         kind = ir.ArrayType(scalar(t[0].dtype), LANES)
-        symbol = f"fusec.lanes_{name}.{t[0].dtype}"
+        symbol = f"fusec.start_{name}.{t[0].dtype}"
         if symbol not in b.module.globals:
             initial = ir.GlobalVariable(b.module, kind, symbol)
             initial.linkage, initial.global_constant = "internal", True
