@@ -163,7 +163,7 @@ class Kernel:
 
     name: as in the list of steps; source: the kernel as Python text; rows: the grid it is launched
     over; ints: its size and stride arguments with the values for this call; notes: (op, user's
-    line) of everything it computes; chunk: rows that one thread takes at a time. For CUDA, grid and
+    line) of everything it computes; chunk: rows that are worth one more thread. For CUDA, grid and
     block: (x, y) of its launch.
     """
 

@@ -7,8 +7,8 @@ arguments (or what a `Guard` watches) are not those of any plan, or with `ERROR`
 returned a status: the caller then takes its ordinary Python path. `prepare` makes the program
 alone, for callers that mix kernels with other work and own all buffers.
 
-Not here: keyword arguments, plans that write to their arguments, subclasses of ndarray, other
-byte orders, Python ints. All of them are a MISS, never an error.
+Not here: keyword arguments, arguments that are changed and share memory with others, subclasses of
+ndarray, other byte orders, Python ints. All of them are a MISS, never an error.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class OutSpec:
 class StepSpec:
     """One launch of the kernel at `address` over rows [0, total).
 
-    chunk: rows that are worth waking a thread for; a launch of one chunk is serial.
+    chunk: rows that are worth waking a thread for; a launch of one chunk is serial. Threads take
+        any ranges of rows.
     ints: the kernel's integer arguments. ptrs: for each pointer argument, buffer and byte offset.
     scratch_bytes, scratch_slot: size of the memory private to a thread, and the pointer argument
         that receives it (whose entry in `ptrs` is ignored), or -1.
