@@ -43,7 +43,7 @@ def standardise(x):
     ("shape", "kernels", "passes"),
     [
         ((100, 300), 1, 2),  # a strip of columns stays in the cache: read once, written once
-        ((5000, 300), 3, 4),  # it would not: sums, squares, result, each along the rows
+        ((5000, 300), 5, 4),  # it would not: sums and squares in blocks of rows, then the result
         ((300_000,), 5, 4),  # one row, shared by all threads
     ],
 )

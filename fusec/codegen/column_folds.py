@@ -5,10 +5,11 @@ Column kernels keep ``LANES`` such rows for a block, and then one for every bloc
     fill_sum(p, 32 * pitch)              # p[k] = -0.0, for k < 32 * pitch
     lanes_sum(p, x, stride, m, width)    # into lane l: rows l, l + 32, ... of m rows of x
     halves_sum(p, pitch)                 # lane l with l + 16, l + 8, ..., l + 1, into lane 0
-    pairs_sum(p, n, pitch)               # n blocks: adjacent pairs, an odd one carried up
+    pairs_sum(p, n, pitch, wide)         # n blocks: adjacent pairs, an odd one carried up
 
 ``pitch``, from one row to the next, is ``width`` rounded up to a multiple of 32: what lies behind
-a row is combined, too, and read by nobody. The orders are those of ``folds``. Each is an internal
+a row is combined, too, and read by nobody. ``wide``, a multiple of 32, is what is combined of each
+block's row. The orders are those of ``folds``. Each is an internal
 function of the kernel's module, written with vectors: loops in the text would be most of what Numba
 and LLVM have to work on in such a kernel.
 """
@@ -129,7 +130,7 @@ def _halves(b: Any, p: Any, pitch: Any, *, t: Any, name: str) -> None:
     _while(b, _I64(LANES // 2), lambda half: b.icmp_unsigned("!=", half, _I64(0)), body)
 
 
-def _pairs(b: Any, p: Any, n: Any, pitch: Any, *, t: Any, name: str) -> None:
+def _pairs(b: Any, p: Any, n: Any, pitch: Any, wide: Any, *, t: Any, name: str) -> None:
     add = _add_function(b, t, name, p)
 
     def level(step: Any) -> Any:
@@ -137,7 +138,7 @@ def _pairs(b: Any, p: Any, n: Any, pitch: Any, *, t: Any, name: str) -> None:
 
         def body(row: Any) -> Any:
             x, y = (b.gep(p, [b.mul(k, pitch)]) for k in (row, b.add(row, step)))
-            b.call(add, [x, y, pitch])
+            b.call(add, [x, y, wide])
             return b.add(row, twice)
 
         _while(b, _I64(0), lambda row: b.icmp_unsigned("<", b.add(row, step), n), body)
@@ -164,7 +165,7 @@ _KINDS: dict[str, tuple[int, Callable[..., None]]] = {
     "fill": (2, _fill),
     "lanes": (5, _lanes),
     "halves": (2, _halves),
-    "pairs": (3, _pairs),
+    "pairs": (4, _pairs),
 }
 globals().update(
     {f"{kind}_{op}": _primitive(kind, op, *how) for kind, how in _KINDS.items() for op in FOLDS}

@@ -17,20 +17,23 @@ strip; every loop over the reduced axis has an inner, vectorised loop over the s
                     lane = ((i0 - b) & 31) * pitch
                     a_r0[lane + i1 - begin] = a_r0[lane + i1 - begin] + (v0 * v0)
             halves_sum(a_r0, pitch)
-        pairs_sum(p_r0, (n + 255) >> 8, pitch)
+        pairs_sum(p_r0, (n + 255) >> 8, pitch, pitch)
 
-What is only read and added is left to ``lanes_sum``. ``column_folds`` has these functions.
+Few long strips are split: a row of the grid is one block of one, and a second kernel combines the
+blocks. What is only read and added is left to ``lanes_sum``. ``column_folds`` has these functions.
 The order of every sum is that of a row program, so the bits do not depend on the layout.
 """
 
 import os
+from math import prod
 
 from fusec.codegen.emit import KernelSource, loaded, ordered, pair, stored
 from fusec.codegen.emit_map import LoopEmitter
-from fusec.codegen.emit_rows import BLOCK, GROUP, LANES
+from fusec.codegen.emit_rows import BLOCK, LANES
 from fusec.codegen.loops import Buffer, Fold, Line, closure, operands
 from fusec.codegen.schedule import Schedule, inner_stores, row_stores, stage_targets
 from fusec.ops.registry import MEDIUM
+from fusec.passes.groups import CACHE, FEW_ROWS
 
 # Columns of one grid row: half a page of float32 streams well; less leaves work for more threads,
 # and a strip in the cache for the loops that read it again to write a result of its size.
@@ -52,7 +55,8 @@ class ColumnEmitter(LoopEmitter):
         rows = self.count(plan.outer)
         enough = [n for n in STRIPS if rows * (self.body.extents[self.col] // n) >= CPUS]
         again = any(inner_stores(plan, k) for k in range(1, plan.stages))
-        self.strip = enough[0] if enough and not (plan.saved or again) else STRIPS[-1]
+        wide = enough and not (plan.saved or again)
+        self.strip = STRIPS[0] if split else enough[0] if wide else STRIPS[-1]
         self.at = f"{self.col} - begin"
 
     def emit(self) -> KernelSource:
@@ -64,20 +68,16 @@ class ColumnEmitter(LoopEmitter):
         work = self.work() * self.length * min(total, self.strip)
         self.n = self.int_arg("n", self.length)
         with w.block("for row in range(start, stop):"):
-            rest = "row"
+            rest = self.strips("row", strips)
             if self.split:
-                groups = self.int_arg("groups", -(-self.blocks // GROUP))
-                w(f"first = remainder(row, {groups}) * {BLOCK * GROUP}")
-                w(f"rest = quotient(row, {groups})")
-                rows, rest = rows * self.ints["groups"], "rest"
-                work /= self.ints["groups"]
-            name = self.int_arg("strips", strips)
-            strip = self.int_arg("strip", self.strip)
-            w(f"begin = remainder({rest}, {name}) * {strip}")
-            w(f"width = min({self.size(self.col)} - begin, {strip})")
+                blocks = self.int_arg("blocks", self.blocks)
+                w(f"b = remainder({rest}, {blocks}) * {BLOCK}")
+                w(f"m = min({self.n} - b, {BLOCK})")
+                rest = f"quotient({rest}, {blocks})"
+                rows, work = rows * self.blocks, work / self.blocks
+            w(f"kept = {rest}")
             if self.body.folds:
                 w(f"pitch = (width + {LANES - 1}) & {-LANES}")
-            w(f"kept = quotient({rest}, {name})")
             self.rows(plan.outer, "kept")
             for stage in range(1 if self.split else plan.stages):
                 self.row_lines(stage)
@@ -86,6 +86,13 @@ class ColumnEmitter(LoopEmitter):
                 if not self.split:
                     self.strip_stores(stage)
         return self.finish("columns", rows, work)
+
+    def strips(self, row: str, count: int) -> str:
+        """Which columns a row of the grid has; gives what is left of its number."""
+        name, strip = self.int_arg("strips", count), self.int_arg("strip", self.strip)
+        self.w(f"begin = remainder({row}, {name}) * {strip}")
+        self.w(f"width = min({self.size(self.col)} - begin, {strip})")
+        return f"quotient({row}, {name})"
 
     # -- values over the strip ---------------------------------------------------------------------
 
@@ -165,37 +172,42 @@ class ColumnEmitter(LoopEmitter):
         for fold in folds:
             name, count = ("p", self.blocks - 1 + rows) if within else ("a", rows)
             self.scratch(f"{name}_{fold.result.name}", fold.value.dtype, self.strip * count)
-        begin, end = "0", self.n
-        if self.split:
-            begin, end = "first", f"min(first + {BLOCK * GROUP}, {self.n})"
-        if folds and (laned or self.split):
-            with self.w.block(f"for b in range({begin}, {end}, {BLOCK}):"):
+        if folds and self.split:
+            self.block(stage, targets, folds, keep)
+        elif laned:
+            with self.w.block(f"for b in range(0, {self.n}, {BLOCK}):"):
                 self.w(f"m = min({self.n} - b, {BLOCK})")
-                for fold in folds if within else ():
+                for fold in folds:
                     self.w(f"a_{fold.result.name} = at(p_{fold.result.name}, (b >> 8) * pitch)")
-                if self.plain(stage, targets, folds, keep) and all(map(self.direct, folds)):
-                    self.lanes_in_memory(folds)
-                elif self.plain(stage, targets, folds, keep):
-                    with self.w.block(f"if m == {BLOCK}:"):
-                        self.whole_block(targets, folds)
-                    with self.w.block("else:"):
-                        self.fill(folds)
-                        self.loop("b", "b + m", stage, targets, folds, keep)
-                else:
-                    self.fill(folds)
-                    self.loop("b", "b + m", stage, targets, folds, keep)
-                self.combine(folds)
-            if not self.split:
-                self.tree(folds)
+                self.block(stage, targets, folds, keep)
+            self.tree(folds)
         else:
             self.fill(folds)
-            self.loop(begin, end, stage, targets, folds, keep)
+            self.loop("0", self.n, stage, targets, folds, keep)
             for fold in folds:
                 self.known[fold.result] = loaded(
                     fold.value.dtype, f"a_{fold.result.name}[{self.at}]"
                 )
         for line in keep:
             self.known[line] = loaded(line.dtype, f"w_{line.name}[e * width + {self.at}]")
+
+    def block(
+        self, stage: int, targets: list[Line], folds: list[Fold], keep: list[Line]
+    ) -> None:
+        """The lanes of m rows from row b on, and their halves."""
+        plain = self.plain(stage, targets, folds, keep)
+        if plain and all(map(self.direct, folds)):
+            self.lanes_in_memory(folds)
+        elif plain:
+            with self.w.block(f"if m == {BLOCK}:"):
+                self.whole_block(targets, folds)
+            with self.w.block("else:"):
+                self.fill(folds)
+                self.loop("b", "b + m", stage, targets, folds, keep)
+        else:
+            self.fill(folds)
+            self.loop("b", "b + m", stage, targets, folds, keep)
+        self.combine(folds)
 
     @staticmethod
     def laned(folds: list[Fold]) -> bool:
@@ -298,13 +310,12 @@ class ColumnEmitter(LoopEmitter):
             if self.laned(folds):
                 self.w(f"halves_{fold.op}({a}, pitch)")
             if self.split:
-                buffer = self.partials.setdefault(
-                    fold, Buffer(f"p_{fold.result.name}_all", fold.value.dtype, (), "partial")
-                )
-                kept = self.count([*self.plan.outer, self.col])
-                self.partial[buffer.name] = kept * self.blocks
-                blocks = self.int_arg("blocks", self.blocks)
-                place = f"(kept * {self.size(self.col)} + begin + k) * {blocks} + (b >> 8)"
+                buffer = Buffer(f"p_{fold.result.name}_all", fold.value.dtype, (), "partial")
+                self.partials[fold] = buffer
+                across = whole_lanes(self.body.extents[self.col])
+                self.partial[buffer.name] = self.count(self.plan.outer) * self.blocks * across
+                row = f"(kept * {self.int_arg('blocks', self.blocks)} + (b >> 8))"
+                place = f"{row} * {self.int_arg('across', across)} + begin + k"
                 with self.w.block("for k in range(width):"):
                     self.w(f"{self.pointer(buffer, 0).name}[{place}] = {a}[k]")
 
@@ -312,7 +323,7 @@ class ColumnEmitter(LoopEmitter):
         """Adjacent blocks are combined until one is left, an odd one carried up."""
         for fold in folds:
             p = f"p_{fold.result.name}"
-            self.w(f"pairs_{fold.op}({p}, ({self.n} + {BLOCK - 1}) >> 8, pitch)")
+            self.w(f"pairs_{fold.op}({p}, ({self.n} + {BLOCK - 1}) >> 8, pitch, pitch)")
             self.known[fold.result] = loaded(fold.value.dtype, f"{p}[{self.at}]")
 
     def carry(self, line: Line) -> None:
@@ -330,3 +341,59 @@ class ColumnEmitter(LoopEmitter):
         self.w(f"{line.name} = {line.text.format(*args, carry=place)}")
         self.w(f"{place} = {line.name}")
         return None
+
+
+class ColumnFinishEmitter(ColumnEmitter):
+    """The second kernel of a split reduction: pairs of blocks, then values of the columns."""
+
+    def __init__(self, plan: Schedule, first: ColumnEmitter) -> None:
+        super().__init__(plan, split=True)
+        self.partials, self.blocks = first.partials, first.blocks
+
+    def emit(self) -> KernelSource:
+        plan, w = self.plan, self.w
+        self.invariants()
+        total = self.body.extents[self.col]
+        strips = -(-total // self.strip)
+        along = {*plan.reduced}
+        with w.block("for row in range(start, stop):"):
+            w(f"kept = {self.strips('row', strips)}")
+            self.rows(plan.outer, "kept")
+            w(f"wide = (width + {LANES - 1}) & {-LANES}")
+            blocks, across = (
+                self.int_arg("blocks", self.blocks),
+                self.int_arg("across", whole_lanes(total)),
+            )
+            for fold, buffer in self.partials.items():
+                place = f"kept * {blocks} * {across} + begin"
+                w(f"p_{fold.result.name} = at({self.pointer(buffer, 0).name}, {place})")
+                w(f"pairs_{fold.op}(p_{fold.result.name}, {blocks}, {across}, wide)")
+                text = f"p_{fold.result.name}[{self.at}]"
+                self.known[fold.result] = loaded(fold.value.dtype, text)
+            for line in self.body.lines:
+                launch = not line.variables and line.stage == 0
+                if not launch and not line.variables & {*along, self.col}:
+                    self.line(line)
+            for stage in range(plan.stages):
+                self.strip_stores(stage)
+        work = 0.1 * self.blocks * min(total, self.strip)
+        return self.finish("finish", self.count(plan.outer) * strips, work)
+
+
+def whole_lanes(n: int) -> int:
+    """n rounded up to whole vectors."""
+    return -(-n // LANES) * LANES
+
+
+def long_strips(plan: Schedule) -> bool:
+    """Whether too few strips of columns are too long to be left to a thread each."""
+    body = plan.body
+    rows = [body.extents[v] for v in plan.outer]
+    total = body.extents[plan.column]
+    wide = min(total, STRIPS[0])
+    width = max([f.value.dtype.itemsize for f in body.folds], default=0)
+    length = prod([body.extents[v] for v in plan.reduced])
+    later = any(stage_targets(plan, k) for k in range(1, plan.stages))
+    bound = later or plan.saved or any(x.kind == "scan" or x.effect for x in body.lines)
+    few = prod(rows) * -(-total // STRIPS[0]) < FEW_ROWS
+    return few and wide * length * width > CACHE and length > BLOCK and not bound

@@ -4,7 +4,7 @@ import numpy as np
 
 from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_batches import BatchEmitter, waits
-from fusec.codegen.emit_columns import ColumnEmitter
+from fusec.codegen.emit_columns import ColumnEmitter, ColumnFinishEmitter, long_strips
 from fusec.codegen.emit_map import MapEmitter
 from fusec.codegen.emit_rows import FinishEmitter, RowEmitter
 from fusec.codegen.emit_scans import ScanEmitter, side_by_side
@@ -24,11 +24,17 @@ def emit(body: Body, split: bool) -> list[KernelSource]:
         return [(TileEmitter(plan, axis, loads) if loads else MapEmitter(plan)).emit()]
     if side_by_side(plan):
         return [ScanEmitter(plan).emit()]
-    rows = BatchEmitter if not split and waits(plan) else RowEmitter
-    first = (ColumnEmitter if plan.column else rows)(plan, split)
-    kernels = [first.emit()]
+    if plan.column:
+        split = split or long_strips(plan)
+        columns = ColumnEmitter(plan, split)
+        kernels = [columns.emit()]
+        return [*kernels, ColumnFinishEmitter(plan, columns).emit()] if split else kernels
+    if not split and waits(plan):
+        return [BatchEmitter(plan, split).emit()]
+    rows = RowEmitter(plan, split)
+    kernels = [rows.emit()]
     if split:
-        kernels.append(FinishEmitter(plan, first.partials).emit())
+        kernels.append(FinishEmitter(plan, rows.partials).emit())
     return kernels
 
 

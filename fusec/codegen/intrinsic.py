@@ -68,10 +68,13 @@ def _with_arity(arity: int, define: Callable[[tuple[Any, ...]], Any]) -> Any:
     def three(context: Any, x: Any, y: Any, z: Any) -> Any:
         return define((x, y, z))
 
+    def four(context: Any, x: Any, y: Any, z: Any, v: Any) -> Any:
+        return define((x, y, z, v))
+
     def five(context: Any, x: Any, y: Any, z: Any, v: Any, w: Any) -> Any:
         return define((x, y, z, v, w))
 
-    return {0: none, 1: one, 2: two, 3: three, 5: five}[arity]
+    return {0: none, 1: one, 2: two, 3: three, 4: four, 5: five}[arity]
 
 
 def call(b: Any, name: str, *args: ir.Value) -> ir.Value:
