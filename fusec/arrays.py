@@ -244,7 +244,7 @@ def _apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
 
     So it is, too, where compiling is switched off and where ``np.errstate`` asks for exceptions.
     """
-    leaves, tree = flatten((args, kwargs))
+    leaves = flatten((args, kwargs))[0]
     if any(type(x) in (Tracer, PyScalar) for x in leaves):
         return NotImplemented
     if not (config.disable or _raises()):
@@ -256,7 +256,7 @@ def _apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     device = same_device([x for x in leaves if type(x) is Array])
     assert device is not None
     name = getattr(function, "__name__", "this function")
-    return on_host(function, device, leaves, tree, f"NumPy runs {name} on the host")
+    return on_host(function, device, leaves, (args, kwargs), f"NumPy runs {name} on the host")
 
 
 def _ufunc(self: Array, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:

@@ -30,7 +30,8 @@ from fusec.runtime.device_executor import DeviceExecutor
 from fusec.runtime.executor import CallSpec
 from fusec.trace.run import Result, Trace
 from fusec.trace.scalars import compute
-from fusec.trace.tree import TreeDef, flatten
+from fusec.trace.tree import TreeDef
+from fusec.trace.writeback import Watched, containers, rebuilt
 
 ADVICE = "move it once with fusec.to_device"
 _HOST = {np.ndarray, int, float, complex, bool, str, bytes, type(None)}
@@ -55,29 +56,43 @@ def adopt(leaf: Any) -> Any:
 
 
 def on_host(
-    fn: Callable[..., Any], device: Device, leaves: Sequence[Any], tree: TreeDef, why: str = ""
+    fn: Callable[..., Any], device: Device, leaves: Sequence[Any], given: Any, why: str = ""
 ) -> Any:
-    """Run the function in NumPy on copies of its arguments; its results go to the device."""
+    """Run the function in NumPy on copies of its arguments; its results go to the device.
+
+    given: (args, kwargs), of which the leaves are.
+    """
     from fusec.arrays import assign
 
     name = getattr(fn, "__qualname__", "the function")
     hidden = why or f"NumPy runs {name}; {name}.lower(...).explain() says why"
     hosts = host_copies(leaves, f"argument of {name}", hidden)
     before = [x.copy() if type(leaf) is Array else None for x, leaf in zip(hosts, leaves)]
-    args, kwargs = tree.unflatten(hosts)
-    result = fn(*args, **kwargs)
-    for leaf, host, old in zip(leaves, hosts, before):
-        if old is not None and host.tobytes() != old.tobytes():
-            assign(leaf, upload(device, host, f"argument of {name}", hidden))
     same = {id(host): leaf for leaf, host in zip(leaves, hosts) if type(leaf) is Array}
-    made, structure = flatten(result)
-    moved = [
-        upload(device, x, f"result of {name}", hidden)
-        if isinstance(x, np.ndarray | np.generic) and id(x) not in same
-        else same.get(id(x), x)
-        for x in made
-    ]
-    return structure.unflatten(moved)
+
+    def moved(made: list[Any]) -> list[Any]:
+        for leaf, host, old in zip(leaves, hosts, before):
+            if old is not None and host.tobytes() != old.tobytes():
+                assign(leaf, upload(device, host, f"argument of {name}", hidden))
+        return [
+            upload(device, x, f"result of {name}", hidden)
+            if isinstance(x, np.ndarray | np.generic) and id(x) not in same
+            else same.get(id(x), x)
+            for x in made
+        ]
+
+    return by_numpy(fn, hosts, leaves, given, moved)
+
+
+def by_numpy(
+    fn: Callable[..., Any], hosts: Sequence[Any], leaves: Sequence[Any], given: Any,
+    moved: Callable[[list[Any]], list[Any]],
+) -> Any:  # fmt: skip
+    """Run the function on ``hosts`` for ``leaves``; ``moved`` gives what its results are there."""
+    args, kwargs = used = rebuilt(given, iter(hosts))
+    watched = Watched(used, hosts)
+    update = watched.update(fn(*args, **kwargs))
+    return update.finish(containers(given), leaves, moved(update.values))
 
 
 def host_copies(leaves: Sequence[Any], name: str, hidden: str) -> list[Any]:
@@ -202,8 +217,10 @@ class DevicePlan(Plan):
             self.device.learn()
         outputs = runner.run(inputs, stream, into)
         self._watch(fn, leaves, tree, inputs, outputs, stream)
-        for source, k in self.trace.writes:
+        written = range(len(outputs)) if self.trace.update else [k for _, k in self.trace.writes]
+        for k in written:
             outputs[k].resolve()  # before anything of the caller's is written
+        for source, k in self.trace.writes:
             target = leaves[source.ref] if source.kind == "arg" else hidden[source.ref]
             if type(target) is Array:
                 if self.program.results[k] not in into:

@@ -102,11 +102,15 @@ class JitFunction:
         if session is not None:
             return _inline(self.fn, session)(*args, **kwargs)
         if self.device is not None or any(map(is_remote, leaves)):
-            return remote.call(self, leaves, tree)
+            return remote.call(self, leaves, tree, (args, kwargs))
         plan, hidden, arrays = self.plan(leaves, tree)
         if isinstance(plan, Elsewhere):
-            return remote.call(self, leaves, tree, plan.device)
+            return remote.call(self, leaves, tree, (args, kwargs), plan.device)
         if isinstance(plan, Fallback) or overlaps(plan, leaves, hidden):
+            return self.fn(*args, **kwargs)
+        update = plan.trace.update
+        held = update.held((args, kwargs), leaves) if update is not None else []
+        if held is None:
             return self.fn(*args, **kwargs)
         if config.verify and not plan.verified:
             from fusec.checking import check_first_call
@@ -117,7 +121,7 @@ class JitFunction:
         except (KernelError, DataDependentShapeError):
             return self.fn(*args, **kwargs)
         self._hasten(plan, tree, leaves, arrays)
-        return result
+        return result if update is None else update.finish(held, leaves, result)
 
     @property
     def _inner(self) -> Callable[..., Any]:

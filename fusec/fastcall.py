@@ -60,7 +60,8 @@ def make(
     args, kwargs = tree.children
     flat = all(c.cls is LEAF for c in args.children) and not kwargs.children and not static
     places = [k for k, s in enumerate(plan.trace.sources) if s.kind != "constant"]
-    given = _given(plan, leaves) if flat and direct and not plan.trace.scalar_guards else None
+    plain = direct and not plan.trace.scalar_guards and plan.trace.update is None
+    given = _given(plan, leaves) if flat and plain else None
     specs = [_input(plan, k, leaves) for k in given or places]
     entry = make_entry([_native(plan, given or places, specs, fresh, direct)])
     if given is not None:
@@ -177,11 +178,12 @@ class _Writer:
             "fetch": plan.fetch, "holds": plan.trace.holds, "deliver": self._deliver,
         }  # fmt: skip
         self.lines: list[str] = []
+        self.held: list[str] = []  # the names of the containers
         self.count = 0
 
     def function(self) -> Callable[..., Any]:
         """Compile the text."""
-        trace = self.plan.trace
+        trace, update = self.plan.trace, self.plan.trace.update
         self._apart(self.tree.children[0], "args")
         self._apart(self.tree.children[1], "kwargs")
         for k, leaf in enumerate(self.leaves):
@@ -191,13 +193,20 @@ class _Writer:
         self._miss("hidden is None")
         if trace.scalar_guards:
             self._miss(f"not holds(({every}))")
+        if update is not None:
+            self.names |= {"apart": update.apart, "finish": update.finish}
+            self.lines.append(f"held = apart([None, {', '.join(self.held)}], ({every}))")
+            self._miss("held is None")
         inputs = ", ".join([self._input(k) for k in self.places])
         body = "\n        ".join([*self.lines, f"result = entry({inputs})"])
         text = (f"def call(args, kwargs):\n    try:\n        {body}\n"
                 "    except Exception:\n        return MISS\n")  # fmt: skip
-        if not self.direct:
+        if not self.direct or update is not None:
             text += "    if result is MISS or result is ERROR: return result\n"
-            text += f"    return deliver(({every}), hidden, result)\n"
+        if not self.direct:
+            text += f"    result = deliver(({every}), hidden, result)\n"
+        if update is not None:
+            text += f"    result = finish(held, ({every}), result)\n"
         text += "    return result\n"
         exec(compile(text, "<fusec call>", "exec"), self.names)
         found: Callable[..., Any] = self.names["call"]
@@ -219,7 +228,8 @@ class _Writer:
             return
         if tree.cls is None:
             return self._miss(f"{text} is not None")
-        name = f"t{len(self.lines)}"
+        name = f"t{len(self.held)}"
+        self.held.append(name)
         self.lines.append(f"{name} = {text}")
         cls, n = self._constant(tree.cls), len(tree.children)
         if issubclass(tree.cls, tuple | list):
@@ -233,10 +243,10 @@ class _Writer:
             parts = [f"{name}[{self._constant(key)}]" for key in keys]
         else:
             self._miss(f"type({name}) is not {cls}")
-            self.lines.append(f"{name}, aux = {self._constant(tree._node().flatten)}({name})")
+            self.lines.append(f"p{name}, aux = {self._constant(tree._node().flatten)}({name})")
             self._miss(f"aux != {self._constant(tree.aux)}")
-            self.lines.append(f"{name} = (*{name},)")
-            parts = [f"{name}[{i}]" for i in range(n)]
+            self.lines.append(f"p{name} = (*p{name},)")
+            parts = [f"p{name}[{i}]" for i in range(n)]
         for child, part in zip(tree.children, parts):
             self._apart(child, part)
 

@@ -16,7 +16,7 @@ from fusec.autodiff.linear import Linear
 from fusec.autodiff.point import Positions, as_positions
 from fusec.autodiff.vmap import vmap as batched
 from fusec.dispatch import JitFunction, native_layout
-from fusec.errors import ShapeError
+from fusec.errors import ShapeError, UnsupportedError
 from fusec.ir.graph import Graph, evaluate
 from fusec.plan import Plan
 from fusec.runtime.array import recording
@@ -70,7 +70,11 @@ def interpreted(fn: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     traced = trace(fn, arrays, tree, frozenset())
     plan = Plan(traced)
     plan._executor = _Interpreter(traced.graph)  # type: ignore[assignment]
-    return plan.run(leaves, arrays, traced.guards.arrays(leaves))
+    held = None if traced.update is None else traced.update.held((args, kwargs), leaves)
+    if traced.update is not None and held is None:
+        raise UnsupportedError(f"{fn.__name__}: a container that it changes is in two arguments")
+    made = plan.run(leaves, arrays, traced.guards.arrays(leaves))
+    return made if held is None else traced.update.finish(held, leaves, made)
 
 
 @functools.lru_cache(maxsize=MAX_KNOWN)

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fusec.device_plan import shares
+from fusec.device_plan import by_numpy, shares
 from fusec.plan import Plan
 from fusec.runtime.array import Array
 from fusec.runtime.device import Device
-from fusec.runtime.executor import KernelError
 from fusec.runtime.host import owners, shared
 from fusec.trace.run import Trace
 from fusec.trace.tree import TreeDef, flatten
@@ -32,28 +31,42 @@ class HostPlan(Plan):
         hidden: Sequence[Any],
         donated: Sequence[int],
     ) -> Any:
-        """Run on arrays of the device; results are arrays of the device, over NumPy's memory."""
-        given = [x for x in [*leaves, *hidden] if type(x) is Array]
-        views = {id(x): x.host for x in given}
-        same = {id(views[id(x)]): x for x in given}
-        args = [views.get(id(x), x) for x in leaves]
+        """Run on arrays of the device; results are arrays of the device, over NumPy's memory.
+
+        Raises KernelError before anything of the caller's is written.
+        """
+        args, views, moved = self._host(leaves, hidden)
         for source, _ in self.trace.writes:
             target = leaves[source.ref] if source.kind == "arg" else hidden[source.ref]
             if type(target) is Array:
                 target.buffer.writing(self.device.current())
-        try:
-            result = self.run(args, args, [views.get(id(x), x) for x in hidden])
-        except KernelError:
-            used, kwargs = tree.unflatten(args)
-            result = fn(*used, **kwargs)
-        known = owners(given)
-        made, structure = flatten(result)
-        return structure.unflatten([
-            shared(self.device, np.asarray(x), known)
-            if isinstance(x, np.ndarray | np.generic) and id(x) not in same
-            else same.get(id(x), x)
-            for x in made
-        ])  # fmt: skip
+        made, structure = flatten(self.run(args, args, [views.get(id(x), x) for x in hidden]))
+        return structure.unflatten(moved(made))
+
+    def rerun(
+        self, fn: Callable[..., Any], leaves: list[Any], hidden: Sequence[Any],
+        originals: Sequence[Any], given: Any,
+    ) -> Any:  # fmt: skip
+        """What ``call`` would give, by NumPy; ``originals`` are the leaves of ``given``."""
+        args, _, moved = self._host(leaves, hidden)
+        return by_numpy(fn, args, originals, given, moved)
+
+    def _host(self, leaves: Sequence[Any], hidden: Sequence[Any]) -> tuple[Any, Any, Any]:
+        """The leaves and all arrays as NumPy's views, and what takes results back."""
+        given = [x for x in [*leaves, *hidden] if type(x) is Array]
+        views = {id(x): x.host for x in given}
+        same = {id(views[id(x)]): x for x in given}
+
+        def moved(made: list[Any]) -> list[Any]:
+            known = owners(given)
+            return [
+                shared(self.device, np.asarray(x), known)
+                if isinstance(x, np.ndarray | np.generic) and id(x) not in same
+                else same.get(id(x), x)
+                for x in made
+            ]
+
+        return [views.get(id(x), x) for x in leaves], views, moved
 
     def shares(self, leaves: Sequence[Any], hidden: Sequence[Any]) -> bool:
         """Whether a changed array shares memory with another input."""

@@ -19,6 +19,7 @@ from fusec.errors import DataDependentShapeError, DeviceError
 from fusec.host_plan import HostPlan
 from fusec.runtime.array import Array, dense_strides, recording, same_device, upload
 from fusec.runtime.device import Device, get_device
+from fusec.runtime.executor import KernelError
 from fusec.runtime.shadow import shadow
 from fusec.trace.run import Trace, labels
 from fusec.trace.tree import TreeDef
@@ -28,13 +29,18 @@ if TYPE_CHECKING:
 
 
 def call(
-    function: JitFunction, leaves: list[Any], tree: TreeDef, home: Device | None = None
+    function: JitFunction,
+    leaves: list[Any],
+    tree: TreeDef,
+    given: tuple[Any, Any],
+    home: Device | None = None,
 ) -> Any:
     """Run a call some of whose arguments are on a device, or that names a device.
 
-    home: where the arrays are that the function reads from outside.
+    given: (args, kwargs), of which the leaves are. home: where the arrays are that the function
+    reads from outside.
     """
-    leaves = [x if type(x) is Array else adopt(x) for x in leaves]
+    own, leaves = leaves, [x if type(x) is Array else adopt(x) for x in leaves]
     tape = recording.get()
     if tape is not None:
         return tape.record(function, leaves, tree)
@@ -43,7 +49,11 @@ def call(
     static = function._static_leaves(tree)
     plan, captured = function.device_plan(device, leaves, tree, static)
     if not isinstance(plan, DevicePlan | HostPlan) or plan.shares(leaves, captured):
-        return on_host(function.fn, device, leaves, tree)
+        return on_host(function.fn, device, leaves, given)
+    update = plan.trace.update
+    held = update.held(given, leaves) if update is not None else []
+    if held is None:
+        return on_host(function.fn, device, leaves, given)
     if config.verify and not plan.verified:
         from fusec.checking import check_first_call
 
@@ -52,16 +62,21 @@ def call(
     if any(isinstance(x, np.ndarray) for x in leaves):
         moved = _moved(function, device, leaves, tree, static)
     paths = tree.paths("") if function.donated else ()
-    donated = [k for k, path in enumerate(paths) if path.startswith(function.donated)]
+    kept = update.kept if update is not None else ()
+    donated = [
+        k for k, path in enumerate(paths) if path.startswith(function.donated) and k not in kept
+    ]
     try:
         result = plan.call(function.fn, moved, tree, captured, donated)
     except DataDependentShapeError:
-        return on_host(function.fn, device, leaves, tree)
+        return on_host(function.fn, device, leaves, given)
+    except KernelError:
+        result, update = plan.rerun(function.fn, moved, captured, own, given), None
     for k in donated:
         if type(leaves[k]) is Array:
             leaves[k].buffer = Donated(labels(function.fn, tree)[k])
     _back(plan.trace, leaves, moved)
-    return result
+    return result if update is None else update.finish(held, own, result)
 
 
 def device_of(function: JitFunction, leaves: Sequence[Any]) -> Device | None:

@@ -194,6 +194,8 @@ def outlined(
             trace = function.traced(leaves, arrays, tree, static)
     except UnsupportedError as error:
         raise DerivativeError(f"fusec.Tape can't record this: {error}") from None
+    if trace.update is not None:
+        raise DerivativeError("fusec.Tape can't record this: it changes a container")
     if trace.writes:
         raise TapeError(CHANGED)
     outline = Outline(trace)

@@ -30,6 +30,7 @@ class Call:
 
     def __init__(self, session: Session, fn: Function, args: Any, kwargs: dict[str, Any]) -> None:
         self.session, self.fn = session, fn
+        self.given = args, kwargs
         self.name = getattr(fn, "__name__", "function")
         self.leaves, self.tree = flatten((tuple(args), kwargs))
         self.operands = [k for k, x in enumerate(self.leaves) if _is_variable(x)]
@@ -39,7 +40,7 @@ class Call:
     def run(self, backward: Callable[..., Contributions], closed: bool = False) -> Any:
         """The function's value, with ``backward(sweep, node, cotangents)`` as its derivative."""
         session = self.session
-        args, kwargs = self.tree.unflatten(self.leaves)
+        args, kwargs = self.given
         leaves, self.out_tree = flatten(twin(self.fn, session)(*args, **kwargs))
         self.results = [k for k, x in enumerate(leaves) if _is_variable(x)]
         made = [leaves[k] for k in self.results]

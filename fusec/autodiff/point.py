@@ -20,6 +20,7 @@ from fusec.trace.standin import copy_like
 from fusec.trace.tracer import Tracer, as_tracer, fresh
 from fusec.trace.tree import TreeDef, flatten
 from fusec.trace.ufuncs import weak_type
+from fusec.trace.writeback import Watched, containers
 
 Positions = int | Sequence[int]
 
@@ -49,13 +50,19 @@ class Point:
         self.variables: list[Tracer] = []
         self.trees: list[TreeDef] = []
         args = list(args)
-        for k in positions(argnums, names, name):
+        at = positions(argnums, names, name)
+        given = [args[k] for k in at]
+        for k in at:
             leaves, tree = flatten(args[k])
             paths = tree.paths(names[k])
             made = [self._variable(x, path) for x, path in zip(leaves, paths)]
             self.trees.append(tree)
             args[k] = tree.unflatten(made)
+        watched = Watched([args[k] for k in at], self.variables)
         value = twin(fn, session)(*args, **kwargs)
+        update = watched.update(None)
+        made = [self._outside(x) for x in update.values]
+        update.finish(containers(given), flatten(given)[0], made)
         self.aux = None
         if has_aux:
             if not isinstance(value, tuple) or len(value) != 2:
@@ -76,6 +83,13 @@ class Point:
     @property
     def outputs(self) -> list[Node]:
         return [r.node for r in self.results]
+
+    def _outside(self, value: Any) -> Any:
+        """A new member of the caller's containers; a view of a variable is one of what it is of."""
+        for given, variable in zip(self.given, self.variables):
+            if type(value) is Tracer and value._storage is variable._storage:
+                return given.step(value._like, *value._path, scalar=value._scalar)
+        return value
 
     def _variable(self, leaf: Any, path: str) -> Tracer:
         given = self._number(leaf, path)

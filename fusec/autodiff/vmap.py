@@ -17,6 +17,7 @@ from fusec.trace.standin import stand_in
 from fusec.trace.tracer import Tracer, as_tracer, fresh
 from fusec.trace.tree import TreeDef, children, flatten
 from fusec.trace.ufuncs import weak_type
+from fusec.trace.writeback import Watched
 
 Axes = Any
 """An axis, None where nothing is batched, or a container of them."""
@@ -34,8 +35,14 @@ def vmap(
     examples = Examples(session, fn, in_axes, args)
     before = {s: s.version for s in examples.shared_storages()}
     first = len(session.checks)
+    watched = Watched((examples.args, kwargs), flatten((examples.args, kwargs))[0])
     value = twin(fn, session)(*examples.args, **kwargs)
     examples.check_writes(before)
+    if watched.update(None).changes:
+        raise UnsupportedError(
+            "a function under fusec.vmap changes a list, dict or dataclass that is an argument, "
+            "and each example would have another one. Return the new value."
+        )
     leaves, tree = flatten(value)
     axes = _spread(out_axes, tree, "out_axes", "result")
     paths = tree.paths("result")

@@ -22,6 +22,7 @@ from fusec.trace.standin import copy_like
 from fusec.trace.tracer import Step, Tracer
 from fusec.trace.tree import TreeDef, flatten
 from fusec.trace.twins import trace_code
+from fusec.trace.writeback import Update, Watched
 
 
 @dataclass
@@ -43,7 +44,10 @@ class Result:
 
 @dataclass
 class Trace:
-    """One traced call. ``writes``: (source, graph output) of arrays the function changed."""
+    """One traced call. ``writes``: (source, graph output) of arrays the function changed.
+
+    update: of changed containers; ``results`` and ``tree`` are then those of its values.
+    """
 
     graph: Graph
     sources: list[Source]
@@ -56,6 +60,7 @@ class Trace:
     scalar_guards: dict[Recipe, Any]
     notes: list[str] = field(default_factory=list)
     checkpoints: list[tuple[str, int]] = field(default_factory=list)
+    update: Update | None = None
 
     def holds(self, leaves: Sequence[Any]) -> bool:
         """Whether the Python numbers whose values were used still have them."""
@@ -83,15 +88,20 @@ def trace(
         for k, leaf in enumerate(leaves)
     ]
     args, kwargs = tree.unflatten(traced)
+    watched = Watched((args, kwargs), traced, lambda value: capture.refuse(value, session))
     try:
         with np.errstate(all="ignore"):
             value = run(*args, **kwargs)
         capture.finish(session)
-        if not tree.unchanged((args, kwargs), iter(traced)):
-            session.notes.append("a list, dict or dataclass that is an argument was changed")
         if session.notes:
             raise UnsupportedError(session.notes[0])
-        return _close(session, value)
+        update = watched.update(value)
+        if not update.changes:
+            return _close(session, value)
+        update.outside = capture.containers(session)
+        made = _close(session, tuple(update.values))
+        made.update = update
+        return made
     finally:
         session.active = False
 
@@ -142,6 +152,7 @@ def _argument(session: Session, k: int, leaf: Any, name: str) -> Any:
     if type(leaf) in NUMBERS:
         return PyScalar(leaf, ("arg", k), session)
     path = session.guards.argument(k, name)
+    session.opaque[id(leaf)] = k
     return capture.proxy_argument(leaf, path, session)
 
 
@@ -219,5 +230,7 @@ def _result(
         return Result("python", leaf._recipe)
     if type(leaf).__module__ == "fusec.trace.selection":
         leaf.refuse("returned")
+    if id(leaf) in session.opaque:
+        return Result("arg", session.opaque[id(leaf)])
     unwrap = getattr(type(leaf), "__fusec_unwrap__", None)
     return Result("value", unwrap(leaf) if unwrap else leaf)

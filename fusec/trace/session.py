@@ -73,6 +73,7 @@ class Session:
         self.checks: list[Node] = []  # that NumPy would make; see Graph
         self.active = True
         self.captured: list[np.ndarray] = []
+        self.opaque: dict[int, int] = {}  # by identity, the arguments that are other objects
         self._lifted: dict[int, Any] = {}
         self._scalars: dict[tuple[Recipe, np.dtype], Node] = {}
         self.sized: dict[Node, np.ndarray] = {}  # params that only depend on shapes

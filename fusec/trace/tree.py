@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+Writer = Callable[[Any, Sequence[Any], Sequence[Any], Sequence[Any]], None]
+"""(container, keys that go, keys that are assigned, what is assigned); a list is replaced."""
+
 
 class _Node(NamedTuple):
     """How one container type comes apart and together again."""
@@ -18,6 +21,7 @@ class _Node(NamedTuple):
     flatten: Callable[[Any], tuple[Iterable[Any], Hashable]]
     unflatten: Callable[[Any, list[Any]], Any]
     steps: Callable[[Any, int], list[str]]  # (auxiliary data, n) -> how each child is written
+    write: Writer | None = None  # changes an instance as an update says
 
 
 class TreeDef:
@@ -73,17 +77,6 @@ class TreeDef:
         if self.cls is tuple:
             return tuple(children)
         return children if self.cls is list else self._node().unflatten(self.aux, children)
-
-    def unchanged(self, value: Any, leaves: Iterator[Any]) -> bool:
-        """Whether ``value``, which was ``unflatten(leaves)``, still is that, leaf for leaf."""
-        if self.cls is LEAF:
-            return value is next(leaves)
-        if self.cls is None or type(value) is not self.cls:
-            return self.cls is value
-        items, aux = self._node().flatten(value)
-        items = list(items)
-        same = aux == self.aux and len(items) == len(self.children)
-        return same and all(c.unchanged(item, leaves) for c, item in zip(self.children, items))
 
     def steps(self) -> list[str]:
         """How each child is reached from here: ``[0]``, ``["w"]``, ``.field``."""
@@ -204,6 +197,34 @@ def children(value: Any) -> dict[str, Any] | None:
     return dict(zip(node.steps(aux, len(found)), found))
 
 
+def apart(value: Any) -> tuple[list[Any], Any] | None:
+    """The parts of a container, and its keys or names; None for a leaf.
+
+    >>> apart({"w": 1, "b": [2]}), apart(2)
+    (([1, [2]], ('w', 'b')), None)
+    """
+    node = _NODES[type(value)]
+    if node is None:
+        return None
+    if node is _UNWRAP:
+        return apart(value.__fusec_unwrap__())
+    items, aux = node.flatten(value)
+    return list(items), aux
+
+
+def put_together(cls: type, aux: Any, parts: list[Any]) -> Any:
+    """A container of the type ``cls``, the other way round."""
+    node = _NODES[cls]
+    assert node is not None, "only containers have parts"
+    return node.unflatten(aux, parts)
+
+
+def writer(cls: type) -> Writer | None:
+    """What changes containers of a type; None where nothing does."""
+    node = _NODES[cls]
+    return node.write if node is not None else None
+
+
 def register(
     cls: type,
     flatten: Callable[[Any], tuple[Iterable[Any], Hashable]],
@@ -235,7 +256,27 @@ def _keyed(keys: Any, n: int) -> list[str]:
 
 
 def _dict(cls: type) -> _Node:
-    return _Node(lambda d: (d.values(), tuple(d)), lambda keys, c: cls(zip(keys, c)), _keyed)
+    return _Node(
+        lambda d: (d.values(), tuple(d)), lambda keys, c: cls(zip(keys, c)), _keyed, _write_items
+    )
+
+
+def _write_items(target: Any, gone: Sequence[Any], keys: Sequence[Any], items: Any) -> None:
+    for key in gone:
+        del target[key]
+    target.update(zip(keys, items))
+
+
+def _write_fields(target: Any, gone: Sequence[Any], names: Sequence[Any], items: Any) -> None:
+    """Past ``__setattr__``, which has run on the rebuilt instance, and frozen or not."""
+    for name in gone:
+        object.__delattr__(target, name)
+    for name, item in zip(names, items):
+        object.__setattr__(target, name, item)
+
+
+def _write_list(target: Any, gone: Sequence[Any], keys: Sequence[Any], items: Any) -> None:
+    target[:] = items
 
 
 def _named_tuple(cls: Any) -> _Node:
@@ -258,7 +299,8 @@ def _dataclass(cls: type) -> _Node:
             object.__setattr__(made, name, child)
         return made
 
-    return _Node(take_apart, put_together, lambda names, n: [f".{name}" for name in names])
+    steps = lambda names, n: [f".{name}" for name in names]  # noqa: E731
+    return _Node(take_apart, put_together, steps, _write_fields)
 
 
 def _default_dict() -> _Node:
@@ -269,10 +311,11 @@ def _default_dict() -> _Node:
         lambda d: (d.values(), (d.default_factory, tuple(d))),
         put_together,
         lambda aux, n: _keyed(aux[1], n),
+        _write_items,
     )
 
 
-_UNWRAP = _Node(lambda x: ((), None), lambda aux, c: None, _indexed)
+_UNWRAP = _Node(lambda x: ((), None), lambda aux, c: None, _indexed, _write_fields)
 
 
 class _Nodes(dict[type, _Node | None]):
@@ -297,7 +340,7 @@ _NODES = _Nodes(
         float: None,
         type(None): _Node(lambda x: ((), None), lambda aux, c: None, _indexed),
         tuple: _Node(lambda t: (t, None), lambda _, c: tuple(c), _indexed),
-        list: _Node(lambda t: (t, None), lambda _, c: c, _indexed),
+        list: _Node(lambda t: (t, None), lambda _, c: c, _indexed, _write_list),
         dict: _dict(dict),
         collections.OrderedDict: _dict(collections.OrderedDict),
         collections.defaultdict: _default_dict(),
