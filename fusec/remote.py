@@ -62,9 +62,11 @@ def call(
     if any(isinstance(x, np.ndarray) for x in leaves):
         moved = _moved(function, device, leaves, tree, static)
     paths = tree.paths("") if function.donated else ()
-    kept = update.kept if update is not None else ()
+    kept = [id(own[k]) for k in update.kept] if update is not None else []
     donated = [
-        k for k, path in enumerate(paths) if path.startswith(function.donated) and k not in kept
+        k
+        for k, path in enumerate(paths)
+        if path.startswith(function.donated) and id(own[k]) not in kept
     ]
     try:
         result = plan.call(function.fn, moved, tree, captured, donated)

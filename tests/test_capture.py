@@ -34,7 +34,7 @@ from numpy.linalg import norm
 
 from fusec.errors import ImpureError, UnsupportedError
 from fusec.trace import guards as guards_module
-from fusec.trace.capture import finish, methods_traced, proxy_argument, twin
+from fusec.trace.capture import finish, proxy_argument, twin
 from fusec.trace.guards import Guards, same
 from fusec.trace.locate import user_location
 from fusec.trace.proxies import unwrap
@@ -898,13 +898,6 @@ def test_results_are_unwrapped():
     assert type(unwrap(returned)) is Vector and isinstance(unwrap(returned).v, Tracer)
     returned, _ = traced(lambda x: params)
     assert type(unwrap(returned)) is Params and isinstance(unwrap(returned).w, Tracer)
-
-
-def test_methods_of_rebuilt_arguments_are_twins():
-    session = Session()
-    args, kwargs = methods_traced(((1.0,), {"p": [Params(Tracer(X))]}), session)
-    kwargs["p"][0].apply(args[0])
-    assert "scale same 3.0" in str(session.guards)
 
 
 def test_overrides_reach_every_spelling():

@@ -17,7 +17,7 @@ from fusec.trace.standin import stand_in
 from fusec.trace.tracer import Tracer, as_tracer, fresh
 from fusec.trace.tree import TreeDef, children, flatten
 from fusec.trace.ufuncs import weak_type
-from fusec.trace.writeback import Watched
+from fusec.trace.writeback import Watched, containers
 
 Axes = Any
 """An axis, None where nothing is batched, or a container of them."""
@@ -35,23 +35,29 @@ def vmap(
     examples = Examples(session, fn, in_axes, args)
     before = {s: s.version for s in examples.shared_storages()}
     first = len(session.checks)
-    watched = Watched((examples.args, kwargs), flatten((examples.args, kwargs))[0])
+    ones = [one for _, one in examples.pairs]
+    watched, by_name = Watched(examples.args, ones), Watched(kwargs, [])
     value = twin(fn, session)(*examples.args, **kwargs)
     examples.check_writes(before)
-    if watched.update(None).changes:
+    update = watched.update(None)
+    if by_name.update(None).changes or (update.changes and not isinstance(in_axes, int)):
         raise UnsupportedError(
-            "a function under fusec.vmap changes a list, dict or dataclass that is an argument, "
-            "and each example would have another one. Return the new value."
+            "a function under fusec.vmap changes a list, dict or dataclass that examples share. "
+            "Return the new value, or give one in_axes for all arguments: -1 or 0."
         )
     leaves, tree = flatten(value)
     axes = _spread(out_axes, tree, "out_axes", "result")
     paths = tree.paths("result")
     batch = Batch(session, examples.count, examples.wide)
     results = [_result(session, x, path) for x, path in zip(leaves, paths)]
-    nodes = [r.node for r in results]
+    members = [_result(session, x, "what an argument is given") for x in update.values]
+    nodes = [r.node for r in [*results, *members]]
     checks = [c for c in session.checks[first:] if c.checked]
     batch.run([*nodes, *examples.changed, *checks])
     examples.write_back(batch)
+    stored = zip(members, nodes[len(results) :])
+    new = [_moved(batch, x, n, in_axes, "what an argument is given") for x, n in stored]
+    update.finish(containers(list(args)), examples.given, new)
     made = zip(leaves, nodes, axes, paths)
     return tree.unflatten([_moved(batch, *result) for result in made])
 
@@ -70,6 +76,7 @@ class Examples:
         self.args: list[Any] = []
         self.wide: dict[Node, Node] = {}
         self.pairs: list[tuple[Tracer, Tracer]] = []  # all examples and one
+        self.given: list[Any] = []  # all examples, as the arguments have them
         self.shared: list[Tracer] = []
         self.sizes: dict[str, tuple[int, int]] = {}
         each = _per_argument(in_axes, len(args))
@@ -113,6 +120,7 @@ class Examples:
         one._storage.writeable = given._storage.writeable
         self.wide[node] = whole.node
         self.pairs.append((whole, one))
+        self.given.append(leaf)
         return one
 
     @property

@@ -51,7 +51,6 @@ from fusec.trace.locate import (
     qualified_names,
 )
 from fusec.trace.proxies import ClassProxy, ModuleProxy, State, bind, lookup, proxy_class, store_of
-from fusec.trace.tree import apart, writer
 from fusec.trace.twins import TwinGlobals, make_twin, single_dispatch, trace_code
 
 
@@ -87,11 +86,6 @@ class Capture:
         self.builtins = dict(vars(builtins))
         for name in ("__import__", "__build_class__"):  # the interpreter itself looks these up
             self.builtins[name] = self.library(self.builtins[name], f"builtins.{name}")
-
-    @property
-    def seen(self) -> list[tuple[object, Path, Any]]:
-        """The user's values that have stand-ins, the paths to them, and those."""
-        return list(self._memo.values())
 
     # Values.
 
@@ -392,22 +386,6 @@ def finish(session: Session) -> None:
     _capture_of(session).finish()
 
 
-def containers(session: Session) -> list[Path]:
-    """The paths to the containers that the traced function read besides its arguments."""
-    seen = _capture_of(session).seen
-    return [path for value, path, _ in seen if writer(type(value)) is not None]
-
-
-def refuse(value: Any, session: Session) -> None:
-    """Raise UnsupportedError for what a container of the caller's can't be given at each call.
-
-    It is to be given the user's own objects, and those at the time of the call.
-    """
-    kind = type(value)
-    if apart(value) is None:
-        fit = is_tracer(value) or kind in CONSTANTS or issubclass(kind, IMMUTABLE)
-    else:
-        captured = any(mapped is value for _, _, mapped in _capture_of(session).seen)
-        fit = issubclass(kind, tuple) or not captured
-    if not fit:
-        raise UnsupportedError(f"a {kind.__name__} was put into an argument: NumPy runs it")
+def seen(session: Session) -> list[tuple[object, Path, Any]]:
+    """The user's values that have stand-ins, the paths to them, and those."""
+    return list(_capture_of(session)._memo.values())

@@ -88,7 +88,7 @@ def trace(
         for k, leaf in enumerate(leaves)
     ]
     args, kwargs = tree.unflatten(traced)
-    watched = Watched((args, kwargs), traced, lambda value: capture.refuse(value, session))
+    watched = Watched((args, kwargs), traced, lambda: capture.seen(session))
     try:
         with np.errstate(all="ignore"):
             value = run(*args, **kwargs)
@@ -98,7 +98,6 @@ def trace(
         update = watched.update(value)
         if not update.changes:
             return _close(session, value)
-        update.outside = capture.containers(session)
         made = _close(session, tuple(update.values))
         made.update = update
         return made

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fusec.errors import UnsupportedError
+from fusec.trace.copies import CONSTANTS, IMMUTABLE, is_tracer
 from fusec.trace.tree import apart, put_together, writer
 
 VALUE, LEAF, HELD, NOTHING = range(4)
@@ -77,18 +78,18 @@ class Update:
 class Watched:
     """The containers of rebuilt arguments, before a function runs on them.
 
-    leaves: the leaves they were built of. refuse: raises UnsupportedError for a new member that the
-    caller's containers must not be given.
+    leaves: the leaves they were built of. seen: for a trace, what it has read besides: values,
+    paths to them, and what stands for them. Its update is for later calls, too.
     """
 
     def __init__(
-        self, given: Any, leaves: Sequence[Any], refuse: Callable[[Any], None] | None = None
+        self, given: Any, leaves: Sequence[Any], seen: Callable[[], list[Any]] | None = None
     ) -> None:
         self._given = given
         self._before = [(c, apart(c)) for c in containers(given)]
         self._leaves = {id(x): (LEAF, k) for k, x in enumerate(leaves)}
         self._kept = list(leaves)  # what ids belong to must stay alive
-        self._refuse = refuse
+        self._seen = seen
         self._refs: dict[int, Ref] = {}
 
     def update(self, result: Any) -> Update:
@@ -101,6 +102,8 @@ class Watched:
         if changed:
             for number, (container, _) in reversed([*enumerate(self._before)]):
                 self._refs[id(container)] = (HELD, number)
+        if changed and self._seen is not None:
+            made.outside = [path for x, path, _ in self._seen() if writer(type(x)) is not None]
         made.changes = [self._change(made, *change) for change in changed.values()]
         made.result = self._ref(made, result, member=False)
         outer = {id(self._given), *map(id, self._given)}
@@ -138,8 +141,8 @@ class Watched:
             raise UnsupportedError("a container that contains itself was made")
         if found is not None:
             return found
-        if member and self._refuse is not None:
-            self._refuse(value)
+        if member and self._seen is not None:
+            _check(value, self._seen())
         self._kept.append(value)
         self._refs[id(value)] = PENDING
         parts = apart(value)
@@ -155,6 +158,20 @@ class Watched:
             found = (HELD, len(self._before) + len(made.made) - 1)
         self._refs[id(value)] = found
         return found
+
+
+def _check(value: Any, seen: list[Any]) -> None:
+    """Raise UnsupportedError for what the caller's containers can't be given at each call.
+
+    They are to be given the user's own objects, and those at the time of the call.
+    """
+    kind = type(value)
+    if apart(value) is None:
+        fit = is_tracer(value) or kind in CONSTANTS or issubclass(kind, IMMUTABLE)
+    else:
+        fit = issubclass(kind, tuple) or all(mapped is not value for _, _, mapped in seen)
+    if not fit:
+        raise UnsupportedError(f"a {kind.__name__} was put into an argument: NumPy runs it")
 
 
 def containers(tree: Any) -> list[Any]:
