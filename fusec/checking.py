@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusec.codegen.program import c_strides
-from fusec.compare import Comparison, allowed, compare, same, scales
-from fusec.device_plan import Elsewhere, adopt, device_copies, device_executor, host_copies
+from fusec.compare import Comparison, allowed, compare, copied, same, scales
+from fusec.device_plan import Elsewhere, adopt, device_executor, host_copies
 from fusec.errors import VerifyError, VerifyWarning
 from fusec.ir.graph import Graph, Loc, Node
 from fusec.passes.pipeline import optimise
@@ -28,7 +28,8 @@ from fusec.remote import Donated, device_of
 from fusec.runtime.array import Array, extent, upload
 from fusec.runtime.device import Device
 from fusec.trace.run import labels
-from fusec.trace.tree import flatten
+from fusec.trace.tree import TreeDef, flatten
+from fusec.trace.writeback import Update, delivered, origins
 from fusec.traffic import Printable, place
 
 if TYPE_CHECKING:
@@ -116,12 +117,14 @@ class _Check:
         self.device = device_of(function, self.leaves)
         self.before = host_copies(self.leaves, "verify", "")
         self.search: _Search | None = None
+        self.update: Update | None = None
         self.report = Report(str(getattr(function, "__qualname__", "function")))
 
     def run(self) -> Report:
         plan, hidden = self._plan()
         if plan is None and self.report.notes[0].startswith("NumPy runs"):
             return self.report
+        self.update = plan.trace.update if plan is not None else None
         kept = [a.copy() for a in hidden]
         reference = self.function.fn
         if plan is not None and any(type(a) is Array for a in hidden):
@@ -159,7 +162,7 @@ class _Check:
             for source, _ in plan.trace.writes:
                 if source.kind == "captured":
                     hidden[source.ref][...] = arrays[source.ref]
-            return made
+            return delivered(self.update, (args, kwargs), leaves, made)
 
         return run
 
@@ -195,7 +198,9 @@ class _Check:
         args, kwargs = self.tree.unflatten(leaves)
         try:
             with np.errstate(all="ignore"):
-                values, tree = flatten(run(*args, **kwargs))
+                result = run(*args, **kwargs)
+            changed = self.update is not None  # containers, which are then compared too
+            values, tree = flatten((result, args, kwargs) if changed else result)
             made.value = tree.unflatten([self._home(x) for x in values])
         except Exception as error:
             made.error = error
@@ -211,7 +216,7 @@ class _Check:
 
     def _home(self, x: Any) -> Any:
         """A result on the host; devices do not tell numbers from arrays without axes."""
-        x = np.asarray(x) if type(x) is Array else x
+        x = np.asarray(x) if type(x) is Array and type(x.buffer) is not Donated else x
         plain = self.device is not None and isinstance(x, np.ndarray) and not x.ndim
         return x[()] if plain else x
 
@@ -229,8 +234,12 @@ class _Check:
             self.report.problems.append(f"NumPy gives {tree}, fusec gives {other}")
             return
         paths = tree.paths("result")
+        if self.update is not None:
+            rest = TreeDef(tuple, None, tree.children[1:])
+            paths = tree.children[0].paths("result") + labels(self.function.fn, rest)
         for k, (path, a, b) in enumerate(zip(paths, values, found)):
-            self._compare(path, a, b, self._output(plan, k))
+            if type(b) is not Array:  # given away
+                self._compare(path, a, b, self._output(plan, k))
         names = labels(self.function.fn, self.tree)
         for k, (before, a, b) in enumerate(zip(self.before, numpy.leaves, ours.leaves)):
             if isinstance(a, np.ndarray) and not (same(before, a) and same(before, b)):
@@ -244,8 +253,9 @@ class _Check:
         if argument:
             found = [o for s, o in trace.writes if s.kind == "arg" and s.ref == k]
         else:
-            known = k < len(trace.results) and trace.results[k].kind == "output"
-            found = [trace.results[k].ref] if known else []
+            order = origins(trace.update, self.tree, len(trace.results))
+            result = trace.results[order[k]] if k < len(order) and order[k] >= 0 else None
+            found = [result.ref] if result is not None and result.kind == "output" else []
         return trace.graph.outputs[found[0]] if found else None
 
     def _compare(self, label: str, a: Any, b: Any, node: Node | None) -> None:
@@ -371,25 +381,3 @@ def _with_strides(array: np.ndarray, strides: tuple[int, ...]) -> np.ndarray:
 
 def _raised(error: BaseException | None) -> str:
     return "no exception" if error is None else f"{type(error).__name__}: {error}"
-
-
-def copied(leaves: list[Any]) -> list[Any]:
-    """The leaves with arrays copied: same layout, and views of one memory stay views of one."""
-    memory: dict[int, np.ndarray] = {}
-    leaves = device_copies(leaves)
-    return [_copy(x, memory) if isinstance(x, np.ndarray) else x for x in leaves]
-
-
-def _copy(array: np.ndarray, memory: dict[int, np.ndarray]) -> np.ndarray:
-    root = array
-    while isinstance(root.base, np.ndarray):
-        root = root.base
-    if id(root) not in memory:
-        memory[id(root)] = root.copy("K")
-    twin = memory[id(root)]
-    if twin.strides != root.strides or root.size == 0 or root.dtype.hasobject:
-        return array.copy("K")
-    start = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
-    made = np.ndarray(array.shape, array.dtype, twin.ravel("K"), start, array.strides)
-    made.flags.writeable = array.flags.writeable
-    return made

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fusec.device_plan import device_copies
 from fusec.ir.aval import kind_of, short
 from fusec.ir.graph import Graph, Node
 from fusec.ops.registry import COSTLY
@@ -155,3 +156,25 @@ def _ulps(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         unit = np.spacing(np.maximum(np.abs(x), np.abs(y)))
         return np.asarray(np.abs(x.astype(np.longdouble) - y.astype(np.longdouble)) / unit)
+
+
+def copied(leaves: list[Any]) -> list[Any]:
+    """The leaves with arrays copied: same layout, and views of one memory stay views of one."""
+    memory: dict[int, np.ndarray] = {}
+    leaves = device_copies(leaves)
+    return [_copy(x, memory) if isinstance(x, np.ndarray) else x for x in leaves]
+
+
+def _copy(array: np.ndarray, memory: dict[int, np.ndarray]) -> np.ndarray:
+    root = array
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    if id(root) not in memory:
+        memory[id(root)] = root.copy("K")
+    twin = memory[id(root)]
+    if twin.strides != root.strides or root.size == 0 or root.dtype.hasobject:
+        return array.copy("K")
+    start = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    made = np.ndarray(array.shape, array.dtype, twin.ravel("K"), start, array.strides)
+    made.flags.writeable = array.flags.writeable
+    return made

@@ -212,6 +212,8 @@ class JitFunction:
             if type(error) is not UnsupportedError:
                 raise
             plan = Fallback(str(error))
+            if error.__cause__ is not None:  # whether the function raises may depend on values
+                return plan, hidden
         plans = self._plans.setdefault(key, [])
         plans.insert(0, plan)
         del plans[MAX_PLANS:]

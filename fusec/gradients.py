@@ -67,7 +67,10 @@ def interpreted(fn: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     """``fn(*args, **kwargs)``, traced and then run by NumPy."""
     leaves, tree = flatten((args, kwargs))
     arrays = [native_layout(x) for x in leaves]
-    traced = trace(fn, arrays, tree, frozenset())
+    try:
+        traced = trace(fn, arrays, tree, frozenset())
+    except UnsupportedError as error:
+        raise error.__cause__ or error from None
     plan = Plan(traced)
     plan._executor = _Interpreter(traced.graph)  # type: ignore[assignment]
     held = None if traced.update is None else traced.update.held((args, kwargs), leaves)

@@ -6,14 +6,19 @@ that were there before, those that are met twice, and what shares memory with wh
 """
 
 import collections
+import copy
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_fastcall import taken
 
 import fusec
+from fusec.errors import DerivativeError, DeviceError, UnsupportedError
 from fusec.trace.tree import flatten, register
 from fusec.trace.writeback import rebuilt
 
@@ -449,3 +454,192 @@ REFUSED = {"cannot_be_written", "stores_an_array_from_outside", "stores_what_lie
 def test_on_arrays_of_a_device(name):
     fn, args = ROWS[name]
     assert told(fn, args(), True) == told(fusec.jit(fn), on_device(args(), "cpu"), True)
+
+
+def test_what_cannot_be_written_on_a_device_is_an_error():
+    fn, args = ROWS["cannot_be_written"]
+    with pytest.raises(UnsupportedError, match="a Box that is an argument was changed"):
+        fusec.jit(fn)(*on_device(args(), "cpu"))
+
+
+# -- programs of many assignments -------------------------------------------------------------------
+
+KEYS = st.sampled_from("abcd")
+ACTIONS: dict[str, Callable[..., Any]] = {
+    "new": lambda p, a, b: p.update({a: p[b] * 2 if isinstance(p[b], np.ndarray) else p[b]}),
+    "move": lambda p, a, b: p.update({a: p[b]}),
+    "rename": lambda p, a, b: p.update({a: p.pop(b)}),
+    "append": lambda p, a, b: p["list"].append(p[b]),
+    "first": lambda p, a, b: p["list"].insert(0, p[a]),
+    "reverse": lambda p, a, b: p["list"].reverse(),
+    "shorten": lambda p, a, b: p["list"].pop(),
+    "view": lambda p, a, b: p.update({a: p[b][:2]}),
+    "in place": lambda p, a, b: p[a].__iadd__(1),
+    "nest": lambda p, a, b: p["inner"].update({a: p[b], b: [p["inner"].get("z"), p[a]]}),
+    "alias": lambda p, a, b: p.update({a: p["list"]}),
+    "tuple": lambda p, a, b: p.update({a: (p[b], p["inner"])}),
+    "state": lambda p, a, b: setattr(p["state"], a, p[b]),
+    "number": lambda p, a, b: p.update(t=p["t"] + 1),
+}
+PROGRAMS = st.lists(st.tuples(st.sampled_from(sorted(ACTIONS)), KEYS, KEYS), min_size=1, max_size=6)
+
+
+@given(PROGRAMS, st.sampled_from([*"abcd", "list", "inner", "state"]))
+@settings(max_examples=60, deadline=None)
+def test_many_assignments(program, returned):
+    def run(p):
+        for name, a, b in program:
+            ACTIONS[name](p, a, b)
+        p["t"] = p["t"] + 1
+        return p[returned]
+
+    def args():
+        p = {"a": line(), "t": 1, "list": [line(3.0)], "b": line(5.0), "c": np.ones(2)}
+        return ({**p, "inner": {"z": line(2.0)}, "state": State(line()), "d": np.zeros(3)},)
+
+    assert told(run, args(), calls=2) == told(fusec.jit(run), args(), calls=2)
+
+
+# -- ways of calling --------------------------------------------------------------------------------
+
+OUTSIDE_DICT, OUTSIDE_STATE = {"w": line()}, State(line())
+
+
+@pytest.mark.parametrize("read", [lambda: OUTSIDE_DICT["w"] * 10, lambda: OUTSIDE_STATE.w * 10])
+def test_a_container_that_is_read_from_outside_too(read):
+    def f(p, s):
+        p["w"] = p["w"] + 1
+        s.w = s.w + 1
+        return read()
+
+    jitted = fusec.jit(f)
+    for _ in range(3):
+        jitted({"w": line()}, State(line()))
+    for p, s in [(OUTSIDE_DICT, State(line())), ({"w": line()}, OUTSIDE_STATE)]:
+        np.testing.assert_array_equal(jitted(p, s), read())
+
+
+def test_the_short_way_is_taken_and_left():
+    fn, args = ROWS["returns_what_it_stores"]
+    jitted = fusec.jit(lambda p, q, rate: fn(p, rate))
+    p, q = weights(), weights()
+    for _ in range(2):
+        jitted(p, q, 0.5)
+    assert taken(jitted, p, q, 0.5) and not taken(jitted, p, p, 0.5)
+    want = copy.deepcopy(p)
+    fn(want, 0.5)
+    jitted(p, p, 0.5)
+    np.testing.assert_equal(p, want)
+
+
+def test_an_exception_of_a_kernel_leaves_what_numpy_leaves():
+    def f(p, i):
+        p["a"] = p["w"] + 1
+        p["b"] = p["w"][i]
+        p["c"] = 1
+
+    told = []
+    for each in (f, fusec.jit(f)):
+        p = weights()
+        for i in (1, 2):
+            each(p, np.array([i]))
+        with pytest.raises(IndexError):
+            each(p, np.array([9]))
+        told.append(snapshot([p], []))
+    assert told[0] == told[1]
+
+
+def loss(p, x):
+    p["t"] = p["t"] + 1
+    p["seen"] = [p["w"][1:], x]
+    p["w"] = p["w"] * 2
+    p["w"][0] = 0
+    return (p["w"] * x).sum()
+
+
+@pytest.mark.parametrize("of", [
+    fusec.grad, fusec.value_and_grad, fusec.jacobian, fusec.hessian,
+    lambda f: fusec.jit(fusec.grad(f)), lambda f: lambda p, x: fusec.vjp(lambda q: f(q, x), p)[0],
+    lambda f: fusec.grad(fusec.checkpoint(f)), lambda f: fusec.grad(fusec.jit(f)),
+])  # fmt: skip
+def test_differentiated_functions(of):
+    def args():
+        return {"w": line(), "t": 1.0}, line()
+
+    (want, x), (got, y) = args(), args()
+    known_want, known = [want["w"], x], [got["w"], y]
+    for disabled in (False, False, True):
+        fusec.config.disable = disabled
+        try:
+            of(loss)(got, y)
+        finally:
+            fusec.config.disable = False
+        loss(want, x)
+        got.pop("seen", None) if disabled else None
+        want.pop("seen", None) if disabled else None
+        assert snapshot([want], known_want) == snapshot([got], known)
+        for p in (want, got):
+            p["w"] = p["w"].copy()
+            p.pop("seen", None)
+
+
+def test_vmap_stacks_what_each_example_would_be_given():
+    def f(p, c):
+        p["w"] = p["w"] * c
+        p["sum"], p["g"] = p["w"].sum(), p["c"]
+        return p["w"] + 1
+
+    for axis in (0, -1):
+        p = {"w": np.arange(6.0).reshape(2, 3), "c": np.ones((2, 3))}
+        c = p["c"]
+        many = np.moveaxis(p["w"], axis, 0)
+        each = [{"w": w, "c": w * 0 + 1} for w in many]
+        results = [f(one, 3.0) for one in each]
+        got = fusec.vmap(f, axis)(p, 3.0)
+        np.testing.assert_array_equal(got, np.stack(results))
+        assert list(p) == list(each[0]) and p["g"] is c
+        for key in p:
+            np.testing.assert_array_equal(p[key], np.stack([one[key] for one in each], axis))
+    with pytest.raises(UnsupportedError, match="that examples share"):
+        fusec.vmap(lambda p: f(p, 3.0), ({"w": -1, "c": -1, "sum": None, "g": -1},))(p)
+    with pytest.raises(UnsupportedError, match="that examples share"):
+        fusec.vmap(lambda c, p: f(p, c))(line(), p=p)
+
+
+def test_donated_members_are_taken_and_the_others_stay():
+    @fusec.jit(donate_argnums=(0, 1))
+    def f(p, x):
+        p["w"] = p["w"] - x
+        p["x"] = x
+
+    p, x = on_device((weights(), line()), "cpu")
+    w, g = p["w"], p["g"]
+    f(p, x)
+    f(p, p["x"])
+    assert p["x"] is x and p["g"] is g
+    np.testing.assert_array_equal(p["w"], line() - 2 * line())
+    with pytest.raises(DeviceError, match="was donated"):
+        np.asarray(w)
+
+
+def test_a_tape_refuses_what_it_could_not_repeat():
+    (p,) = on_device((weights(),), "cpu")
+    with fusec.Tape(), pytest.raises(DerivativeError, match="changes a container"):
+        fusec.jit(step)(p)
+
+
+def test_verify_compares_containers():
+    fn, args = ROWS["returns_what_it_stores"]
+    given = args()
+    report = fusec.verify(fn, *given)
+    assert report and 'p["w"]' in str(report) and snapshot(given, []) == snapshot(args(), [])
+
+
+def test_an_opaque_argument_that_is_returned_is_that_of_the_call():
+    class Thing:
+        def __init__(self):
+            self.a = 2.0
+
+    f = fusec.jit(lambda thing, x: (thing, x * thing.a))
+    for thing in (Thing(), Thing()):
+        assert f(thing, line())[0] is thing

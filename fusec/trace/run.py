@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fusec.errors import UnsupportedError
+from fusec.errors import FusecError, UnsupportedError
 from fusec.ir.aval import is_number
 from fusec.ir.graph import Graph, Node, toposort
 from fusec.trace import capture
@@ -101,6 +101,11 @@ def trace(
         made = _close(session, tuple(update.values))
         made.update = update
         return made
+    except Exception as error:
+        if isinstance(error, FusecError) or not watched.changed():
+            raise
+        said = f"it raises {type(error).__name__} when it has changed an argument"
+        raise UnsupportedError(said) from error
     finally:
         session.active = False
 

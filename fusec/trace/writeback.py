@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from fusec.errors import UnsupportedError
 from fusec.trace.copies import CONSTANTS, IMMUTABLE, is_tracer
-from fusec.trace.tree import apart, put_together, writer
+from fusec.trace.tree import TreeDef, apart, flatten, put_together, writer
 
 VALUE, LEAF, HELD, NOTHING = range(4)
 Ref = tuple[int, int]
@@ -92,13 +92,17 @@ class Watched:
         self._seen = seen
         self._refs: dict[int, Ref] = {}
 
-    def update(self, result: Any) -> Update:
-        """What became of them, with what the function returned. Call it once."""
-        made = Update()
-        changed: dict[int, tuple[int, Any]] = {}
+    def changed(self) -> dict[int, tuple[int, Any]]:
+        """The containers that changed, by identity: their numbers, and how they were."""
+        found: dict[int, tuple[int, Any]] = {}
         for number, (container, before) in enumerate(self._before):
             if not _same(before, apart(container)):
-                changed.setdefault(id(container), (number, before))
+                found.setdefault(id(container), (number, before))
+        return found
+
+    def update(self, result: Any) -> Update:
+        """What became of them, with what the function returned. Call it once."""
+        made, changed = Update(), self.changed()
         if changed:
             for number, (container, _) in reversed([*enumerate(self._before)]):
                 self._refs[id(container)] = (HELD, number)
@@ -200,6 +204,17 @@ def rebuilt(tree: Any, leaves: Iterator[Any], known: dict[int, Any] | None = Non
 def delivered(update: Update | None, given: Any, leaves: Sequence[Any], values: Any) -> Any:
     """A function's result, of what its program gave; ``given``: the (args, kwargs) of the call."""
     return values if update is None else update.finish(containers(given), leaves, values)
+
+
+def origins(update: Update | None, tree: TreeDef, count: int) -> list[int]:
+    """Which of ``count`` values each leaf of the result is, and of (args, kwargs) afterwards.
+
+    -1: none of them. Without an update they are the leaves of the result.
+    """
+    leaves = [-1] * tree.num_leaves
+    given = tree.unflatten(leaves)
+    found, _ = flatten((delivered(update, given, leaves, [*range(count)]), *given))
+    return [x if type(x) is int else -1 for x in found]
 
 
 def _same(before: Any, after: Any) -> bool:
