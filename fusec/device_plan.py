@@ -68,31 +68,20 @@ def on_host(
     hidden = why or f"NumPy runs {name}; {name}.lower(...).explain() says why"
     hosts = host_copies(leaves, f"argument of {name}", hidden)
     before = [x.copy() if type(leaf) is Array else None for x, leaf in zip(hosts, leaves)]
-    same = {id(host): leaf for leaf, host in zip(leaves, hosts) if type(leaf) is Array}
-
-    def moved(made: list[Any]) -> list[Any]:
-        for leaf, host, old in zip(leaves, hosts, before):
-            if old is not None and host.tobytes() != old.tobytes():
-                assign(leaf, upload(device, host, f"argument of {name}", hidden))
-        return [
-            upload(device, x, f"result of {name}", hidden)
-            if isinstance(x, np.ndarray | np.generic) and id(x) not in same
-            else same.get(id(x), x)
-            for x in made
-        ]
-
-    return by_numpy(fn, hosts, leaves, given, moved)
-
-
-def by_numpy(
-    fn: Callable[..., Any], hosts: Sequence[Any], leaves: Sequence[Any], given: Any,
-    moved: Callable[[list[Any]], list[Any]],
-) -> Any:  # fmt: skip
-    """Run the function on ``hosts`` for ``leaves``; ``moved`` gives what its results are there."""
     args, kwargs = used = rebuilt(given, iter(hosts))
     watched = Watched(used, hosts)
     update = watched.update(fn(*args, **kwargs))
-    return update.finish(containers(given), leaves, moved(update.values))
+    for leaf, host, old in zip(leaves, hosts, before):
+        if old is not None and host.tobytes() != old.tobytes():
+            assign(leaf, upload(device, host, f"argument of {name}", hidden))
+    same = {id(host): leaf for leaf, host in zip(leaves, hosts) if type(leaf) is Array}
+    moved = [
+        upload(device, x, f"result of {name}", hidden)
+        if isinstance(x, np.ndarray | np.generic) and id(x) not in same
+        else same.get(id(x), x)
+        for x in update.values
+    ]
+    return update.finish(containers(given), leaves, moved)
 
 
 def host_copies(leaves: Sequence[Any], name: str, hidden: str) -> list[Any]:
@@ -217,9 +206,8 @@ class DevicePlan(Plan):
             self.device.learn()
         outputs = runner.run(inputs, stream, into)
         self._watch(fn, leaves, tree, inputs, outputs, stream)
-        written = range(len(outputs)) if self.trace.update else [k for _, k in self.trace.writes]
-        for k in written:
-            outputs[k].resolve()  # before anything of the caller's is written
+        for output in outputs if self.trace.update or self.trace.writes else ():
+            output.resolve()  # before anything of the caller's is written
         for source, k in self.trace.writes:
             target = leaves[source.ref] if source.kind == "arg" else hidden[source.ref]
             if type(target) is Array:

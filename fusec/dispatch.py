@@ -19,7 +19,7 @@ import numpy as np
 from fusec import fastcall, remote
 from fusec.config import config, log
 from fusec.device_plan import DevicePlan, Elsewhere, is_remote
-from fusec.errors import DataDependentShapeError, UnsupportedError
+from fusec.errors import UnsupportedError
 from fusec.host_plan import HostPlan
 from fusec.plan import Plan
 from fusec.runtime import cpu
@@ -108,20 +108,17 @@ class JitFunction:
             return remote.call(self, leaves, tree, (args, kwargs), plan.device)
         if isinstance(plan, Fallback) or overlaps(plan, leaves, hidden):
             return self.fn(*args, **kwargs)
-        update = plan.trace.update
-        held = update.held((args, kwargs), leaves) if update is not None else []
-        if held is None:
-            return self.fn(*args, **kwargs)
         if config.verify and not plan.verified:
             from fusec.checking import check_first_call
 
             check_first_call(self, args, kwargs)
         try:
+            held = plan.held((args, kwargs), leaves)
             result = plan.run(leaves, arrays, hidden)
-        except (KernelError, DataDependentShapeError):
+        except (KernelError, UnsupportedError):
             return self.fn(*args, **kwargs)
         self._hasten(plan, tree, leaves, arrays)
-        return result if update is None else update.finish(held, leaves, result)
+        return plan.delivered(held, leaves, result)
 
     @property
     def _inner(self) -> Callable[..., Any]:

@@ -194,9 +194,8 @@ class _Writer:
         if trace.scalar_guards:
             self._miss(f"not holds(({every}))")
         if update is not None:
-            self.names |= {"apart": update.apart, "finish": update.finish}
-            self.lines.append(f"held = apart([None, {', '.join(self.held)}], ({every}))")
-            self._miss("held is None")
+            self.names |= {"held_by": update.held, "finish": update.finish}
+            self.lines.append(f"held = held_by([None, {', '.join(self.held)}], ({every}))")
         inputs = ", ".join([self._input(k) for k in self.places])
         body = "\n        ".join([*self.lines, f"result = entry({inputs})"])
         text = (f"def call(args, kwargs):\n    try:\n        {body}\n"

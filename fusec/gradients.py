@@ -49,8 +49,7 @@ class Derived(JitFunction):
 
     @property
     def _inner(self) -> Function:
-        inner: Function = self.__wrapped__
-        return inner
+        return self.__wrapped__  # type: ignore[no-any-return]
 
 
 class _Interpreter:
@@ -73,11 +72,8 @@ def interpreted(fn: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         raise error.__cause__ or error from None
     plan = Plan(traced)
     plan._executor = _Interpreter(traced.graph)  # type: ignore[assignment]
-    held = None if traced.update is None else traced.update.held((args, kwargs), leaves)
-    if traced.update is not None and held is None:
-        raise UnsupportedError(f"{fn.__name__}: a container that it changes is in two arguments")
-    made = plan.run(leaves, arrays, traced.guards.arrays(leaves))
-    return made if held is None else traced.update.finish(held, leaves, made)
+    held = plan.held((args, kwargs), leaves)
+    return plan.delivered(held, leaves, plan.run(leaves, arrays, traced.guards.arrays(leaves)))
 
 
 @functools.lru_cache(maxsize=MAX_KNOWN)
@@ -275,8 +271,7 @@ def jvp(fn: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[
     session = _tracing(fn, (primals, tangents))
     if session is not None:
         return transform.jvp(session, fn, primals, tangents)
-    found: tuple[Any, Any] = _derived("jvp", _jvp, fn)(primals, tangents)
-    return found
+    return _derived("jvp", _jvp, fn)(primals, tangents)  # type: ignore[no-any-return]
 
 
 # -- rules of the user's --------------------------------------------------------------------------

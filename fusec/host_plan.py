@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fusec.device_plan import by_numpy, shares
+from fusec.device_plan import shares
 from fusec.plan import Plan
 from fusec.runtime.array import Array
 from fusec.runtime.device import Device
@@ -35,38 +35,23 @@ class HostPlan(Plan):
 
         Raises KernelError before anything of the caller's is written.
         """
-        args, views, moved = self._host(leaves, hidden)
+        given = [x for x in [*leaves, *hidden] if type(x) is Array]
+        views = {id(x): x.host for x in given}
+        same = {id(views[id(x)]): x for x in given}
+        args = [views.get(id(x), x) for x in leaves]
         for source, _ in self.trace.writes:
             target = leaves[source.ref] if source.kind == "arg" else hidden[source.ref]
             if type(target) is Array:
                 target.buffer.writing(self.device.current())
-        made, structure = flatten(self.run(args, args, [views.get(id(x), x) for x in hidden]))
-        return structure.unflatten(moved(made))
-
-    def rerun(
-        self, fn: Callable[..., Any], leaves: list[Any], hidden: Sequence[Any],
-        originals: Sequence[Any], given: Any,
-    ) -> Any:  # fmt: skip
-        """What ``call`` would give, by NumPy; ``originals`` are the leaves of ``given``."""
-        args, _, moved = self._host(leaves, hidden)
-        return by_numpy(fn, args, originals, given, moved)
-
-    def _host(self, leaves: Sequence[Any], hidden: Sequence[Any]) -> tuple[Any, Any, Any]:
-        """The leaves and all arrays as NumPy's views, and what takes results back."""
-        given = [x for x in [*leaves, *hidden] if type(x) is Array]
-        views = {id(x): x.host for x in given}
-        same = {id(views[id(x)]): x for x in given}
-
-        def moved(made: list[Any]) -> list[Any]:
-            known = owners(given)
-            return [
-                shared(self.device, np.asarray(x), known)
-                if isinstance(x, np.ndarray | np.generic) and id(x) not in same
-                else same.get(id(x), x)
-                for x in made
-            ]
-
-        return [views.get(id(x), x) for x in leaves], views, moved
+        result = self.run(args, args, [views.get(id(x), x) for x in hidden])
+        known = owners(given)
+        made, structure = flatten(result)
+        return structure.unflatten([
+            shared(self.device, np.asarray(x), known)
+            if isinstance(x, np.ndarray | np.generic) and id(x) not in same
+            else same.get(id(x), x)
+            for x in made
+        ])  # fmt: skip
 
     def shares(self, leaves: Sequence[Any], hidden: Sequence[Any]) -> bool:
         """Whether a changed array shares memory with another input."""

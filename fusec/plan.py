@@ -23,6 +23,7 @@ from fusec.runtime.executor import CallSpec, Executor, LaunchSpec, SlotSpec
 from fusec.trace.run import Result, Trace
 from fusec.trace.scalars import compute
 from fusec.trace.tracer import Step
+from fusec.trace.writeback import containers
 
 
 def lower_graph(
@@ -167,6 +168,19 @@ class Plan:
         Raises KernelError before anything of the caller's is written.
         """
         return self.finish(leaves, hidden, self.executor.run(self.inputs(leaves, arrays, hidden)))
+
+    def held(self, given: Any, leaves: Sequence[Any]) -> list[Any]:
+        """The caller's containers, where the function changes some.
+
+        Raises UnsupportedError where one of those can be reached in two ways.
+        """
+        update = self.trace.update
+        return [] if update is None else update.held(containers(given), leaves)
+
+    def delivered(self, held: list[Any], leaves: Sequence[Any], values: Any) -> Any:
+        """Change the caller's containers; gives the user's result."""
+        update = self.trace.update
+        return values if update is None else update.finish(held, leaves, values)
 
     def finish(
         self, leaves: Sequence[Any], hidden: Sequence[np.ndarray], outputs: Sequence[np.ndarray]

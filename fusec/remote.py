@@ -15,7 +15,7 @@ import numpy as np
 
 from fusec.config import config
 from fusec.device_plan import ADVICE, DevicePlan, adopt, on_host
-from fusec.errors import DataDependentShapeError, DeviceError
+from fusec.errors import DeviceError, UnsupportedError
 from fusec.host_plan import HostPlan
 from fusec.runtime.array import Array, dense_strides, recording, same_device, upload
 from fusec.runtime.device import Device, get_device
@@ -50,10 +50,6 @@ def call(
     plan, captured = function.device_plan(device, leaves, tree, static)
     if not isinstance(plan, DevicePlan | HostPlan) or plan.shares(leaves, captured):
         return on_host(function.fn, device, leaves, given)
-    update = plan.trace.update
-    held = update.held(given, leaves) if update is not None else []
-    if held is None:
-        return on_host(function.fn, device, leaves, given)
     if config.verify and not plan.verified:
         from fusec.checking import check_first_call
 
@@ -62,23 +58,22 @@ def call(
     if any(isinstance(x, np.ndarray) for x in leaves):
         moved = _moved(function, device, leaves, tree, static)
     paths = tree.paths("") if function.donated else ()
-    kept = [id(own[k]) for k in update.kept] if update is not None else []
+    kept = [id(own[k]) for k in plan.trace.update.kept] if plan.trace.update is not None else []
     donated = [
         k
         for k, path in enumerate(paths)
         if path.startswith(function.donated) and id(own[k]) not in kept
     ]
     try:
+        held = plan.held(given, leaves)
         result = plan.call(function.fn, moved, tree, captured, donated)
-    except DataDependentShapeError:
+    except (KernelError, UnsupportedError):
         return on_host(function.fn, device, leaves, given)
-    except KernelError:
-        result, update = plan.rerun(function.fn, moved, captured, own, given), None
     for k in donated:
         if type(leaves[k]) is Array:
             leaves[k].buffer = Donated(labels(function.fn, tree)[k])
     _back(plan.trace, leaves, moved)
-    return result if update is None else update.finish(held, own, result)
+    return plan.delivered(held, own, result)
 
 
 def device_of(function: JitFunction, leaves: Sequence[Any]) -> Device | None:

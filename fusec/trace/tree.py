@@ -83,9 +83,7 @@ class TreeDef:
         return self._node().steps(self.aux, len(self.children)) if self.children else []
 
     def _node(self) -> _Node:
-        node = _NODES[self.cls]
-        assert node is not None, "only containers have children"
-        return node
+        return node_of(self.cls)
 
     def paths(self, root: str = "") -> list[str]:
         """How each leaf is written, starting from the expression ``root``."""
@@ -212,17 +210,11 @@ def apart(value: Any) -> tuple[list[Any], Any] | None:
     return list(items), aux
 
 
-def put_together(cls: type, aux: Any, parts: list[Any]) -> Any:
-    """A container of the type ``cls``, the other way round."""
+def node_of(cls: type) -> _Node:
+    """How a type of containers comes apart, together again, and is changed."""
     node = _NODES[cls]
     assert node is not None, "only containers have parts"
-    return node.unflatten(aux, parts)
-
-
-def writer(cls: type) -> Writer | None:
-    """What changes containers of a type; None where nothing does."""
-    node = _NODES[cls]
-    return node.write if node is not None else None
+    return node
 
 
 def register(

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from fusec.errors import UnsupportedError
 from fusec.trace.copies import CONSTANTS, IMMUTABLE, is_tracer
-from fusec.trace.tree import TreeDef, apart, flatten, put_together, writer
+from fusec.trace.tree import TreeDef, apart, flatten, node_of
 
 VALUE, LEAF, HELD, NOTHING = range(4)
 Ref = tuple[int, int]
@@ -52,26 +52,22 @@ class Update:
         self.outside: list[Any] = []  # paths to the containers that the function read elsewhere
         self.kept: set[int] = set()  # leaves that containers of the arguments still hold
 
-    def held(self, given: Any, leaves: Sequence[Any]) -> list[Any] | None:
-        """The caller's containers; None where one that changes can be reached in two ways."""
-        return self.apart(containers(given), leaves)
-
-    def apart(self, held: list[Any], leaves: Sequence[Any]) -> list[Any] | None:
-        """``held``, as ``held()`` says."""
+    def held(self, held: list[Any], leaves: Sequence[Any]) -> list[Any]:
+        """The caller's ``containers``, if there is one way only to each that changes."""
         ids = [id(c) for c in held]
         ids += [id(path.follow(leaves)) for path in self.outside]
-        once = all(ids.count(ids[change.number]) == 1 for change in self.changes)
-        return held if once else None
+        if any(ids.count(ids[change.number]) > 1 for change in self.changes):
+            raise UnsupportedError("a list, dict or dataclass that is changed is in two places")
+        return held
 
     def finish(self, held: list[Any], leaves: Sequence[Any], values: Sequence[Any]) -> Any:
         """Change the containers ``held`` as the function did; gives its result."""
         pools = (values, leaves, held, (None,))
         for cls, aux, refs in self.made:
-            held.append(put_together(cls, aux, [pools[pool][k] for pool, k in refs]))
+            held.append(node_of(cls).unflatten(aux, [pools[pool][k] for pool, k in refs]))
         for number, gone, keys, refs in self.changes:
-            target = held[number]
-            items = [pools[pool][k] for pool, k in refs]
-            writer(type(target))(target, gone, keys, items)  # type: ignore[misc]
+            write = node_of(type(held[number])).write
+            write(held[number], gone, keys, [pools[pool][k] for pool, k in refs])  # type: ignore[misc]
         return pools[self.result[0]][self.result[1]]
 
 
@@ -107,18 +103,18 @@ class Watched:
             for number, (container, _) in reversed([*enumerate(self._before)]):
                 self._refs[id(container)] = (HELD, number)
         if changed and self._seen is not None:
-            made.outside = [path for x, path, _ in self._seen() if writer(type(x)) is not None]
+            made.outside = [path for x, path, _ in self._seen() if apart(x) is not None]
         made.changes = [self._change(made, *change) for change in changed.values()]
         made.result = self._ref(made, result, member=False)
         outer = {id(self._given), *map(id, self._given)}
-        inner = [apart(c) for c in containers(self._given) if id(c) not in outer]
+        inner = [apart(c) for c in containers(self._given, once=True) if id(c) not in outer]
         members = [id(x) for parts, _ in inner for x in parts]  # type: ignore[misc]
         made.kept = {self._leaves[x][1] for x in members if x in self._leaves}
         return made
 
     def _change(self, made: Update, number: int, before: Any) -> Change:
         container = self._before[number][0]
-        if writer(type(container)) is None:
+        if node_of(type(container)).write is None:
             raise UnsupportedError(f"a {type(container).__name__} that is an argument was changed")
         items, aux = apart(container)  # type: ignore[misc]
         if type(container) is list:
@@ -178,15 +174,20 @@ def _check(value: Any, seen: list[Any]) -> None:
         raise UnsupportedError(f"a {kind.__name__} was put into an argument: NumPy runs it")
 
 
-def containers(tree: Any) -> list[Any]:
-    """The containers of a tree, each before its parts, None not among them."""
+def containers(tree: Any, once: bool = False) -> list[Any]:
+    """The containers of a tree, each before its parts, None not among them.
+
+    once: also if it is in several places, or contains itself.
+    """
     found: list[Any] = []
+    seen: set[int] = set()
     waiting = [tree]
     while waiting:
         value = waiting.pop()
         parts = apart(value)
-        if parts is not None and value is not None:
+        if parts is not None and value is not None and not (once and id(value) in seen):
             found.append(value)
+            seen.add(id(value))
             waiting += reversed(parts[0])
     return found
 
@@ -197,7 +198,7 @@ def rebuilt(tree: Any, leaves: Iterator[Any], known: dict[int, Any] | None = Non
     parts = apart(tree)
     if parts is None or tree is None:
         return next(leaves) if parts is None else None
-    made = put_together(type(tree), parts[1], [rebuilt(x, leaves, known) for x in parts[0]])
+    made = node_of(type(tree)).unflatten(parts[1], [rebuilt(x, leaves, known) for x in parts[0]])
     return known.setdefault(id(tree), made)
 
 
