@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -30,10 +30,11 @@ from fusec.runtime.native import ERROR, MISS
 from fusec.trace.overrides import LOUD
 from fusec.trace.run import Trace, session_of, trace
 from fusec.trace.scalars import NUMBERS
-from fusec.trace.tree import TreeDef, flatten
+from fusec.trace.tree import TreeDef, flatten, outline
 
 MAX_FAST = 4  # native entries that a call tries in turn
 MAX_PLANS = 256  # signatures kept for one function; the least recently used goes
+MAX_GROWN = 8  # signatures made for arguments whose lists the function itself makes longer
 
 
 class Fallback:
@@ -63,6 +64,7 @@ class JitFunction:
         self.donated = _static_names(fn, donate_argnums, ())
         self._plans: OrderedDict[Any, list[Plan | Fallback]] = OrderedDict()
         self._fast: list[fastcall.Fast] = []
+        self._grown: Counter[Any] = Counter()
 
     @property
     def __fusec_inline__(self) -> Callable[..., Any]:
@@ -189,8 +191,12 @@ class JitFunction:
         log("recompile", "%s: a new signature", self.__name__)  # type: ignore[attr-defined]
         plan: Plan | Fallback
         hidden: list[np.ndarray] = []
+        kind = outline(tree)
+        if device is None and self._grown[kind] >= MAX_GROWN:
+            return Fallback("it changes the length of a list at each call"), hidden
         try:
             traced = self.traced(leaves, arrays, tree, static)
+            self._grown[kind] += traced.update is not None and traced.update.grows
             hidden = traced.guards.arrays(leaves)
             if device is not None and device.native:
                 plan = HostPlan(traced, self.fastmath, device)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from test_fastcall import taken
 
 import fusec
+from fusec.dispatch import MAX_GROWN
 from fusec.errors import DerivativeError, DeviceError, UnsupportedError
 from fusec.trace.tree import flatten, register
 from fusec.trace.writeback import rebuilt
@@ -650,3 +651,19 @@ def test_an_opaque_argument_that_is_returned_is_that_of_the_call():
     f = fusec.jit(lambda thing, x: (thing, x * thing.a))
     for thing in (Thing(), Thing()):
         assert f(thing, line())[0] is thing
+
+
+def test_a_list_that_grows_at_each_call_is_not_compiled_at_each():
+    def f(p, x):
+        p["hist"].append((p["w"] * x).sum())
+
+    jitted, traced = fusec.jit(f), []
+    original = jitted.traced
+    jitted.traced = lambda *args: traced.append(1) or original(*args)
+    want, got = ({"w": line(), "hist": []} for _ in range(2))
+    for k in range(20):
+        f(want, line() + k)
+        jitted(got, line() + k)
+    assert len(traced) == MAX_GROWN and snapshot([got], []) == snapshot([want], [])
+    jitted({"hist": [], "w": line()}, line())  # another structure is another program
+    assert len(traced) == MAX_GROWN + 1

@@ -102,7 +102,8 @@ def trace(
         made.update = update
         return made
     except Exception as error:
-        if isinstance(error, FusecError) or not watched.changed():
+        changed = watched.changed() or any(s.mutated for s in session.storages)
+        if isinstance(error, FusecError) or not changed:
             raise
         said = f"it raises {type(error).__name__} when it has changed an argument"
         raise UnsupportedError(said) from error

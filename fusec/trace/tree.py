@@ -217,6 +217,13 @@ def node_of(cls: type) -> _Node:
     return node
 
 
+def outline(tree: TreeDef) -> tuple[Any, ...]:
+    """A structure but for the lengths of lists, and what is in those."""
+    if tree.cls is list:
+        return (list,)
+    return (tree.cls, tree.aux, *map(outline, tree.children))
+
+
 def register(
     cls: type,
     flatten: Callable[[Any], tuple[Iterable[Any], Hashable]],

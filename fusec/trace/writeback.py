@@ -51,6 +51,7 @@ class Update:
         self.result: Ref = (NOTHING, 0)
         self.outside: list[Any] = []  # paths to the containers that the function read elsewhere
         self.kept: set[int] = set()  # leaves that containers of the arguments still hold
+        self.grows = False  # a list has another length: the next call another signature
 
     def held(self, held: list[Any], leaves: Sequence[Any]) -> list[Any]:
         """The caller's ``containers``, if there is one way only to each that changes."""
@@ -118,6 +119,7 @@ class Watched:
             raise UnsupportedError(f"a {type(container).__name__} that is an argument was changed")
         items, aux = apart(container)  # type: ignore[misc]
         if type(container) is list:
+            made.grows |= len(items) != len(before[0])
             return Change(number, (), (), tuple([self._ref(made, x) for x in items]))
         factory, keys = _keys(container, aux)
         known, old = _keys(container, before[1])
