@@ -29,7 +29,7 @@ from fusec.runtime.array import Array, extent, upload
 from fusec.runtime.device import Device
 from fusec.trace.run import labels
 from fusec.trace.tree import TreeDef, flatten
-from fusec.trace.writeback import Update, delivered, origins
+from fusec.trace.writeback import Update, origins
 from fusec.traffic import Printable, place
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class _Check:
             for source, _ in plan.trace.writes:
                 if source.kind == "captured":
                     hidden[source.ref][...] = arrays[source.ref]
-            return delivered(self.update, (args, kwargs), leaves, made)
+            return plan.delivered(plan.held((args, kwargs), leaves), leaves, made)
 
         return run
 

@@ -30,6 +30,7 @@ from fusec.show import program_text, write
 from fusec.trace.run import Trace, labels
 from fusec.trace.standin import is_stand_in, stand_in
 from fusec.trace.tree import TreeDef, flatten
+from fusec.trace.writeback import containers
 from fusec.traffic import Printable, Traffic
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ class Traced(Printable):
         try:
             made.trace = function.traced(leaves, arrays, tree, function._static_leaves(tree))
             made.fallback = made._overlapping([None if _like(x) else x for x in leaves])
+            if made.trace.update is not None:
+                made.trace.update.held(containers((args, kwargs)), leaves)
         except UnsupportedError as error:
             if type(error) is not UnsupportedError:
                 raise

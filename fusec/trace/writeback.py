@@ -204,20 +204,17 @@ def rebuilt(tree: Any, leaves: Iterator[Any], known: dict[int, Any] | None = Non
     return known.setdefault(id(tree), made)
 
 
-def delivered(update: Update | None, given: Any, leaves: Sequence[Any], values: Any) -> Any:
-    """A function's result, of what its program gave; ``given``: the (args, kwargs) of the call."""
-    return values if update is None else update.finish(containers(given), leaves, values)
-
-
 def origins(update: Update | None, tree: TreeDef, count: int) -> list[int]:
     """Which of ``count`` values each leaf of the result is, and of (args, kwargs) afterwards.
 
     -1: none of them. Without an update they are the leaves of the result.
     """
+    if update is None:
+        return [*range(count)]
     leaves = [-1] * tree.num_leaves
     given = tree.unflatten(leaves)
-    found, _ = flatten((delivered(update, given, leaves, [*range(count)]), *given))
-    return [x if type(x) is int else -1 for x in found]
+    result = update.finish(containers(given), leaves, range(count))
+    return [x if type(x) is int else -1 for x in flatten((result, *given))[0]]
 
 
 def _same(before: Any, after: Any) -> bool:
