@@ -99,7 +99,7 @@ def trace(
         if not update.changes:
             return _close(session, value)
         made = _close(session, tuple(update.values))
-        made.update = update
+        made.update, update.values = update, []  # tracers, which keep the whole trace
         return made
     except Exception as error:
         changed = watched.changed() or any(s.mutated for s in session.storages)

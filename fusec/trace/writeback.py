@@ -66,9 +66,10 @@ class Update:
         pools = (values, leaves, held, (None,))
         for cls, aux, refs in self.made:
             held.append(node_of(cls).unflatten(aux, [pools[pool][k] for pool, k in refs]))
-        for number, gone, keys, refs in self.changes:
+        for number, gone, keys, sources in self.changes:
             write = node_of(type(held[number])).write
-            write(held[number], gone, keys, [pools[pool][k] for pool, k in refs])  # type: ignore[misc]
+            assert write is not None
+            write(held[number], gone, keys, [pools[pool][k] for pool, k in sources])
         return pools[self.result[0]][self.result[1]]
 
 
