@@ -182,6 +182,11 @@ row("trapezoid", lambda x, y: np.trapezoid(y, x), np.sort(ramp("f8")), ramp("f8"
 row("gradient", lambda x: np.gradient(x), ramp("f8"), rel=1e-15)
 row("cross", lambda x, y: np.cross(x, y), ramp("f8", 4, 3), ramp("f8", 3), rel=1e-15)
 row("cov", lambda x: np.cov(x), ramp("f8", 3, 9), rel=1e-14)
+for period in (0, 0.0, -4.0, 3):
+    row(f"interp-period-{period}", lambda x, p: np.interp(x, p, p * 2, period=period) * 0 + 1,
+        ramp("f8"), ramp("f8"))
+    row(f"interp-unread-{period}", lambda x, p, q: (np.interp(x, p, p, period=q), x)[1],
+        ramp("f8"), ramp("f8"), period)
 row("interp", lambda x, p, f: np.interp(x, p, f), ramp("f8"), np.sort(ramp("f8")), ramp("f8"),
     rel=1e-14)
 row("searchsorted", lambda p, x: np.searchsorted(p, x), np.sort(ramp("f8")), ramp("f8"))

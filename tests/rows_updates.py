@@ -427,6 +427,24 @@ def rows_put_together(x, y):
 MANY = ramp("f8", 400, 2)
 for many in (rows_copied, rows_from_the_last, rows_added, rows_put_together):
     row(many.__name__, many, MANY, MANY[::-1] + 1)
+
+
+@does("flat-reads-copies", PLANE)
+def _(x):
+    first, some = x.T.flat[:3], x.flat[[1, 2]]
+    first *= 2
+    some += 1
+    x.flat[::5] = [7, 8]
+    rest = x.flat
+    return first, some, next(rest), next(rest), rest.index, rest.coords, sum(x.flat), len(x.flat)
+
+
+for name, used in {
+    "max": lambda x: (np.max(x.flat), x.flat == 1), "array": lambda x: np.array(x.flat) + 1,
+    "list": lambda x: list(x.flat), "class": lambda x: isinstance(x.flat, np.ndarray),
+    "mask": lambda x: x.flat.__setitem__(x.ravel() > 0, [1, 2]), "plus": lambda x: x.flat + 1,
+}.items():
+    row(f"flat-{name}", used, PLANE)
 row("all-flat", lambda x: setattr(x, "flat", 3), MANY)
 
 # --- a number that an integer array can't hold is refused where it is put, and cut by np.full
@@ -436,6 +454,34 @@ for number in (np.nan, 1e20, -1.0, 1j):
     row(f"puts-all-{number}", lambda x, v=number: x.__setitem__(..., v), small)
     row(f"puts-mask-{number}", lambda x, v=number: x.__setitem__(x > 0, v), small)
     row(f"puts-full-{number}", lambda x, v=number: np.full_like(x, v), small)
+PUTS = {
+    "item": lambda x, v: x.__setitem__(1, v), "all": lambda x, v: x.__setitem__(..., v),
+    "fill": lambda x, v: x.fill(v), "index": lambda x, v: x.__setitem__([0, 2, 1], v),
+    "mask": lambda x, v: x.__setitem__(x > 0, v),
+    "flat-item": lambda x, v: x.flat.__setitem__(1, v),
+    "flat-part": lambda x, v: x.flat.__setitem__(slice(1, 9), v),
+    "flat-index": lambda x, v: x.flat.__setitem__([2, 0, 5], v),
+    "set-flat": lambda x, v: setattr(x, "flat", v), "put": lambda x, v: np.put(x, [0, 2], v),
+    "putmask": lambda x, v: np.putmask(x, x > 1, v), "place": lambda x, v: np.place(x, x > 1, v),
+    "copyto": lambda x, v: np.copyto(x, v, "unsafe"), "diagonal": lambda x, v: np
+    .fill_diagonal(x, v), "array": lambda x, v: np.array(v, x.dtype), "choose": lambda x, v: np
+    .choose(x > 1, [x, v]), "pad": lambda x, v: np.pad(x, 1, constant_values=v),
+    "select": lambda x, v: np.select([x > 1], [x], v), "stack": lambda x, v: np
+    .array([x[0, 0], np.size(v) if isinstance(v, list) else v], x.dtype),
+    "python": lambda x, v: x.__setitem__(0, np.max(v).item()),
+}
+for name, put in PUTS.items():
+    for k, v in enumerate((
+        np.nan, 1e20, -1.5, 2.5, 300, np.float64(np.nan), np.float64(1e20), np.float32(-1.5),
+        np.int64(300), np.int64(-1), np.uint64(2**64 - 1), np.array(np.nan), [1, 2, 300], "3",
+        np.array([1.5, np.nan, 300.0, -1.0])[:, None], [2.5, np.nan, 1e20], np.array([1e20]),
+    )):
+        for dtype in ("u1", "i4", "i8", "u8"):
+            into = np.arange(16).reshape(4, 4).astype(dtype)
+            row(f"put-{name}-{k}-{dtype}", put, into, v)
+            if not isinstance(v, np.ndarray):
+                row(f"put-{name}-{k}-{dtype}-known", lambda x, v=v, put=put: put(x, v), into)
+row("where-none", lambda x: np.where(x > 0, x, None), ramp("f8"))
 row("putmask-refused", lambda x, y: np.putmask(x, y > 0, y), ramp("i4"), ramp("f8"))
 
 # --- results of reductions go into any out=, vectors never into x @= y

@@ -228,6 +228,9 @@ def _interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None,
     (session,) = {v._session for v in (x, xp, fp) if type(v) is Tracer}
     x, xp, fp = (as_tracer(session, v) for v in (x, xp, fp))
     if period is not None:
+        if type(period) is not Tracer and period == 0:
+            raise ValueError("period must be a non-zero value")
+        period = abs(period)
         x, xp = x % period, xp % period
         order = np.argsort(xp)
         xp, fp = xp[order], fp[order]

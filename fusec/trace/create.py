@@ -20,6 +20,7 @@ from fusec.trace.table import (
     INT,
     as_dtype,
     common_dtype,
+    copied,
     dim,
     implements,
     iota,
@@ -30,7 +31,7 @@ from fusec.trace.table import (
     zeros as filled_node,
 )
 from fusec.trace.tracer import Tracer, as_tracer, contains_traced, fresh
-from fusec.trace.ufuncs import weak_type
+from fusec.trace.ufuncs import as_element, weak_type
 
 SMALL = 64  # elements of a constant that is part of the graph; larger ones become hidden inputs
 
@@ -100,12 +101,11 @@ def _filled(session: Session, shape: tuple[int, ...], value: Any, dtype: Any, or
             operand: Tracer | None) -> Tracer:
     from fusec.trace.indexing import assigned
 
-    if weak_type(value) is not int:
-        value = as_tracer(session, value)
     if dtype is None:
         kind = weak_type(value)
-        dtype = np.dtype(kind) if kind is not None else value.dtype
+        dtype = np.dtype(kind) if kind is not None else as_tracer(session, value).dtype
     sample = fresh(session, filled_node(session, shape, _checked(dtype)))
+    value = copied(session, value)
     return _like_order(session, assigned(sample, value, shape), order, operand)
 
 
@@ -146,7 +146,7 @@ def array(session: Session, object: Any, dtype: Any = None, *, copy: Any = True,
         made = fresh(session, _stacked(session, object, dtype))
     elif type(object) is PyScalar:
         kind = np.dtype(dtype) if dtype is not None else np.dtype(weak_type(object))
-        made = fresh(session, as_dtype(session, object, kind))
+        made = fresh(session, as_element(session, object, kind))
     else:
         real = np.array(object, dtype=dtype, order=order)
         made = _like_order(session, constant(session, real).node, "F" if real.flags.fnc else "C")
@@ -187,7 +187,7 @@ def _stacked(session: Session, value: Any, dtype: Any) -> Node:
 
 def _stack(session: Session, value: Any, dtype: np.dtype) -> Node:
     if not isinstance(value, list | tuple):
-        return as_dtype(session, value, dtype)
+        return as_element(session, value, dtype, item=True)
     if not contains_traced(value):
         return constant(session, np.array(value, dtype)).node
     parts = [_stack(session, item, dtype) for item in value]

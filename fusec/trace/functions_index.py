@@ -15,6 +15,8 @@ from fusec.trace.table import (
     INT,
     ToHost,
     as_dtype,
+    common_dtype,
+    copied,
     data_dependent,
     dim,
     implements,
@@ -24,7 +26,7 @@ from fusec.trace.table import (
     wrap,
 )
 from fusec.trace.tracer import Tracer, as_tracer, contains_traced, fresh
-from fusec.trace.ufuncs import store_out, weak_type
+from fusec.trace.ufuncs import as_element, store_out, weak_type
 
 
 @implements(np.bincount)
@@ -74,8 +76,8 @@ def choose(session: Session, a: Any, choices: Any, out: Any = None, mode: str = 
     items = list(choices if isinstance(choices, list | tuple) else as_tracer(session, choices))
     if x.dtype.kind not in "iub" or len(items) > 32:
         raise ToHost
-    dtype = np.result_type(*[as_tracer(session, c).dtype for c in items])
-    nodes = [as_dtype(session, c, dtype) for c in items]
+    dtype = common_dtype(session, *items)
+    nodes = [session.cast(as_tracer(session, c).node, dtype) for c in items]
     shape = np.broadcast_shapes(x._like.shape, *[n.shape for n in nodes])
     index = bounded(session, x, len(items), mode)
     node = session.broadcast(nodes[0], shape)
@@ -130,7 +132,7 @@ def take(session: Session, a: Any, indices: Any, axis: Any = None, out: Any = No
 def put(session: Session, a: Any, ind: Any, v: Any, mode: str = "raise") -> None:
     """``np.put``: values repeat to the number of indices."""
     x, index = as_tracer(session, a), as_tracer(session, ind).astype(INT).ravel()
-    values = as_tracer(session, v).astype(x.dtype).ravel()
+    values = fresh(session, as_element(session, v, x.dtype)).ravel()
     count = index._like.size
     if count == 0 or values._like.size == 0:
         return
@@ -147,28 +149,32 @@ def copyto(session: Session, dst: Any, src: Any, casting: str = "same_kind",
            where: Any = True) -> None:
     """``np.copyto``."""
     target = as_tracer(session, dst)
-    kind = weak_type(src)
-    if kind is None and not np.can_cast(as_tracer(session, src).dtype, target.dtype, casting):
-        raise TypeError(
-            f"Cannot cast array data from {as_tracer(session, src).dtype!r} to "
-            f"{target.dtype!r} according to the rule '{casting}'"
-        )
-    if kind is not None:
-        np.copyto(np.empty((), target.dtype), sample(src), casting=casting)
-    value = assigned(target, src, target._like.shape)
+    source = sample(src) if weak_type(src) else _nothing(as_tracer(session, src))
+    np.copyto(np.zeros((), target.dtype), source, casting)  # raises
+    value = assigned(target, copied(session, src), target._like.shape)
     if where is not True:
         mask = session.broadcast(as_dtype(session, where, BOOL), target._like.shape)
         value = session.make("where", mask, value, target.node)
     target.write(value)
 
 
+def _nothing(x: Tracer) -> np.ndarray:
+    """An array of ``x``'s dtype for NumPy to judge a cast by; it tells numbers from arrays."""
+    return np.zeros((1,) * min(x._like.ndim, 1), x.dtype)
+
+
+def _safely(session: Session, values: Any, x: Tracer) -> Tracer:
+    """``values`` as ``np.putmask`` and ``np.place`` put them into ``x``: arrays have to be safe."""
+    if isinstance(values, np.ndarray):
+        np.copyto(np.zeros(1, x.dtype), _nothing(as_tracer(session, values)), "safe")
+    return fresh(session, as_element(session, values, x.dtype))
+
+
 @implements(np.putmask)
 def putmask(session: Session, a: Any, /, mask: Any, values: Any) -> None:
     """``np.putmask``: values repeat to the size of the array."""
     x = as_tracer(session, a)
-    if hasattr(values, "dtype"):
-        np.copyto(np.empty(0, x.dtype), np.empty(0, values.dtype), "safe")
-    source = as_tracer(session, values).astype(x.dtype)
+    source = _safely(session, values, x)
     if source._like.size == 0:
         return
     if source._like.shape != x._like.shape:
@@ -181,7 +187,7 @@ def putmask(session: Session, a: Any, /, mask: Any, values: Any) -> None:
 def place(session: Session, arr: Any, mask: Any, vals: Any) -> None:
     """``np.place``: with several values, the n-th true element gets the n-th value."""
     x = as_tracer(session, arr)
-    values = as_tracer(session, vals).astype(x.dtype).ravel()
+    values = _safely(session, vals, x).ravel()
     condition = as_tracer(session, mask).astype(bool).reshape(x._like.shape)
     if values._like.size == 0:
         raise ValueError("Cannot insert from an empty array!")
@@ -215,10 +221,11 @@ def extract(session: Session, condition: Any, arr: Any) -> Any:
 @implements(np.fill_diagonal)
 def fill_diagonal(session: Session, a: Any, val: Any, wrap: bool = False) -> None:
     """``np.fill_diagonal``: the values are used again from the first one on where they end."""
-    x, values = as_tracer(session, a), as_tracer(session, val)
+    x = as_tracer(session, a)
     shape = x._like.shape
     if len(shape) < 2:
         raise ValueError("array must be at least 2-d")
+    values = fresh(session, as_element(session, val, x.dtype))
     if not values._like.size:
         return None
     if len(shape) == 2 and not wrap and not values._like.ndim:
@@ -228,5 +235,5 @@ def fill_diagonal(session: Session, a: Any, val: Any, wrap: bool = False) -> Non
     diagonal, number_of = np.zeros(shape, bool), np.zeros(shape, INT)
     np.fill_diagonal(diagonal, True, wrap)
     number_of[diagonal] = np.arange(np.count_nonzero(diagonal)) % values._like.size
-    chosen = values.astype(x.dtype).ravel()[number_of]
+    chosen = values.ravel()[number_of]
     return copyto(session, x, chosen, "unsafe", as_tracer(session, diagonal))

@@ -37,14 +37,15 @@ from fusec.trace.ufuncs import store_out, weak_type
 
 
 @implements(np.where)
-def where(session: Session, condition: Any, x: Any = None, y: Any = None, /) -> Tracer:
+def where(session: Session, condition: Any, /, *choices: Any) -> Tracer:
     """``np.where`` with three arguments."""
-    if x is None and y is None:
+    if not choices:
         if type(plain(condition)) is Tracer:
             raise data_dependent(session, "np.where(condition)")
         return np.nonzero(condition)
-    if x is None or y is None:
+    if len(choices) != 2:
         raise ValueError("either both or neither of x and y should be given")
+    x, y = choices
     dtype = common_dtype(session, x, y)
     nodes = [as_dtype(session, condition, BOOL), *[as_unsafe(session, v, dtype) for v in (x, y)]]
     shape = np.broadcast_shapes(*[n.shape for n in nodes])
@@ -207,7 +208,10 @@ def select(session: Session, condlist: Any, choicelist: Any, default: Any = 0) -
     for k, c in enumerate(conditions):
         if c.dtype != BOOL:
             raise TypeError(f"invalid entry {k} in condlist: should be boolean ndarray")
-    choices = [as_dtype(session, c, dtype) for c in (*choicelist, default)]
+    arrays = [as_tracer(session, c) for c in (*choicelist, default)]
+    for choice in arrays[:-1]:
+        np.copyto(np.zeros(1, dtype), np.zeros(1, choice.dtype))  # raises for 3 among uint8
+    choices = [session.cast(x.node, dtype) for x in arrays]
     shape = np.broadcast_shapes(*[c._like.shape for c in conditions], *[c.shape for c in choices])
     node = session.broadcast(choices[-1], shape)
     for condition, choice in zip(conditions[::-1], choices[-2::-1]):

@@ -12,10 +12,9 @@ from fusec.trace.table import (
     ToHost,
     implements,
     plain,
-    zeros,
 )
 from fusec.trace.tracer import Tracer, as_tracer, fresh
-from fusec.trace.ufuncs import weak_type
+from fusec.trace.ufuncs import as_element
 
 
 def _in_order(node: Node, like: np.ndarray) -> np.ndarray:
@@ -53,23 +52,24 @@ def pad(session: Session, array: Any, pad_width: Any, mode: Any = "constant",
 
 def _pad_constant(session: Session, x: Tracer, pairs: list[list[int]], values: Any) -> Tracer:
     node = x.node
-    if weak_type(values) or np.ndim(values) == 0:
-        sample = fresh(session, zeros(session, (), x.dtype))
-        from fusec.trace.indexing import assigned
-
-        value = assigned(sample, values, ())
+    values = as_tracer(session, values)
+    if values._like.ndim == 0:
+        value = _constant(session, values, x)
         before, after = tuple([p[0] for p in pairs]), tuple([p[1] for p in pairs])
         node = session.make("pad", node, value, before=before, after=after)
         return fresh(session, node, _in_order(node, x._like))
-    values = np.broadcast_to(np.asarray(plain(values)), (len(pairs), 2))
-    for k, ((before, after), (low, high)) in enumerate(zip(pairs, values)):
+    values = np.broadcast_to(values, (len(pairs), 2))
+    for k, pair in enumerate(pairs):
         ends = []
-        for width, value in ((before, low), (after, high)):
+        for side, width in enumerate(pair):
             shape = tuple([width if j == k else n for j, n in enumerate(node.shape)])
-            cast = np.asarray(value).astype(x.dtype)
-            ends.append(session.broadcast(session.const(cast), shape))
+            ends.append(session.broadcast(_constant(session, values[k, side], x), shape))
         node = join(session, [ends[0], node, ends[1]], k)
     return fresh(session, node, _in_order(node, x._like))
+
+
+def _constant(session: Session, value: Tracer, x: Tracer) -> Node:
+    return as_element(session, fresh(session, value.node, scalar=True), x.dtype, item=True)
 
 
 def _pad_copies(session: Session, node: Node, axis: int, before: int, after: int,

@@ -13,10 +13,9 @@ from fusec.errors import DataDependentShapeError
 from fusec.ir.graph import Node
 from fusec.ops.host import HostCall, put_mask
 from fusec.ops.registry import broadcast_shape
-from fusec.trace.scalars import PyScalar
 from fusec.trace.standin import in_order, stand_in
 from fusec.trace.tracer import Step, Tracer, as_tracer, contains_traced, fresh
-from fusec.trace.ufuncs import as_loop, weak_type
+from fusec.trace.ufuncs import as_element, weak_type
 
 INT = np.dtype(np.int64)
 
@@ -91,8 +90,9 @@ def setitem(x: Tracer, index: Any, value: Any) -> None:
     if all(is_basic(i) for i in items):
         target = basic(x, items)
         if target._scalar:
+            value = single(x, value)
             target = Tracer(session, target._storage, target._path, target._like)
-        return target.write(assigned(target, value, target._like.shape))
+        return target.write(assigned(target, value, target._like.shape, item=True))
     if len(items) == 1 and is_mask(items[0]):
         return set_mask(x, as_tracer(session, items[0]), value)
     masked = _mask_and_view(x, items)
@@ -107,18 +107,23 @@ def setitem(x: Tracer, index: Any, value: Any) -> None:
     base.write(node)
 
 
-def assigned(target: Tracer, value: Any, shape: tuple[int, ...]) -> Node:
-    """``value`` as NumPy would put it into ``target``: unsafe cast, broadcast."""
+def single(x: Tracer, value: Any) -> Any:
+    """``value`` for one element of ``x``, where NumPy takes no arrays, or raises."""
+    made = np.zeros(1, x.dtype)
+    if not contains_traced(value):
+        made[0] = value
+        return made[0]
+    if type(value) is Tracer and value._like.ndim:
+        made[0] = np.zeros(value._like.shape)
+    elif isinstance(value, list | tuple):
+        made[0] = [0] * len(value)
+    return value
+
+
+def assigned(target: Tracer, value: Any, shape: tuple[int, ...], item: bool = False) -> Node:
+    """``value`` as NumPy would put it into ``target``: converted, broadcast."""
     session = target._session
-    kind = weak_type(value)
-    if kind and (type(value) is not Tracer or kind is int):
-        if target.dtype.kind in "iub" and kind is not int:
-            value = value._concrete() if type(value) is PyScalar else value
-            made = np.empty((), target.dtype)
-            made[()] = value  # raises for NaN
-            return session.broadcast(session.const(made), shape)
-        return session.broadcast(as_loop(session, value, target.dtype), shape)
-    node = session.cast(as_tracer(session, value).node, target.dtype)
+    node = as_element(session, value, target.dtype, item)
     while node.aval.ndim > len(shape) and node.shape[0] == 1:
         node = session.reshape(node, node.shape[1:])
     try:
@@ -153,7 +158,7 @@ def set_mask(x: Tracer, mask: Tracer, value: Any) -> None:
         tail = shape[mask._like.ndim :]
         new = session.broadcast(assigned(x, value, tail), shape)
     else:
-        values = as_tracer(session, value)
+        values = fresh(session, as_element(session, value, x.dtype))
         call = HostCall("masked assignment", put_mask, (x.node.aval,), source=put_mask)
         result = session.make("host_call", x.node, mask.node, values.node, call=call)
         return x.write(session.make("host_out", result, index=0, aval=x.node.aval))

@@ -12,6 +12,7 @@ from fusec.trace import (
     functions_position,
     functions_reduce,
     functions_shape,
+    indexing,
     pynumbers,
     views,
 )
@@ -107,7 +108,7 @@ def copy(x: Tracer, order: str = "C") -> Tracer:
 @_method
 def fill(x: Tracer, value: Any) -> None:
     """``x.fill(value)``."""
-    x[...] = value
+    x[...] = indexing.single(x, value)
 
 
 @_method

@@ -99,6 +99,13 @@ def sample(value: Any) -> Any:
     return weak_type(value)(1) if type(value) is Tracer else number(value)  # type: ignore[misc]
 
 
+def copied(session: Session, value: Any) -> Any:
+    """What ``np.copyto`` copies: of Python's numbers only integers have to fit."""
+    if weak_type(value) is int:
+        return value
+    return fresh(session, as_tracer(session, value).node)
+
+
 def as_kind(x: Any) -> np.ndarray:
     """Something with the shape of ``x``, without reading it."""
     return x._like if type(x) is Tracer else np.asarray(x)

@@ -296,7 +296,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     T = property(lambda self: self.transpose())
     mT = property(lambda self: self.swapaxes(-1, -2))
-    flat = property(lambda self: _flat(self), lambda self, v: _set_flat(self, v))
+    flat = property(lambda self: _flat(self), lambda self, v: _flat(self).__setitem__(..., v))
     base = property(lambda self: None)
 
     def _get_part(self, name: str) -> Any:
@@ -311,16 +311,10 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     imag = property(lambda self: self._get_part("imag"), lambda self, v: self._set_part("imag", v))
 
 
-def _flat(x: Tracer) -> Tracer:
-    """The elements in C order; writing through it always reaches ``x``."""
-    shape = (x._like.size,)
-    return x.step(stand_in(shape, x.dtype), ("reshape", {"shape": shape}))
+def _flat(x: Tracer) -> Any:
+    from fusec.trace.flat import Flat
 
-
-def _set_flat(x: Tracer, value: Any) -> None:
-    """``x.flat = value``: values repeat until all elements have one."""
-    value = as_tracer(x._session, value)
-    _flat(x)[...] = value if value.size == 1 else np.resize(value, x._like.size)
+    return Flat(x)
 
 
 def _inplace(name: str) -> Callable[[Tracer, Any], Any]:

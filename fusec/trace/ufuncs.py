@@ -12,7 +12,7 @@ from fusec.ir.graph import Node
 from fusec.ops.registry import BY_UFUNC, broadcast_shape, loop_dtypes
 from fusec.trace.scalars import NUMBERS, PyScalar
 from fusec.trace.session import Session
-from fusec.trace.tracer import PYTHON, Tracer, as_tracer, fresh, k_like
+from fusec.trace.tracer import PYTHON, Tracer, as_tracer, contains_traced, fresh, k_like
 
 COMPARISONS = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
 
@@ -107,16 +107,46 @@ def store_out(
 def as_loop(session: Session, value: Any, dtype: np.dtype) -> Node:
     """An operand as a node of the loop's dtype."""
     if type(value) is Tracer:
-        node = session.cast(value.node, dtype)
-        if value._storage.item and dtype.kind in "iu" and not np.can_cast(value.dtype, dtype):
-            same = session.make("equal", session.cast(node, value.dtype), value.node)
-            return session.make("check", node, same)  # NumPy raises OverflowError
-        return node
+        return (_fitted if value._storage.item else Session.cast)(session, value.node, dtype)
     if type(value) is PyScalar:
         if type(value._value) is float and value._recipe[0] == "arg":
             return session.cast(session.scalar_param(value, np.dtype("f8")), dtype)
         return session.scalar_param(value, dtype)
     return session.const(value, dtype)
+
+
+def as_element(session: Session, value: Any, dtype: np.dtype, item: bool = False) -> Node:
+    """``value`` as NumPy puts it into an array of ``dtype``.
+
+    Arrays are cast, Python numbers have to fit. So do NumPy's numbers in signed integers where
+    they are one ``item``: ``x[0] = np.float64("nan")`` raises, ``x[[0]] = ...`` does not.
+    """
+    if type(value) is Tracer:
+        if value._storage.item:
+            np.array(PYTHON[value.dtype.kind](1), dtype)  # raises for complex numbers
+            return _fitted(session, value.node, dtype)
+        signed = item and value._scalar and dtype.kind == "i" and value.dtype.kind in "iuf"
+        return (_fitted if signed else Session.cast)(session, value.node, dtype)
+    kind = weak_type(value)
+    if type(value) is PyScalar and (kind is int or dtype.kind not in "iub"):
+        return as_loop(session, value, dtype)
+    if isinstance(value, np.ndarray) or (kind is None and contains_traced(value)):
+        return session.cast(as_tracer(session, value, dtype).node, dtype)
+    value = value._concrete() if type(value) is PyScalar else value
+    made = np.array(value, dtype)
+    if item and isinstance(value, np.generic):
+        made[()] = value
+    return as_tracer(session, made).node
+
+
+def _fitted(session: Session, node: Node, dtype: np.dtype) -> Node:
+    """A cast to ``dtype``; where that is an integer which can't hold the number NumPy raises."""
+    made = session.cast(node, dtype)
+    if dtype.kind not in "iu" or np.can_cast(node.dtype, dtype):
+        return made
+    whole, back = np.trunc(fresh(session, node)), fresh(session, session.cast(made, node.dtype))
+    fits = (back == whole) & ((fresh(session, made) < 0) == (whole < 0))
+    return session.make("check", made, fits.node)
 
 
 def _loop(
