@@ -57,6 +57,7 @@ class JitFunction:
         donate_argnums: tuple[int, ...] = (),
     ) -> None:
         functools.update_wrapper(self, fn)
+        self.__name__ = getattr(fn, "__name__", type(fn).__name__)  # partial objects have none
         self.fn = fn
         self.fastmath = fastmath
         self.device = device
@@ -188,7 +189,7 @@ class JitFunction:
         leaves: list[Any],
         device: Device | None = None,
     ) -> tuple[Plan | Fallback, list[np.ndarray]]:
-        log("recompile", "%s: a new signature", self.__name__)  # type: ignore[attr-defined]
+        log("recompile", "%s: a new signature", self.__name__)
         plan: Plan | Fallback
         hidden: list[np.ndarray] = []
         kind = outline(tree)

@@ -1,5 +1,7 @@
 """Rows of `numpy_faithfulness.md` about arrays: indexing, views, layouts, creation."""
 
+import collections
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view as windows
 from table import Table, layouts, misaligned, ramp
@@ -390,3 +392,22 @@ row("one-object-twice", lambda x: ((y := (x + 1).T), y.real, [y], x, x), PLANE)
 
 # --- text of an array: only NumPy, which then runs the function, knows its numbers
 row("text-of-an-array", lambda x: (x + 1, f"{x} {x[0, 0]:.2f}", str(x.sum())), PLANE)
+
+
+# --- rolling windows in a deque, what np.r_, int and [...] make of values
+def rolled(x):
+    last, means = collections.deque(maxlen=3), []
+    for line in x:
+        last.append(line)
+        means.append(np.mean(last, axis=0))
+    return np.array(means), np.array(last), np.stack(last), np.add.reduce(last)
+
+
+row("window-in-a-deque", rolled, ramp("f8", 5, 2), rel=1e-14)
+for dtype in ("f2", "f4", "i4", "u1", "?", "c8"):
+    row(f"joined-weakly-{dtype}", lambda x: (np.r_[x, 2], np.r_[0.5, x], np.c_[x, x]), ramp(dtype))
+    row(f"joined-out-of-range-{dtype}", lambda x: np.r_[x, 300], ramp(dtype))
+for k, x in enumerate((np.uint64(2**64 - 1), np.array(2**63, "u8"), np.array(1 + 2j), 2.0)):
+    row(f"int-of-{k}", lambda x: int(x), x)
+row("dots-of-number", lambda x: x[...], np.float64(2))
+row("round-of-one-complex", lambda x: x.round(1), np.array(1.23 + 2j))

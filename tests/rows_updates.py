@@ -507,3 +507,19 @@ row("number-stays-one", lambda x: (x.max().reshape(()), np.reshape(x[0], ())), r
 row("computed-number-reshaped", lambda x: changes_a_copy(x.sum()), ramp("f4"))
 row("computed-number-views", lambda x: [(s, v.__iadd__(1)) for s in [x.max()] for v in
     (s[None], np.atleast_2d(s), np.expand_dims(s, 0), s[...], s.ravel())], ramp("f8"))
+
+
+# --- what NumPy's own functions raise is for the function to catch, and its updates stay
+def factor(x, y):
+    y += 1
+    for k in range(3):
+        try:
+            return np.linalg.cholesky(x + 10.0**k * np.eye(3) * (k > 0)), k
+        except np.linalg.LinAlgError:
+            y *= 2
+    raise ValueError("not even then")
+
+
+for k, x in enumerate((2 * np.eye(3), -np.ones((3, 3)), np.ones((3, 3)) - 20)):
+    row(f"caught-{k}", factor, x, LINE)
+row("not-caught", lambda x, y: (y.__iadd__(1), np.linalg.inv(x))[1], np.ones((3, 3)), LINE)

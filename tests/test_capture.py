@@ -15,6 +15,7 @@ import datetime
 import enum
 import functools
 import importlib
+import logging
 import math
 import operator
 import os
@@ -24,6 +25,7 @@ import threading
 import time
 import timeit
 import types
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +34,7 @@ import pytest
 from numpy import exp, zeros
 from numpy.linalg import norm
 
+import fusec
 from fusec.errors import ImpureError, UnsupportedError
 from fusec.trace import guards as guards_module
 from fusec.trace.capture import finish, proxy_argument, twin
@@ -979,3 +982,59 @@ def test_user_location():
     assert located == here.line + 2
     best = min(timeit.repeat(user_location, number=2000, repeat=7)) / 2000
     assert best < 5e-6  # 0.3 us on a quiet machine
+
+
+def _prints_known(x):
+    print("length", len(x))  # noqa: T201
+    return x + 1
+
+
+def _prints_traced(x):
+    print("start")  # noqa: T201
+    print("sum", x.sum(), sep=": ", end="!")  # noqa: T201
+    return x + 1
+
+
+def _warns(x):
+    warnings.warn("careful", stacklevel=1)
+    return x + 1
+
+
+def _logs(x):
+    logging.getLogger("test").warning("mean %s", x.mean())
+    return x + 1
+
+
+@pytest.mark.parametrize("fn", [_prints_known, _prints_traced, _warns])
+def test_what_is_printed_is_printed_once_at_every_call(fn, capsys):
+    compiled = fusec.jit(fn)
+    for k in (3, 3, 4):
+        seen = []
+        for f in (fn, compiled):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                f(np.arange(float(k)))
+            seen.append((capsys.readouterr(), [str(w.message) for w in caught]))
+        assert seen[0] == seen[1] != ""
+
+
+def test_logged_arrays_are_not_lost(caplog):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging, "raiseExceptions", False)
+        compiled = fusec.jit(_logs)
+        compiled(np.arange(3.0))
+        caplog.clear()
+        compiled(np.arange(3.0))
+    assert [r.getMessage() for r in caplog.records] == ["mean 1.0"]
+
+
+def test_partial_objects_are_functions():
+    total = fusec.jit(functools.partial(np.sum, axis=0))
+    np.testing.assert_array_equal(total(np.ones((2, 3))), [2, 2, 2])
+
+
+@pytest.mark.parametrize("text", [str, repr, "{}".format, "%s".__mod__, lambda k: f"{k!r}"])
+def test_texts_of_numbers_are_not_baked_in(text):
+    named = fusec.jit(lambda x, k: (text(k), x * k))
+    for k in (2.5, 1.5, 3, 4, True, -0.0, 0.0):
+        assert named(np.ones(1), k)[0] == text(k)

@@ -53,7 +53,7 @@ class CallSpec:
 
 
 class KernelError(Exception):
-    """A kernel reported an error status; the caller runs NumPy to learn which."""
+    """A kernel or a call reported an error; the caller runs NumPy to learn which."""
 
 
 def step_specs(
@@ -162,7 +162,7 @@ class Executor:
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Run on one array per input; returns one array per result.
 
-        Raises KernelError when a kernel reports an error; nothing of the caller's was written.
+        Raises KernelError where one reports an error; nothing of the caller's was written.
         """
         values: list[Any] = [None] * len(self.slots)
         for slot, array in zip(self.inputs, arrays):
@@ -192,7 +192,10 @@ class Executor:
     def _call(self, step: CallSpec, values: list[Any]) -> None:
         shaped = self.shaped
         inputs = [self._array(values, k) if k in shaped else values[k] for k in step.inputs]
-        result = step.function(*inputs)
+        try:
+            result = step.function(*inputs)
+        except Exception:  # the user's function may catch it
+            raise KernelError from None
         (out,) = step.outputs
         spec = self.slots[out]
         if spec.role == "view" or isinstance(result, tuple):

@@ -30,7 +30,7 @@ from fusec.trace.table import (
 from fusec.trace.table import (
     zeros as filled_node,
 )
-from fusec.trace.tracer import Tracer, as_tracer, contains_traced, fresh
+from fusec.trace.tracer import ROWS, Tracer, as_tracer, contains_traced, fresh
 from fusec.trace.ufuncs import as_element, weak_type
 
 SMALL = 64  # elements of a constant that is part of the graph; larger ones become hidden inputs
@@ -169,7 +169,7 @@ def _converted(session: Session, x: Tracer, dtype: Any, copy: Any, order: str) -
 
 
 def _leaves(value: Any) -> list[Any]:
-    if isinstance(value, list | tuple):
+    if isinstance(value, ROWS):
         return [leaf for item in value for leaf in _leaves(item)]
     return [value]
 
@@ -186,7 +186,7 @@ def _stacked(session: Session, value: Any, dtype: Any) -> Node:
 
 
 def _stack(session: Session, value: Any, dtype: np.dtype) -> Node:
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, ROWS):
         return as_element(session, value, dtype, item=True)
     if not contains_traced(value):
         return constant(session, np.array(value, dtype)).node

@@ -107,7 +107,7 @@ def round_(session: Session, a: Any, decimals: Any = 0, out: Any = None) -> Any:
     if x.dtype.kind == "c":
         parts = [round_(session, p, places) for p in (x.real, x.imag)]
         node = session.make("make_complex", *[p.node for p in parts])
-        return _into(session, fresh(session, node, views.copy(x)._like, scalar=x._scalar), out)
+        return _into(session, wrap(session, node, views.copy(x)._like), out)
     if x.dtype.kind == "b":
         raise ToHost
     if places == 0:

@@ -21,7 +21,7 @@ from fusec.trace.table import (
     merged_like,
     plain,
 )
-from fusec.trace.tracer import Tracer, as_tracer, fresh
+from fusec.trace.tracer import ROWS, Tracer, as_tracer, fresh
 from fusec.trace.ufuncs import store_out, weak_type
 
 
@@ -129,7 +129,7 @@ def join(session: Session, parts: list[Node], axis: int) -> Node:
 def concatenate(session: Session, arrays: Any, axis: Any = 0, out: Any = None, *,
                 dtype: Any = None, casting: str = "same_kind") -> Any:
     """``np.concatenate``."""
-    if not isinstance(arrays, list | tuple):
+    if not isinstance(arrays, ROWS):
         arrays = list(as_tracer(session, arrays))
     if not arrays:
         raise ValueError("need at least one array to concatenate")

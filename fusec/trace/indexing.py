@@ -14,7 +14,7 @@ from fusec.ir.graph import Node
 from fusec.ops.host import HostCall, put_mask
 from fusec.ops.registry import broadcast_shape
 from fusec.trace.standin import in_order, stand_in
-from fusec.trace.tracer import Step, Tracer, as_tracer, contains_traced, fresh
+from fusec.trace.tracer import ROWS, Step, Tracer, as_tracer, contains_traced, fresh
 from fusec.trace.ufuncs import as_element, weak_type
 
 INT = np.dtype(np.int64)
@@ -115,7 +115,7 @@ def single(x: Tracer, value: Any) -> Any:
         return made[0]
     if type(value) is Tracer and value._like.ndim:
         made[0] = np.zeros(value._like.shape)
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, ROWS):
         made[0] = [0] * len(value)
     return value
 

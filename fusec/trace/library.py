@@ -99,6 +99,10 @@ def _refuse_code(name: str) -> Never:
     raise UnsupportedError(f"{name} inside a traced function; call a function instead")
 
 
+def _refuse_text(name: str) -> Never:
+    raise UnsupportedError(f"{name} has an effect at every call: NumPy runs the function")
+
+
 class Forbidden:
     """Stands for something that must not be used while tracing; says so when it is used."""
 
@@ -248,6 +252,8 @@ _OWN: dict[str, Callable[["Capture"], Any]] = {
     "builtins.__build_class__": _build_class,
     "builtins.eval": lambda capture: Forbidden("eval", _refuse_code),
     "builtins.exec": lambda capture: Forbidden("exec", _refuse_code),
+    "builtins.print": lambda capture: Forbidden("print", _refuse_text),
+    "warnings.warn": lambda capture: Forbidden("warnings.warn", _refuse_text),
     "importlib.import_module": _import_module,
     "dataclasses.replace": _replace,
     "datetime.datetime": _clock_class("datetime"),

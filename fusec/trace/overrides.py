@@ -19,8 +19,8 @@ from fusec.trace.pynumbers import python_number, rounded
 from fusec.trace.scalars import PyScalar, py_apply, sized
 from fusec.trace.selection import Selection
 from fusec.trace.session import Session
-from fusec.trace.table import BOOL, as_dtype, check, plain
-from fusec.trace.tracer import Tracer, as_tracer, contains_traced, fresh
+from fusec.trace.table import BOOL, as_dtype, check, common_dtype, plain
+from fusec.trace.tracer import ROWS, Tracer, as_tracer, contains_traced, fresh
 from fusec.trace.ufuncs import weak_type
 
 Override = Callable[..., Any]
@@ -96,7 +96,7 @@ class _Ufunc:
 
     def _arrays(self, args: Any) -> Any:
         return [
-            as_tracer(self._session, a) if isinstance(a, list | tuple) and contains_traced(a) else a
+            as_tracer(self._session, a) if isinstance(a, ROWS) and contains_traced(a) else a
             for a in args
         ]
 
@@ -151,14 +151,12 @@ class _Joined:
         if any(isinstance(p, str) for p in parts):
             raise UnsupportedError("np.r_ and np.c_ with a directive on traced arrays")
         arrays = [self._real[p] if isinstance(p, slice) else p for p in parts]
+        dtype = common_dtype(self._session, *arrays)
+        made = [fresh(self._session, as_dtype(self._session, a, dtype)) for a in arrays]
         if not self._columns:
-            return np.concatenate([np.atleast_1d(self._tracer(a)) for a in arrays])
-        tall = [self._tracer(a) for a in arrays]
-        tall = [t.reshape((-1, 1)) if t._like.ndim < 2 else t for t in tall]
+            return np.concatenate([np.atleast_1d(a) for a in made])
+        tall = [t.reshape((-1, 1)) if t._like.ndim < 2 else t for t in made]
         return np.concatenate(tall, axis=-1)
-
-    def _tracer(self, value: Any) -> Tracer:
-        return as_tracer(self._session, value)
 
 
 def _scalar_type(kind: type) -> Callable[[Session], Override]:
@@ -260,7 +258,7 @@ def to_int(session: Session, value: Any, *base: Any) -> Any:
         return int(known)
     _one_number(value, int)
     node = session.cast(value.node, np.dtype(np.int64))
-    if value.dtype.kind == "f":
+    if value.dtype.kind == "f" or value.dtype == np.uint64:
         fits = np.abs(value.astype(np.float64)) < 2.0**63
         node = check(session, node, fits.node)
     return python_number(fresh(session, node))
@@ -288,8 +286,8 @@ def to_bool(session: Session, value: Any = False) -> Any:
 
 
 def _one_number(x: Tracer, kind: type) -> None:
-    """Raise what Python raises for arrays."""
-    if x._like.ndim:
+    """Raise what Python raises for arrays, and for complex numbers."""
+    if x._like.ndim or (x.dtype.kind == "c" and not x._scalar):
         kind(np.zeros([min(n, 2) for n in x._like.shape], x.dtype))
 
 

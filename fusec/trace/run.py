@@ -220,8 +220,9 @@ def _result(
             raise escaped(leaf._storage.node.loc)
         storage = leaf._storage
         source = storage.source
+        single = leaf._scalar or (storage.root is not None and storage.root._scalar)
         if source is not None and (
-            source.kind == "captured" or (source.kind == "arg" and not leaf._scalar)
+            source.kind == "captured" or (source.kind == "arg" and not single)
         ):
             view = leaf is not storage.root
             return Result(source.kind, source.ref, leaf._path, leaf._scalar, view)

@@ -78,7 +78,7 @@ class PyScalar:
         return hash(self._concrete())
 
     def __repr__(self) -> str:
-        return repr(self._value)
+        return repr(self._concrete())
 
     def __format__(self, spec: str) -> str:
         return format(self._concrete(), spec)

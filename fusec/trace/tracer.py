@@ -8,6 +8,7 @@ that value, so every other view sees the update, as NumPy's views do.
 code mistakes it for memory.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from fusec.trace.session import Session, Storage, escaped
 from fusec.trace.standin import result_like, stand_in
 
 Step = tuple[str, dict[str, Any]]
+ROWS = list | tuple | deque  # what NumPy reads as the rows of an array
 PYTHON = {"b": bool, "i": int, "u": int, "f": float, "c": complex}
 
 
@@ -173,8 +175,9 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         return f"<traced {kind} {self._storage.node.aval._replace(shape=self._like.shape)!r}>"
 
     def __format__(self, spec: str = "") -> str:
-        where = self._session.location()
-        raise UnsupportedError(f"{where}: an array's text (print, str, f-string) needs its numbers")
+        text = f"{self._session.location()}: an array's text (str, f-string) needs its numbers"
+        self._session.notes.append(text)  # loggers catch what is raised
+        raise UnsupportedError(text)
 
     __str__ = __format__
 
@@ -368,7 +371,7 @@ def as_tracer(session: Session, value: Any, dtype: Any = None) -> Tracer:
     if type(value) is PyScalar:
         wanted = dtype or np.array(value._value).dtype
         return fresh(session, session.scalar_param(value, np.dtype(wanted)))
-    if isinstance(value, list | tuple) and contains_traced(value):
+    if isinstance(value, ROWS) and contains_traced(value):
         from fusec.trace.create import array
 
         return array(session, value, dtype=dtype)
@@ -384,7 +387,7 @@ def as_tracer(session: Session, value: Any, dtype: Any = None) -> Tracer:
 
 
 def contains_traced(value: Any) -> bool:
-    if isinstance(value, list | tuple):
+    if isinstance(value, ROWS):
         return any(contains_traced(v) for v in value)
     return type(value) in (Tracer, PyScalar)
 
