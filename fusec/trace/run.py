@@ -66,8 +66,7 @@ class Trace:
         """Whether the Python numbers whose values were used still have them."""
         for recipe, value in self.scalar_guards.items():
             now = compute(recipe, list(leaves))
-            same = now == value or (now != now and value != value)
-            if type(now) is not type(value) or not same:
+            if type(now) is not type(value) or repr(now) != repr(value):  # 0.0 and -0.0 differ
                 return False
         return True
 
