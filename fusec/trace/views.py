@@ -38,7 +38,8 @@ def full_shape(x: Tracer, shape: Any) -> tuple[int, ...]:
 
 
 def _text(shape: tuple[int, ...]) -> str:
-    return "(" + ",".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+    known = ["newaxis" if n < 0 else str(n) for n in shape]  # as NumPy writes -1
+    return "(" + ",".join(known) + ("," if len(shape) == 1 else "") + ")"
 
 
 def reshape_view(x: Tracer, shape: Any) -> Tracer | None:
