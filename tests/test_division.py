@@ -127,7 +127,7 @@ def test_rows_are_multiplied_where_that_can_be_undone():
     x = np.ones((40, 64), "f4")
     for fn, *args in ((by_largest, x), (centred, x, x[0]), (two_results, x)):
         assert text(fn, *args).count("fquotient(") == 1 + (fn is two_results)
-        assert "or flagged():" in text(fn, *args) and "clear_flags()" in text(fn, *args)
+        assert "| flagged():" in text(fn, *args) and "clear_flags()" in text(fn, *args)
     assert "fquotient" not in text(by_largest, x.astype("c8"))
     assert "fquotient" not in text(lambda x: by_largest(np.exp(x)), x)
     assert "fquotient" not in text(lambda x: by_largest(x).sum(axis=1), x)

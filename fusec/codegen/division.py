@@ -20,7 +20,7 @@ notes that, ``flagged`` tells, and the kernel divides. So loops come in pairs::
         clear_flags()
         for i1 in range(n_i1):
             y0[i1] = fquotient(x0[i1], t)
-    if not apart(x0, y0) or flagged():
+    if (not apart(x0, y0)) | flagged():
         for i1 in range(n_i1):
             y0[i1] = x0[i1] / t
 """

@@ -17,7 +17,7 @@ is multiplication where that is exact (``division``). ``x / np.max(x, axis=1, ke
                     v0 = x0[i0 * x0_s0 + i1]
                     t0 = fquotient(v0, r0)
                     y0[i0 * y0_s0 + i1] = t0
-        if not (apart(x0, y0)) or flagged():
+        if (not (apart(x0, y0))) | flagged():
             ...                                # the same with v0 / r0
             clear_flags()
         first = last
@@ -127,7 +127,7 @@ class BatchEmitter(RowEmitter):
             self.quotients = quotients
             write()
             self.quotients = frozenset()
-        with self.w.block(f"if not ({apart}) or flagged():" if apart else "if flagged():"):
+        with self.w.block(f"if (not ({apart})) | flagged():" if apart else "if flagged():"):
             write()
             self.w("clear_flags()")
 

@@ -33,11 +33,12 @@ from fusec.codegen.emit_rows import BLOCK, LANES
 from fusec.codegen.loops import Buffer, Fold, Line, closure, operands
 from fusec.codegen.schedule import Schedule, inner_stores, row_stores, stage_targets
 from fusec.ops.registry import MEDIUM
-from fusec.passes.groups import CACHE, FEW_ROWS
+from fusec.passes.groups import FEW_ROWS
 
 # Columns of one grid row: half a page of float32 streams well; less leaves work for more threads,
 # and a strip in the cache for the loops that read it again to write a result of its size.
 STRIPS = (512, 256, 128)
+LONG_STRIP = 4 << 20  # bytes of a strip from which several threads share it: some 100 us of one
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 CHEAP_LANE = 8  # additions an element may cost for a block to be written out eight times
 
@@ -396,4 +397,4 @@ def long_strips(plan: Schedule) -> bool:
     later = any(stage_targets(plan, k) for k in range(1, plan.stages))
     bound = later or plan.saved or any(x.kind == "scan" or x.effect for x in body.lines)
     few = prod(rows) * -(-total // STRIPS[0]) < FEW_ROWS
-    return few and wide * length * width > CACHE and length > BLOCK and not bound
+    return few and wide * length * width >= LONG_STRIP and length > BLOCK and not bound

@@ -292,7 +292,7 @@ def count_in_32_bits(body: Body) -> None:
     for fold in body.folds:
         value = fold.value
         whole = fold.op == "sum" and value.dtype.kind in "iu" and value.dtype.itemsize == 8
-        cast = whole and value.text.startswith("cast_") and value not in read
+        cast = whole and value.args and value.text.startswith("cast_") and value not in read
         if cast and value.args[0].dtype.kind in "biu" and value.args[0].dtype.itemsize <= 2:
             value.dtype = np.dtype(f"{value.dtype.kind}4")
             value.text = f"cast_{short(value.dtype)}({{0}})"
