@@ -174,3 +174,18 @@ def test_columns_of_a_table_of_distances_are_vectors():
     (kernel,) = fusec.jit(nearest).lower(P, Q).kernels
     text = kernel.source
     assert "z_v0_0" in text and "for i0 in range(begin, begin + width)" in text
+
+
+def test_places_that_are_far_apart_are_read_one_at_a_time():
+    """Not those side by side, whole rows, or where the arithmetic is worth vectors."""
+    table, places = np.ones(1000, "f4"), np.zeros((400, 4), "i8")
+
+    def alone(fn, *args):
+        (kernel,) = fusec.jit(fn).lower(*args).kernels
+        return "one_by_one" in kernel.source
+
+    assert alone(lambda t, i: t[i].sum(axis=1), table, places)
+    assert alone(lambda t, i: t[i[:, 1]] * 2, table, places)
+    assert not alone(lambda t, i: t[i] * 2, table, places)
+    assert not alone(lambda t, i: t[i[:, 1]], table.reshape(100, 10), places)
+    assert not alone(lambda t, i: np.tanh(np.sin(t[i[:, 1]])), table, places)

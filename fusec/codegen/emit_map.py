@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from fusec.codegen.emit import Emitter, KernelSource, loaded, stored
 from fusec.codegen.loops import Bound, Buffer, Line, closure
 from fusec.codegen.schedule import all_lines, inner_stores, is_inner, row_stores, stage_targets
+from fusec.ops.registry import COSTLY
 from fusec.passes.access import Index, make
 
 MAX_LINES = 400  # scalar lines of a kernel whose loops have been cut
@@ -256,8 +257,22 @@ class MapEmitter(LoopEmitter):
     def _element(self) -> None:
         self.inner(0, stage_targets(self.plan, 0))
         self.stores(0, inner=True)
-        if self.few:
+        if self.few or self.far():
             self.w(f"one_by_one({self.plan.reduced[0]})")
+
+
+    def far(self) -> bool:
+        """Whether most of the work is to read at places that are themselves far apart in memory.
+
+        Vectors would be put together twice, and wait; scalars keep more reads under way.
+        """
+        vector, lines = self.plan.reduced[0], [*all_lines(self.body)]
+        chosen = 0
+        for line in lines:
+            need = closure([*line.data.values()], set())
+            places = [x.index for x in need if x.kind == "load" and x.index is not None]
+            chosen += any(abs(dict(i.terms).get(vector, 0)) > 1 for i in places)
+        return sum(x.cost for x in lines) < COSTLY * chosen
 
 
 def _pieces(cut: tuple[Line, list[Bound], list[Bound]]) -> int:
