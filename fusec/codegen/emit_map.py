@@ -266,12 +266,12 @@ class MapEmitter(LoopEmitter):
 
         Vectors would be put together twice, and wait; scalars keep more reads under way.
         """
-        vector, lines = self.plan.reduced[0], [*all_lines(self.body)]
+        lines = [*all_lines(self.body)]
         chosen = 0
         for line in lines:
             need = closure([*line.data.values()], set())
             places = [x.index for x in need if x.kind == "load" and x.index is not None]
-            chosen += any(abs(dict(i.terms).get(vector, 0)) > 1 for i in places)
+            chosen += any(abs(dict(i.terms).get(self.vector_axis, 0)) > 1 for i in places)
         return sum(x.cost for x in lines) < COSTLY * chosen
 
 
