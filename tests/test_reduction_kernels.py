@@ -57,3 +57,40 @@ def test_passes_over_memory(shape, kernels, passes):
 def test_a_cheap_value_is_computed_again_instead_of_stored():
     low = fusec.jit(standardise).lower(fusec.ShapeDtype((300_000,), "f4"))
     assert low.explain().bytes_peak < 1.1 * 4 * 300_000  # the result, and no differences
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "f2", "i8"])
+@pytest.mark.parametrize("rows, columns", [
+    (255, 8), (256, 5), (1000, 7), (5001, 33), (70_001, 20), (3000, 64), (3000, 65), (9000, 300),
+])  # fmt: skip
+def test_sums_of_columns_have_the_bits_of_sums_of_rows(rows, columns, dtype):
+    """Narrow tables, long ones that threads share, and others; a value of each column goes in."""
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((rows, columns)) * 100).astype(dtype)
+    w = x[:1].copy()
+
+    @fusec.jit
+    def sums(x, w):
+        return x.sum(axis=0), ((x - w) * (x - w)).sum(axis=0), (x * 2 + x).sum(axis=0)
+
+    @fusec.jit
+    def across(x, w):
+        return x.sum(axis=1), ((x - w) * (x - w)).sum(axis=1), (x * 2 + x).sum(axis=1)
+
+    found, expected = sums(x, w), across(x.T.copy(), w.T.copy())
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    if dtype != "f2":  # which NumPy adds one after the other
+        np.testing.assert_allclose(found[0], x.sum(axis=0), rtol=1e-3)
+
+
+def test_rows_shorter_than_a_vector_are_read_as_one():
+    def packed(fn, *args):
+        return any("lanes * width" in k.source for k in fusec.jit(fn).lower(*args).kernels)
+
+    x = np.ones((3000, 8), "f4")
+    assert packed(lambda x: x.sum(axis=0), x)
+    assert packed(lambda x: x.std(axis=0), x)
+    assert not packed(lambda x: x[:, :7].sum(axis=0), x)  # others lie between
+    assert not packed(lambda x, w: (x * w).sum(axis=0), x, x[:, :1].copy())  # a value of each row
+    assert not packed(lambda x: x.max(axis=0), x)

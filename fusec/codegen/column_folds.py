@@ -7,11 +7,11 @@ Column kernels keep ``LANES`` such rows for a block, and then one for every bloc
     halves_sum(p, pitch)                 # lane l with l + 16, l + 8, ..., l + 1, into lane 0
     pairs_sum(p, n, pitch, wide)         # n blocks: adjacent pairs, an odd one carried up
 
-``pitch``, from one row to the next, is ``width`` rounded up to a multiple of 32: what lies behind
-a row is combined, too, and read by nobody. ``wide``, a multiple of 32, is what is combined of each
-block's row. The orders are those of ``folds``. Each is an internal
-function of the kernel's module, written with vectors: loops in the text would be most of what Numba
-and LLVM have to work on in such a kernel.
+``pitch``, from one row to the next, is ``width``, mostly rounded up to a multiple of 32: what lies
+behind a row is combined, too, and read by nobody. ``wide``, a multiple of 32, is how
+much of each block's row is combined. The orders are those of ``folds``. Each is an internal function of the kernel's
+module, written with vectors: loops in the text would be most of what Numba and LLVM have to work on
+in such a kernel.
 """
 
 from collections.abc import Callable
@@ -124,7 +124,8 @@ def _halves(b: Any, p: Any, pitch: Any, *, t: Any, name: str) -> None:
 
     def body(half: Any) -> Any:
         n = b.mul(half, pitch)
-        b.call(add, [p, b.gep(p, [n]), n])
+        wide = b.and_(b.add(n, _I64(LANES - 1)), _I64(-LANES))
+        b.call(add, [p, b.gep(p, [n]), wide])
         return b.lshr(half, _I64(1))
 
     _while(b, _I64(LANES // 2), lambda half: b.icmp_unsigned("!=", half, _I64(0)), body)

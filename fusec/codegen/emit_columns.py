@@ -25,7 +25,6 @@ The order of every sum is that of a row program, so the bits do not depend on th
 """
 
 import os
-from math import prod
 
 from fusec.codegen.emit import KernelSource, loaded, ordered, pair, stored
 from fusec.codegen.emit_map import LoopEmitter
@@ -33,18 +32,22 @@ from fusec.codegen.emit_rows import BLOCK, LANES
 from fusec.codegen.loops import Buffer, Fold, Line, closure, operands
 from fusec.codegen.schedule import Schedule, inner_stores, row_stores, stage_targets
 from fusec.ops.registry import MEDIUM
-from fusec.passes.groups import FEW_ROWS
 
 # Columns of one grid row: half a page of float32 streams well; less leaves work for more threads,
 # and a strip in the cache for the loops that read it again to write a result of its size.
 STRIPS = (512, 256, 128)
-LONG_STRIP = 4 << 20  # bytes of a strip from which several threads share it: some 100 us of one
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+WIDE = f"(width + {LANES - 1}) & {-LANES}"  # whole vectors
 CHEAP_LANE = 8  # additions an element may cost for a block to be written out eight times
 
 
 class ColumnEmitter(LoopEmitter):
-    """See the module."""
+    """See the module. pitch: between the lanes of a block; between: the results of blocks.
+
+    apart: whether the lanes of a block do not lie where its result will.
+    """
+
+    pitch, between, apart = WIDE, "pitch", False
 
     def __init__(self, plan: Schedule, split: bool) -> None:
         super().__init__(plan)
@@ -78,7 +81,7 @@ class ColumnEmitter(LoopEmitter):
                 rows, work = rows * self.blocks, work / self.blocks
             w(f"kept = {rest}")
             if self.body.folds:
-                w(f"pitch = (width + {LANES - 1}) & {-LANES}")
+                w(f"pitch = {self.pitch}")
             self.rows(plan.outer, "kept")
             for stage in range(1 if self.split else plan.stages):
                 self.row_lines(stage)
@@ -111,7 +114,7 @@ class ColumnEmitter(LoopEmitter):
             mine = line.stage == stage and self.col in line.variables and line in read - known
             if mine and not line.variables & along and line.kind in ("op", "load"):
                 parts = closure([line], known)
-                price = sum(MEDIUM if self.apart(x) else x.cost for x in parts)
+                price = sum(MEDIUM if self.scattered(x) else x.cost for x in parts)
                 if price >= MEDIUM and not line.effect:
                     found.append(line)
         if not found:
@@ -125,7 +128,7 @@ class ColumnEmitter(LoopEmitter):
         for line in found:
             self.known[line] = loaded(line.dtype, f"z_{line.name}[{self.at}]")
 
-    def apart(self, line: Line) -> bool:
+    def scattered(self, line: Line) -> bool:
         """Whether the values of neighbouring columns are loaded one by one."""
         if line.kind != "load" or line.index is None:
             return False
@@ -169,16 +172,19 @@ class ColumnEmitter(LoopEmitter):
                 self.carry(line)
         laned = self.laned(folds)
         rows = LANES if laned else 1
-        within = laned and not self.split  # the lanes of a block lie where its result will
+        within = laned and not self.split and not self.apart
         for fold in folds:
             name, count = ("p", self.blocks - 1 + rows) if within else ("a", rows)
             self.scratch(f"{name}_{fold.result.name}", fold.value.dtype, self.strip * count)
+            if self.apart and laned and not self.split:
+                size = self.strip * self.blocks
+                self.scratch(f"p_{fold.result.name}", fold.value.dtype, size)
         if folds and self.split:
             self.block(stage, targets, folds, keep)
         elif laned:
             with self.w.block(f"for b in range(0, {self.n}, {BLOCK}):"):
                 self.w(f"m = min({self.n} - b, {BLOCK})")
-                for fold in folds:
+                for fold in folds if within else ():
                     self.w(f"a_{fold.result.name} = at(p_{fold.result.name}, (b >> 8) * pitch)")
                 self.block(stage, targets, folds, keep)
             self.tree(folds)
@@ -287,22 +293,26 @@ class ColumnEmitter(LoopEmitter):
 
     def whole_block(self, targets: list[Line], folds: list[Fold]) -> None:
         """A full block: each lane adds its elements in a register and is stored once."""
-        w, turns = self.w, BLOCK // LANES
+        w = self.w
         w(f"lanes = {LANES}")
         with (
             w.block("for lane in range(lanes):"),
             w.block(f"for {self.col} in range(begin, begin + width):"),
         ):
-            for turn in range(turns):
-                self.rows(self.plan.reduced, f"(b + lane + {turn * LANES})")
-                self.across([*targets, *[f.value for f in folds]])
-                self.columns([*targets, *[f.value for f in folds]])
-                for fold in folds:
-                    total, value = f"sum_{fold.result.name}", self.read(fold.value)
-                    w(f"{total} = {value if turn == 0 else pair(fold, total, value)}")
+            self.turns(targets, folds, "b + lane")
             for fold in folds:
                 place = f"a_{fold.result.name}[lane * pitch + {self.at}]"
                 w(f"{place} = {stored(fold.value.dtype, f'sum_{fold.result.name}')}")
+
+    def turns(self, targets: list[Line], folds: list[Fold], first: str) -> None:
+        """The sums over row ``first`` of a block and every 32nd after it."""
+        for turn in range(BLOCK // LANES):
+            self.rows(self.plan.reduced, f"({first} + {turn * LANES})")
+            self.across([*targets, *[f.value for f in folds]])
+            self.columns([*targets, *[f.value for f in folds]])
+            for fold in folds:
+                total, value = f"sum_{fold.result.name}", self.read(fold.value)
+                self.w(f"{total} = {value if turn == 0 else pair(fold, total, value)}")
 
     def combine(self, folds: list[Fold]) -> None:
         """The lanes of a block by halves, then to where a second kernel reads them."""
@@ -319,12 +329,17 @@ class ColumnEmitter(LoopEmitter):
                 place = f"{row} * {self.int_arg('across', across)} + begin + k"
                 with self.w.block("for k in range(width):"):
                     self.w(f"{self.pointer(buffer, 0).name}[{place}] = {a}[k]")
+            elif self.apart:
+                with self.w.block("for k in range(width):"):
+                    place = f"(b >> 8) * {self.between} + k"
+                    self.w(f"p_{fold.result.name}[{place}] = {a}[k]")
 
     def tree(self, folds: list[Fold]) -> None:
         """Adjacent blocks are combined until one is left, an odd one carried up."""
         for fold in folds:
             p = f"p_{fold.result.name}"
-            self.w(f"pairs_{fold.op}({p}, ({self.n} + {BLOCK - 1}) >> 8, pitch, pitch)")
+            count, row = f"({self.n} + {BLOCK - 1}) >> 8", self.between
+            self.w(f"pairs_{fold.op}({p}, {count}, {row}, {row})")
             self.known[fold.result] = loaded(fold.value.dtype, f"{p}[{self.at}]")
 
     def carry(self, line: Line) -> None:
@@ -344,57 +359,6 @@ class ColumnEmitter(LoopEmitter):
         return None
 
 
-class ColumnFinishEmitter(ColumnEmitter):
-    """The second kernel of a split reduction: pairs of blocks, then values of the columns."""
-
-    def __init__(self, plan: Schedule, first: ColumnEmitter) -> None:
-        super().__init__(plan, split=True)
-        self.partials, self.blocks = first.partials, first.blocks
-
-    def emit(self) -> KernelSource:
-        plan, w = self.plan, self.w
-        self.invariants()
-        total = self.body.extents[self.col]
-        strips = -(-total // self.strip)
-        along = {*plan.reduced}
-        with w.block("for row in range(start, stop):"):
-            w(f"kept = {self.strips('row', strips)}")
-            self.rows(plan.outer, "kept")
-            w(f"wide = (width + {LANES - 1}) & {-LANES}")
-            blocks, across = (
-                self.int_arg("blocks", self.blocks),
-                self.int_arg("across", whole_lanes(total)),
-            )
-            for fold, buffer in self.partials.items():
-                place = f"kept * {blocks} * {across} + begin"
-                w(f"p_{fold.result.name} = at({self.pointer(buffer, 0).name}, {place})")
-                w(f"pairs_{fold.op}(p_{fold.result.name}, {blocks}, {across}, wide)")
-                text = f"p_{fold.result.name}[{self.at}]"
-                self.known[fold.result] = loaded(fold.value.dtype, text)
-            for line in self.body.lines:
-                launch = not line.variables and line.stage == 0
-                if not launch and not line.variables & {*along, self.col}:
-                    self.line(line)
-            for stage in range(plan.stages):
-                self.strip_stores(stage)
-        work = 0.1 * self.blocks * min(total, self.strip)
-        return self.finish("finish", self.count(plan.outer) * strips, work)
-
-
 def whole_lanes(n: int) -> int:
     """n rounded up to whole vectors."""
     return -(-n // LANES) * LANES
-
-
-def long_strips(plan: Schedule) -> bool:
-    """Whether too few strips of columns are too long to be left to a thread each."""
-    body = plan.body
-    rows = [body.extents[v] for v in plan.outer]
-    total = body.extents[plan.column]
-    wide = min(total, STRIPS[0])
-    width = max([f.value.dtype.itemsize for f in body.folds], default=0)
-    length = prod([body.extents[v] for v in plan.reduced])
-    later = any(stage_targets(plan, k) for k in range(1, plan.stages))
-    bound = later or plan.saved or any(x.kind == "scan" or x.effect for x in body.lines)
-    few = prod(rows) * -(-total // STRIPS[0]) < FEW_ROWS
-    return few and wide * length * width >= LONG_STRIP and length > BLOCK and not bound

@@ -4,11 +4,12 @@ import numpy as np
 
 from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_batches import BatchEmitter, waits
-from fusec.codegen.emit_columns import ColumnEmitter, ColumnFinishEmitter, long_strips
+from fusec.codegen.emit_columns import ColumnEmitter
 from fusec.codegen.emit_map import MapEmitter
 from fusec.codegen.emit_rows import FinishEmitter, RowEmitter
 from fusec.codegen.emit_scans import ScanEmitter, side_by_side
 from fusec.codegen.emit_scatter import emit_scatter
+from fusec.codegen.emit_tables import ColumnFinishEmitter, NarrowEmitter, long_strips, narrow
 from fusec.codegen.emit_tiles import TileEmitter, turnable
 from fusec.codegen.loops import Body
 from fusec.codegen.schedule import schedule
@@ -26,7 +27,7 @@ def emit(body: Body, split: bool) -> list[KernelSource]:
         return [ScanEmitter(plan).emit()]
     if plan.column:
         split = split or long_strips(plan)
-        columns = ColumnEmitter(plan, split)
+        columns = (NarrowEmitter if narrow(plan) else ColumnEmitter)(plan, split)
         kernels = [columns.emit()]
         return [*kernels, ColumnFinishEmitter(plan, columns).emit()] if split else kernels
     if not split and waits(plan):
