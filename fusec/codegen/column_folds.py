@@ -8,10 +8,10 @@ Column kernels keep ``LANES`` such rows for a block, and then one for every bloc
     pairs_sum(p, n, pitch, wide)         # n blocks: adjacent pairs, an odd one carried up
 
 ``pitch``, from one row to the next, is ``width``, mostly rounded up to a multiple of 32: what lies
-behind a row is combined, too, and read by nobody. ``wide``, a multiple of 32, is how
-much of each block's row is combined. The orders are those of ``folds``. Each is an internal function of the kernel's
-module, written with vectors: loops in the text would be most of what Numba and LLVM have to work on
-in such a kernel.
+behind a row is combined, too, and read by nobody. ``wide``, a multiple of 32, is how much of each
+block's row is combined. The orders are those of ``folds``. Each is an internal function of the
+kernel's module, written with vectors: loops in the text would be most of what Numba and LLVM have
+to work on in such a kernel.
 """
 
 from collections.abc import Callable
