@@ -41,6 +41,6 @@ def _cuda(name: str, limits: CudaLimits, few_rows: int) -> Backend:
 BACKENDS = {
     "cpu": Backend("cpu", FEW_ROWS, emit, blas.product, library=True),
     "cuda": _cuda("cuda", CudaLimits(), few_rows=264),  # two blocks for each multiprocessor
-    "simulator": _cuda("simulator", CudaLimits(threads=64, serial=400, each=4), few_rows=4),
+    "simulator": _cuda("simulator", CudaLimits(64, serial=400, each=4, blocks=4), few_rows=4),
 }
 """``simulator``: CUDA kernels of small blocks, since each of its threads is one of Python's."""

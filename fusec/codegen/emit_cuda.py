@@ -43,7 +43,7 @@ class CudaLimits:
     chunk: elements that a block reduces before the result is combined with others; shared: bytes of
     shared memory a block uses to keep a row; short: rows up to this length take one warp; serial:
     additions at places that data choose up to which one thread makes them; each: items of a thread
-    that sorts.
+    that sorts; blocks: that keep all multiprocessors busy, four for each of an H100.
     """
 
     threads: int = 256
@@ -52,6 +52,7 @@ class CudaLimits:
     short: int = 512
     serial: int = 1024
     each: int = 16
+    blocks: int = 528
 
     @property
     def warps(self) -> int:
@@ -73,7 +74,12 @@ def emit_cuda(body: Body, split: bool, limits: CudaLimits) -> list[KernelSource]
         if axis:
             return [CudaTileEmitter(plan, limits, axis, loads).emit()]
         return [CudaMapEmitter(plan, limits).emit()]
-    first = (CudaColumnEmitter if plan.column else CudaRowEmitter)(plan, limits, split)
+    first: CudaColumnEmitter | CudaRowEmitter
+    if plan.column:
+        first = CudaColumnEmitter(plan, limits, split)
+        split = first.split
+    else:
+        first = CudaRowEmitter(plan, limits, split)
     kernels = [first.emit()]
     if split:
         kernels.append(CudaFinishEmitter(plan, limits, first.partials, first.groups).emit())

@@ -20,7 +20,7 @@ from fusec.codegen.emit import KernelSource, loaded, ordered, pair, stored
 from fusec.codegen.emit_cuda import MAX_Y, WARP, CudaLimits
 from fusec.codegen.emit_cuda_rows import CHAIN, CudaReducer, identity
 from fusec.codegen.loops import Buffer, Fold, closure
-from fusec.codegen.schedule import Schedule, is_inner, row_stores, stage_targets
+from fusec.codegen.schedule import Schedule, is_inner, one_loop, row_stores, stage_targets
 from fusec.ir.aval import short
 
 
@@ -29,13 +29,16 @@ class CudaColumnEmitter(CudaReducer):
 
     def __init__(self, plan: Schedule, limits: CudaLimits, split: bool) -> None:
         super().__init__(plan, limits)
-        self.split = split
         self.length = self.count(plan.reduced)
-        self.groups = -(-self.length // limits.chunk) if split else 1
         self.partials: dict[Fold, Buffer] = {}
         scans = any(x.kind == "scan" for x in self.body.lines)
         self.down = 1 if scans else limits.warps
         self.col = plan.column
+        blocks = -(-self.body.extents[self.col] // WARP) * self.count(plan.outer)
+        least = self.down * CHAIN  # rows that are worth a block
+        self.chunk = min(max(-(-self.length * blocks // limits.blocks), least), limits.chunk)
+        self.split = split or (2 * self.chunk <= self.length and one_loop(plan))
+        self.groups = -(-self.length // self.chunk) if self.split else 1
 
     def emit(self) -> KernelSource:
         plan = self.plan
@@ -49,8 +52,9 @@ class CudaColumnEmitter(CudaReducer):
             if self.split:
                 name = self.int_arg("groups", self.groups)
                 self.w(f"group = remainder(row, {name})")
-                self.w(f"begin = group * {self.limits.chunk}")
-                self.w(f"end = min(begin + {self.limits.chunk}, {self.n})")
+                chunk = self.int_arg("chunk", self.chunk)
+                self.w(f"begin = group * {chunk}")
+                self.w(f"end = min(begin + {chunk}, {self.n})")
                 self.w(f"kept = quotient(row, {name})")
                 kept, self.begin, self.end = "kept", "begin", "end"
             self.rows(plan.outer, kept)

@@ -28,7 +28,7 @@ from fusec.codegen.emit import KernelSource, loaded, ordered, stored
 from fusec.codegen.emit_columns import STRIPS, WIDE, ColumnEmitter, whole_lanes
 from fusec.codegen.emit_rows import BLOCK, LANES
 from fusec.codegen.loops import Fold, Line, closure, operands
-from fusec.codegen.schedule import Schedule, inner_stores, stage_targets
+from fusec.codegen.schedule import Schedule, inner_stores, one_loop, stage_targets
 from fusec.passes.groups import FEW_ROWS
 
 LONG_STRIP = 4 << 20  # bytes of a strip from which several threads share it: some 100 us of one
@@ -155,7 +155,5 @@ def long_strips(plan: Schedule) -> bool:
     wide = min(total, STRIPS[0])
     width = max([f.value.dtype.itemsize for f in body.folds], default=0)
     length = prod([body.extents[v] for v in plan.reduced])
-    later = any(stage_targets(plan, k) for k in range(1, plan.stages))
-    bound = later or plan.saved or any(x.kind == "scan" or x.effect for x in body.lines)
     few = prod(rows) * -(-total // STRIPS[0]) < FEW_ROWS
-    return few and wide * length * width >= LONG_STRIP and length > BLOCK and not bound
+    return few and wide * length * width >= LONG_STRIP and length > BLOCK and one_loop(plan)

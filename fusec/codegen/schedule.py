@@ -194,6 +194,13 @@ def stage_targets(plan: Schedule, stage: int) -> list[Line]:
     return found + [x for x in plan.saved if x.stage == stage]
 
 
+def one_loop(plan: Schedule) -> bool:
+    """Whether a reduction may take two kernels: its results are in no later loop of this one."""
+    bound = any(x.kind == "scan" or x.effect for x in plan.body.lines)
+    later = any(stage_targets(plan, k) for k in range(1, plan.stages))
+    return bool(plan.body.folds) and not (bound or later or plan.saved)
+
+
 def inner_stores(plan: Schedule, stage: int) -> list[Store]:
     """The stores inside the loop of ``stage``: those that move with the reduced axes."""
     along = set(plan.reduced)

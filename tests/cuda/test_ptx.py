@@ -344,3 +344,14 @@ def test_what_reads_a_scatter_waits_for_it():
     low = fusec.jit(lambda i, v: np.bincount(i, v, 9) * 2).lower(i, v, target="cuda:sm_90")
     (edge,) = low.explain().edges
     assert edge.reason == "scatter_add is finished when it has added everything"
+
+
+@pytest.mark.parametrize("shape, kernels", [((4096, 1024), 2), ((100_000, 40), 2),
+    ((16384, 16384), 1), ((300, 64), 1)])  # fmt: skip
+def test_few_columns_are_shared_by_blocks(shape, kernels):
+    """A block has 32 columns; where there are few, each takes some of the rows."""
+    x = fusec.ShapeDtype(shape, "f4")
+    low = fusec.jit(lambda x: x.sum(axis=0)).lower(x, target="cuda:sm_90")
+    assert len(low.kernels) == kernels
+    across, down = low.kernels[0]._kernel.grid
+    assert across * down > 200 or kernels == 1
