@@ -59,6 +59,8 @@ for d in ("i1", "u1", "i2", "u2", "?"):
     most = np.full((3, 70_001), np.iinfo(d).max if d != "?" else True, d)
     row(f"sum-long-{d}", lambda x: (np.sum(x), np.sum(x, axis=1), np.count_nonzero(x, axis=1),
         np.sum(x.astype("i8"), axis=1), (x > 0).mean(axis=1), np.sum(-x.astype("i4"))), most)
+    row(f"sum-prod-{d}", lambda x: (np.sum(x, axis=1), np.prod(x, axis=1), np.sum(x), np.prod(x)),
+        most[:, :300])
 for d in ("i1", "u1", "i2", "f4"):
     row(f"first-place-{d}", lambda x, d=d: np.where(x > 0, np.arange(1000).astype(d),
         np.full((), 127, d)).min(), np.isin(np.arange(1000), (100, 200, 261, 400)) * 2.0 - 1)

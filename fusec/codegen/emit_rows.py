@@ -288,7 +288,8 @@ class RowEmitter(LoopEmitter):
 
 def count_in_32_bits(body: Body) -> None:
     """Sums of conditions and of short integers add a block in 32 bits, where none overflows."""
-    read = {a for x in all_lines(body) for a in operands(x)} | {s.value for s in body.stores}
+    read = {a for x in all_lines(body) for a in (*operands(x), *x.data.values())}
+    read |= {s.value for s in body.stores} | {f.value for f in body.folds if f.op != "sum"}
     for fold in body.folds:
         value = fold.value
         whole = fold.op == "sum" and value.dtype.kind in "iu" and value.dtype.itemsize == 8
