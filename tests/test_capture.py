@@ -27,6 +27,7 @@ import timeit
 import types
 import warnings
 from typing import Any, NamedTuple
+from warnings import warn
 
 import numpy as np
 import numpy as renamed_numpy
@@ -995,8 +996,19 @@ def _prints_traced(x):
     return x + 1
 
 
+def _prints_if_it_can(x):
+    with contextlib.suppress(Exception):
+        print("start")  # noqa: T201
+    return x + 1
+
+
 def _warns(x):
     warnings.warn("careful", stacklevel=1)
+    return x + 1
+
+
+def _warns_by_name(x):
+    warn("careful", stacklevel=1)
     return x + 1
 
 
@@ -1005,7 +1017,9 @@ def _logs(x):
     return x + 1
 
 
-@pytest.mark.parametrize("fn", [_prints_known, _prints_traced, _warns])
+@pytest.mark.parametrize(
+    "fn", [_prints_known, _prints_traced, _prints_if_it_can, _warns, _warns_by_name]
+)
 def test_what_is_printed_is_printed_once_at_every_call(fn, capsys):
     compiled = fusec.jit(fn)
     for k in (3, 3, 4):

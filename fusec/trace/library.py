@@ -99,10 +99,6 @@ def _refuse_code(name: str) -> Never:
     raise UnsupportedError(f"{name} inside a traced function; call a function instead")
 
 
-def _refuse_text(name: str) -> Never:
-    raise UnsupportedError(f"{name} has an effect at every call: NumPy runs the function")
-
-
 class Forbidden:
     """Stands for something that must not be used while tracing; says so when it is used."""
 
@@ -243,6 +239,15 @@ def _clock_class(name: str) -> Callable[["Capture"], Any]:
     return make
 
 
+def _output(capture: "Capture") -> Forbidden:
+    def refuse(name: str) -> Never:
+        text = f"{name} has an effect at every call: NumPy runs the function"
+        capture.session.notes.append(text)  # the function may catch what is raised
+        raise UnsupportedError(text)
+
+    return Forbidden("print or warnings.warn", refuse)
+
+
 _OWN: dict[str, Callable[["Capture"], Any]] = {
     "builtins.type": _type,
     "builtins.isinstance": _isinstance,
@@ -252,8 +257,8 @@ _OWN: dict[str, Callable[["Capture"], Any]] = {
     "builtins.__build_class__": _build_class,
     "builtins.eval": lambda capture: Forbidden("eval", _refuse_code),
     "builtins.exec": lambda capture: Forbidden("exec", _refuse_code),
-    "builtins.print": lambda capture: Forbidden("print", _refuse_text),
-    "warnings.warn": lambda capture: Forbidden("warnings.warn", _refuse_text),
+    "builtins.print": _output,
+    "warnings.warn": _output,
     "importlib.import_module": _import_module,
     "dataclasses.replace": _replace,
     "datetime.datetime": _clock_class("datetime"),

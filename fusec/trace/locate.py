@@ -139,7 +139,7 @@ _OPEN = ("types", "argparse", "collections")  # modules whose classes hold the u
 _NAMED = (
     "builtins", "math", "cmath", "numpy", "numpy.linalg", "numpy.fft", "numpy.random", "numpy.ma",
     "time", "random", "secrets", "datetime", "dataclasses", "importlib", "io", "os", "uuid",
-    "functools", "itertools", "operator", "numpy.lib.stride_tricks",
+    "functools", "itertools", "operator", "numpy.lib.stride_tricks", "warnings",
 )  # fmt: skip
 _names: dict[tuple[str, ...], dict[int, tuple[object, list[str]]]] = {}
 
