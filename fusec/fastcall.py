@@ -18,6 +18,7 @@ Anything unusual is a MISS: the ordinary way then finds or makes the plan, or ra
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -175,7 +176,7 @@ class _Writer:
         self.places, self.direct = places, direct
         self.names: dict[str, Any] = {
             "MISS": MISS, "ERROR": ERROR, "asarray": np.asarray, "entry": entry,
-            "fetch": plan.fetch, "holds": plan.trace.holds, "deliver": self._deliver,
+            "fetch": plan.fetch, "holds": plan.trace.holds, "deliver": partial(_deliver, plan),
         }  # fmt: skip
         self.lines: list[str] = []
         self.held: list[str] = []  # the names of the containers
@@ -191,7 +192,7 @@ class _Writer:
         every = "".join([f"l{k}, " for k in range(len(self.leaves))])
         self.lines.append(f"hidden = fetch(({every}))")
         self._miss("hidden is None")
-        if trace.scalar_guards:
+        if trace.scalar_guards or trace.numbers:
             self._miss(f"not holds(({every}))")
         if update is not None:
             self.names |= {"held_by": update.held, "finish": update.finish}
@@ -261,20 +262,6 @@ class _Writer:
             if isinstance(leaf, str | bytes):
                 self._miss(f"l{k} != {self._constant(leaf)}")
 
-    def _deliver(self, leaves: Sequence[Any], hidden: Sequence[Any], made: Any) -> Any:
-        """The user's result, of what the native entry gave."""
-        plan, fresh = self.plan, iter(made or ())
-        sources = {id(param): s for param, s in zip(plan.trace.graph.params, plan.trace.sources)}
-        outputs = []
-        for node in plan.program.graph.outputs:
-            slot = plan.program.inplace.get(node)
-            if slot is None:
-                outputs.append(next(fresh))
-                continue
-            source = sources[id(slot.node)]
-            outputs.append(leaves[source.ref] if source.kind == "arg" else hidden[source.ref])
-        return plan.finish(leaves, hidden, outputs)
-
     def _input(self, k: int) -> str:
         """An argument of the native entry."""
         source, dtype = self.plan.trace.sources[k], self.plan.trace.graph.params[k].dtype
@@ -297,3 +284,17 @@ class _Writer:
         inner = ", ".join([self._recipe(r) for r in recipe[1:]])
         return f"{self._constant(recipe[0])}({inner})"
 
+
+def _deliver(plan: Plan, leaves: Sequence[Any], hidden: Sequence[Any], made: Any) -> Any:
+    """The user's result, of what the native entry gave; the leaves are not kept."""
+    fresh = iter(made or ())
+    sources = {id(param): s for param, s in zip(plan.trace.graph.params, plan.trace.sources)}
+    outputs = []
+    for node in plan.program.graph.outputs:
+        slot = plan.program.inplace.get(node)
+        if slot is None:
+            outputs.append(next(fresh))
+            continue
+        source = sources[id(slot.node)]
+        outputs.append(leaves[source.ref] if source.kind == "arg" else hidden[source.ref])
+    return plan.finish(leaves, hidden, outputs)

@@ -8,6 +8,8 @@ that were there before, those that are met twice, and what shares memory with wh
 import collections
 import copy
 import dataclasses
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -723,3 +725,54 @@ def test_a_list_that_grows_at_each_call_is_not_compiled_at_each():
     assert len(traced) == MAX_GROWN and snapshot([got], []) == snapshot([want], [])
     jitted({"hist": [], "w": line()}, line())  # another structure is another program
     assert len(traced) == MAX_GROWN + 1
+
+
+def _divides_numbers(p, x):
+    p["w"] = x * 2
+    p["n"] = 1 / p["z"]
+
+
+def _divides_arrays(p, x):
+    x[0] = 5
+    p["t"] = p["z"]
+    return 1 / p["z"], x.sum()
+
+
+def _divides_half_way(p, x):
+    x[0] = 5
+    y = x * (1 / p["z"])
+    x[1] = 6
+    return y
+
+
+@pytest.mark.parametrize("fn", [_divides_numbers, _divides_arrays, _divides_half_way])
+def test_a_number_that_raises_at_a_later_call_leaves_what_numpy_leaves(fn):
+    compiled = fusec.jit(fn)
+    for z in (1, 2, 4, 0, 2, 0):
+        ours, numpys = ({"z": z}, line()), ({"z": z}, line())
+        with np.errstate(all="ignore"):
+            raised = [_raises(f, *given) for f, given in ((compiled, ours), (fn, numpys))]
+        assert raised[0] is raised[1] is (None if z else ZeroDivisionError)
+        assert repr(ours) == repr(numpys)
+
+
+def _raises(fn, *args):
+    try:
+        fn(*args)
+    except ArithmeticError as error:
+        return type(error)
+    return None
+
+
+def test_arguments_are_not_kept_alive():
+    def fn(p, x):
+        p["w"] = x * 2
+        return x.sum()
+
+    compiled, x = fusec.jit(fn), line()
+    for _ in range(3):
+        compiled({}, x)
+    known = weakref.ref(x)
+    del x
+    gc.collect()
+    assert known() is None

@@ -4,6 +4,7 @@ A ``Trace`` is what the rest of the compiler needs: a closed graph, where each p
 call, and how the user's results are made of the graph's outputs.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -62,12 +63,26 @@ class Trace:
     checkpoints: list[tuple[str, int]] = field(default_factory=list)
     update: Update | None = None
 
+    @functools.cached_property
+    def numbers(self) -> list[Recipe]:
+        """What is computed of Python numbers by a function that has changed an argument before."""
+        if not self.writes and self.update is None:
+            return []
+        found = [s.ref for s in self.sources if s.kind == "scalar"]
+        found += [r.ref for r in self.results if r.kind == "python"]
+        return [r for r in found if r[0] not in ("arg", "lit")]
+
     def holds(self, leaves: Sequence[Any]) -> bool:
-        """Whether the Python numbers whose values were used still have them."""
-        for recipe, value in self.scalar_guards.items():
-            now = compute(recipe, list(leaves))
-            if type(now) is not type(value) or repr(now) != repr(value):  # 0.0 and -0.0 differ
-                return False
+        """Whether the Python numbers whose values were used still have them, and none raises."""
+        try:
+            for recipe in self.numbers:
+                compute(recipe, list(leaves))
+            for recipe, value in self.scalar_guards.items():
+                now = compute(recipe, list(leaves))
+                if type(now) is not type(value) or repr(now) != repr(value):  # 0.0 and -0.0 differ
+                    return False
+        except (ArithmeticError, ValueError):  # of 1 / n; a new trace tells what changes before
+            return False
         return True
 
 
