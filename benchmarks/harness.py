@@ -78,10 +78,12 @@ def calls_per_round(call: Callable[[], Any], seconds: float = ROUND_SECONDS) -> 
 def alternate(
     calls: Mapping[str, Callable[[], Any]], budget: float = 1.0, least: int = 3, most: int = 15
 ) -> dict[str, Timing]:
-    """Time several functions in turns, each after a rest and, if quick, a call that is not timed.
+    """Time several functions in turns, each after a rest and a call that is not timed.
 
     The rest lets the threads of the one before go to sleep: OpenMP's and OpenBLAS's spin for
-    milliseconds after their work and would take a core from whoever comes next.
+    milliseconds after their work and would take a core from whoever comes next. After products
+    that Numba's threads have made, OpenBLAS's next call takes up to 100 ms longer, whoever makes
+    it. Of two, slow calls are timed at once.
 
     calls: functions without arguments, by name. budget: seconds for all rounds together, though
     there are at least `least` rounds; most: the most rounds.
@@ -98,7 +100,7 @@ def alternate(
             break
         for name, call in calls.items():
             time.sleep(REST_SECONDS if counts[name] > 1 else LONG_REST_SECONDS)
-            if counts[name] > 1:
+            if counts[name] > 1 or len(calls) > 2:
                 call()
             start = time.perf_counter()
             for _ in range(counts[name]):
