@@ -33,9 +33,11 @@ from fusec.codegen.emit_rows import RowEmitter
 from fusec.codegen.loops import Line, closure, operands
 from fusec.codegen.schedule import Schedule, inner_stores, is_inner, row_stores, stage_targets
 from fusec.ops.registry import COSTLY, OPS
+from fusec.passes.groups import CACHE
 
 ROWS = 8  # rows that take a stage together, at most
 NEAR = 16 << 10  # bytes of these rows, which have to stay in the L1 cache
+ARRIVING = 8 << 10  # the same where rows come from beyond the L2 cache: there is room for the next
 
 
 def waits(plan: Schedule) -> bool:
@@ -83,7 +85,9 @@ class BatchEmitter(RowEmitter):
         loads = [x for x in self.body.lines if x.kind == "load" and x.variables & along]
         width = sum(x.dtype.itemsize for x in loads)
         width += sum(s.buffer.dtype.itemsize for s in self.body.stores)
-        return int(np.clip(NEAR // max(1, width * self.length), 1, ROWS))
+        row = max(1, width * self.length)
+        room = NEAR if row * self.count(self.plan.outer) <= CACHE else ARRIVING
+        return int(np.clip(room // row, 1, ROWS))
 
     def stage_of_row(self, row: str, stage: int, reads: set[Line], kept: list[Line]) -> None:
         """A stage of one row; reads: what it reads of earlier ones; kept: what later ones read."""

@@ -284,9 +284,13 @@ def _tree_fold(b: Any, t: Any, name: str, pointer: Any, n: Any) -> Values:
 
 def _add_pairs(b: Any, t: Any, name: str, pointer: Any, at: Any, lanes: int) -> None:
     """``p[at + k] = p[2 * (at + k)] op p[2 * (at + k) + 1]`` for k < lanes."""
-    pairs = load(b, t, b.gep(pointer, [b.mul(at, _I64(2))]), 2 * lanes)
-    even = tuple(_pick(b, v, list(range(0, 2 * lanes, 2))) for v in pairs)
-    odd = tuple(_pick(b, v, list(range(1, 2 * lanes, 2))) for v in pairs)
+    first = b.mul(at, _I64(2))
+    if lanes == 1:  # a wide load would wait until the two stores before it have left the core
+        even, odd = [load(b, t, b.gep(pointer, [i]), 1) for i in (first, b.add(first, _I64(1)))]
+    else:
+        pairs = load(b, t, b.gep(pointer, [first]), 2 * lanes)
+        even = tuple(_pick(b, v, list(range(0, 2 * lanes, 2))) for v in pairs)
+        odd = tuple(_pick(b, v, list(range(1, 2 * lanes, 2))) for v in pairs)
     result = _join(b, _combine(b, t, name, even, odd))
     place = b.bitcast(b.gep(pointer, [at]), result.type.as_pointer())
     b.store(result, place, align=_bytes(t))

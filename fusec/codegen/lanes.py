@@ -90,6 +90,13 @@ def write_out(b: Any, t: Any, k: Any) -> Any:
 
 
 @intrinsic(1)
+def opaque(b: Any, t: Any, k: Any) -> Any:
+    """k, of which LLVM knows nothing: loops inside do not carry counters of the loops around."""
+    kind = ir.FunctionType(k.type, [k.type])
+    return b.asm(kind, "", "=r,0", [k], False)
+
+
+@intrinsic(1)
 def one_by_one(b: Any, t: Any, k: Any) -> Any:
     """The last statement of a loop over a few elements: vectors would only take time to compile."""
     b.comment(_PLAIN)
