@@ -156,6 +156,7 @@ class ColumnEmitter(LoopEmitter):
         with self.w.block(f"for {self.col} in range(begin, begin + width):"):
             self.columns([s.value for s in stores])
             self.stores(stage, inner=False)
+            self.interleave([s.value for s in stores], self.col)
 
     # -- one stage ------------------------------------------------------------------------------
 
@@ -256,6 +257,7 @@ class ColumnEmitter(LoopEmitter):
                 for store in inner_stores(self.plan, stage):
                     pointer, where = self.address(store.buffer, store.index)
                     w(f"{pointer}[{where}] = {stored(store.buffer.dtype, self.read(store.value))}")
+                self.interleave([*targets, *[f.value for f in folds]], self.col)
 
     def plain(self, stage: int, targets: list[Line], folds: list[Fold], keep: list[Line]) -> bool:
         """Whether a block is worth a second form that keeps each lane in a register."""

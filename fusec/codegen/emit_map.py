@@ -14,11 +14,19 @@ from contextlib import nullcontext
 
 from fusec.codegen.emit import Emitter, KernelSource, loaded, stored
 from fusec.codegen.loops import Bound, Buffer, Line, closure
-from fusec.codegen.schedule import all_lines, inner_stores, is_inner, row_stores, stage_targets
+from fusec.codegen.schedule import (
+    all_lines,
+    inner_stores,
+    is_inner,
+    row_stores,
+    stage_targets,
+    turns,
+)
 from fusec.ops.registry import COSTLY
 from fusec.passes.access import Index, make
 
 MAX_LINES = 400  # scalar lines of a kernel whose loops have been cut
+LONG = 512  # bytes of a row whose vectors take turns; of a shorter one too many would be left over
 FEW = 16  # elements of a span at the edge that is not worth vectors
 
 
@@ -73,6 +81,15 @@ class LoopEmitter(Emitter):
         for store in (inner_stores if inner else row_stores)(self.plan, stage):
             pointer, where = self.address(store.buffer, store.index)
             self.w(f"{pointer}[{where}] = {stored(store.buffer.dtype, self.read(store.value))}")
+
+    def interleave(self, targets: list[Line], axis: str) -> None:
+        """The last statement of a loop: how many of its vectors take turns, if LLVM should know."""
+        need = closure(targets, set(self.known))
+        lines = [x for x in self.body.lines if x in need and is_inner(x, self.plan)]
+        width = self.body.extents[axis] * max([x.dtype.itemsize for x in lines], default=0)
+        count = turns(lines, targets) if width >= LONG or not self.plan.outer else 1
+        if count > 1:
+            self.w(f"interleave({axis}, {count})")
 
     def work(self) -> float:
         """Estimated nanoseconds of one pass of the innermost loops of a row."""
@@ -259,7 +276,8 @@ class MapEmitter(LoopEmitter):
         self.stores(0, inner=True)
         if self.few or self.far():
             self.w(f"one_by_one({self.plan.reduced[0]})")
-
+        elif self.plan.reduced:
+            self.interleave(stage_targets(self.plan, 0), self.plan.reduced[0])
 
     def far(self) -> bool:
         """Whether most of the work is to read at places that are themselves far apart in memory.

@@ -284,6 +284,7 @@ class RowEmitter(LoopEmitter):
         for line in keep:
             self.w(f"w_{line.name}[{self.flat()}] = {stored(line.dtype, line.name)}")
         self.stores(stage, inner=True)
+        self.interleave(targets, self.plan.reduced[-1])
 
 
 def count_in_32_bits(body: Body) -> None:

@@ -30,7 +30,7 @@ from fusec.codegen.intrinsic import intrinsic, names_of
 
 _I1, _I64 = ir.IntType(1), ir.IntType(64)
 _BYTES = ir.IntType(8).as_pointer()
-_MARK, _PLAIN = "write out", "one by one"
+_MARK, _PLAIN, _TURNS = "write out", "one by one", "interleave "
 
 
 def _copy(b: Any, t: Any, target: Any, source: Any) -> None:
@@ -90,42 +90,46 @@ def write_out(b: Any, t: Any, k: Any) -> Any:
 
 
 @intrinsic(1)
-def opaque(b: Any, t: Any, k: Any) -> Any:
-    """k, of which LLVM knows nothing: loops inside do not carry counters of the loops around."""
-    kind = ir.FunctionType(k.type, [k.type])
-    return b.asm(kind, "", "=r,0", [k], False)
-
-
-@intrinsic(1)
 def one_by_one(b: Any, t: Any, k: Any) -> Any:
     """The last statement of a loop over a few elements: vectors would only take time to compile."""
     b.comment(_PLAIN)
     return k
 
 
-def mark_loops(function: Any) -> None:
-    """Tell LLVM which loops of a lowered kernel end with ``write_out`` or ``one_by_one``.
+@intrinsic(2, to=lambda k, count: k, mixed=True)
+def interleave(b: Any, t: Any, k: Any, count: Any) -> Any:
+    """The last statement of a loop over k: ``count`` vectors of k pass through it side by side."""
+    b.comment(f"{_TURNS}{count.constant}")
+    return k
 
-    Written out before there are vectors, they would never be vectors; so the wish is stated for
+
+def mark_loops(function: Any) -> None:
+    """Tell LLVM what the last statement of a loop of a lowered kernel says about it.
+
+    Written out before there are vectors, loops would never be vectors; so that wish is stated for
     what the vectoriser makes of the loop (LLVM's "Transformation Metadata").
     """
     for block in function.blocks:
-        marks = {getattr(x, "text", "") for x in block.instructions} & {_MARK, _PLAIN}
-        if marks:
-            block.terminator.set_metadata("llvm.loop", _loop(function.module, _MARK in marks))
+        texts = [getattr(x, "text", "") for x in block.instructions]
+        for text in texts:
+            if text in (_MARK, _PLAIN) or text.startswith(_TURNS):
+                block.terminator.set_metadata("llvm.loop", _loop(function.module, text))
 
 
-def _loop(module: Any, vectors: bool) -> Any:
+def _loop(module: Any, mark: str) -> Any:
     """Metadata of a loop; its first operand is itself, which keeps loops apart."""
 
     def node(*operands: Any) -> Any:
         return module.add_metadata(operands)
 
-    first, after = node("llvm.loop.unroll.disable"), node("llvm.loop.vectorize.enable", _I1(0))
-    if vectors:
-        after = node("llvm.loop.vectorize.followup_vectorized", node("llvm.loop.unroll.full"))
-    found = ir.MDValue(module, (first, after), name=str(len(module.metadata)))
-    found.operands = (found, first, after)
+    if mark.startswith(_TURNS):
+        facts = [node("llvm.loop.interleave.count", ir.IntType(32)(int(mark.split()[1])))]
+    else:
+        facts = [node("llvm.loop.unroll.disable"), node("llvm.loop.vectorize.enable", _I1(0))]
+    if mark == _MARK:
+        facts[1] = node("llvm.loop.vectorize.followup_vectorized", node("llvm.loop.unroll.full"))
+    found = ir.MDValue(module, tuple(facts), name=str(len(module.metadata)))
+    found.operands = (found, *facts)
     return found
 
 

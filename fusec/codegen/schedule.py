@@ -4,16 +4,19 @@ The choice depends on strides only through what can be merged and which axis is 
 sizes of one layout share a kernel.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fusec.codegen.loops import Body, Line, Store, closure
 from fusec.codegen.unroll import unroll_kept, unroll_short
-from fusec.ops.registry import MEDIUM
+from fusec.ops.registry import COSTLY, MEDIUM
 from fusec.passes.access import Index, Quotient, Remainder, make
 
 SMALL = 16  # shorter axes are not worth a tile
 SHORT_AXIS = 4  # a contiguous axis shorter than this is no axis to vectorise along
+CHAIN = 16  # operations, each of which waits for the one before, that a processor can't hide
+VALUES = 48  # of all vectors that take turns: somewhat more than there are registers
 FEW_TERMS = 64  # of a reduction whose values may be kept for a strip of columns
 
 
@@ -267,3 +270,27 @@ def turned(plan: Schedule, cells: int, most: int) -> tuple[str, list[Line]]:
         if size <= most:
             kept.append(line)
     return name, kept
+
+
+def turns(lines: list[Line], targets: list[Line]) -> int:
+    """How many vectors of a loop should pass through it side by side.
+
+    Where each operation waits for the one before, those of another vector fill the time. LLVM
+    sees to that in short loops only; a processor looks ahead a hundred operations or so, which is
+    less than one ``exp``. ``targets``: what the loop is for. 1: leave it to LLVM.
+    """
+    depth: dict[Line, int] = {}
+    last = {line: k for k, line in enumerate(lines)}
+    for k, line in enumerate(lines):
+        before = max([depth.get(a, 0) for a in line.args], default=0)
+        depth[line] = before + (line.cost if line.cost >= COSTLY else line.kind == "op")
+        last.update((a, k) for a in line.args if a in last)
+    last.update((t, len(lines)) for t in targets if t in last)
+    ends = Counter(last.values())
+    alive = most = 0
+    for k in range(len(lines)):
+        alive += 1
+        most = max(most, alive)
+        alive -= ends[k]
+    waits = max(depth.values(), default=0) >= CHAIN and all(x.kind != "scan" for x in lines)
+    return next((n for n in (4, 2) if n * most <= VALUES), 1) if waits else 1
