@@ -1,7 +1,8 @@
 """Short axes become straight lines: the last axis of points ``(n, 3)`` is no loop.
 
-A reduction over at most ``passes.groups.SHORT_REDUCED`` elements is written out, in NumPy's order,
-and the loop that remains runs along a longer axis, where LLVM makes vectors of it::
+A reduction over at most ``passes.groups.SHORT_REDUCED`` elements is written out, up to seven in
+NumPy's order, more in pairs, and the loop that remains runs along a longer axis, where LLVM makes
+vectors of it::
 
     for i1 in range(n_i1):
         v0 = x0[i1 * 3]
