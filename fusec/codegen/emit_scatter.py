@@ -31,7 +31,6 @@ CHUNK = 1 << 14  # values for which counters of their own are worth their sum
 CHUNKS = 64  # at most: enough for the threads of any CPU to end together
 SUMS = "sums of the chunks of scatter_add"
 BLOCK = 256  # values whose places are computed as vectors, so that they stay in the L1 cache
-COSTLY = 8  # additions that a value and its place cost, from which that is faster
 CACHE_LINE = 64  # bytes
 ADD_NS = 1.0  # a load, an addition and a store at a place that is not known in advance
 
@@ -159,7 +158,7 @@ class ScatterEmitter(Scattering):
     def _line(self, first: str, last: str, buffer: Buffer, base: str) -> None:
         """The innermost loop over the values; ``base`` is put in front of their positions.
 
-        Places and values that are costly are computed for a block of them, as vectors::
+        Places and values that are computed, or checked, are so for a block of them, as vectors::
 
             for b in range(first, last, 256):
                 for i0 in range(b, min(b + 256, last)):
@@ -173,7 +172,7 @@ class ScatterEmitter(Scattering):
         if not name:
             self._lines(columns=False)
             return w(added(self.dtype, self.place(buffer, base), self.read(value)))
-        if sum(x.cost for x in self.body.lines if is_inner(x, self.plan)) < COSTLY:
+        if all(x.kind in ("load", "index") for x in self.body.lines if is_inner(x, self.plan)):
             with w.block(f"for {name} in range({first}, {last}):"):
                 self._lines(columns=False)
                 w(added(self.dtype, self.place(buffer, base), self.read(value)))
