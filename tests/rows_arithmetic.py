@@ -1,5 +1,6 @@
 """Rows of `numpy_faithfulness.md` about values and dtypes: one element at a time."""
 
+import collections
 import math
 
 import numpy as np
@@ -280,6 +281,7 @@ for dtype in ("f4", "f8", "i1", "f2"):
         "math": lambda x: (x * math.floor(x[1]), x + math.sqrt(abs(float(x[0])))),
         "arithmetic": lambda x: x * ((float(x[0]) + 1) * 2 - float(x[1]) / 3 + int(x[2]) // 2),
         "round": lambda x: (x * round(float(x[1]) / 3, 1), round(x[1]), divmod(float(x[1]), 2)),
+        "nothing": lambda x: [collections.defaultdict(k)["b"] + x for k in (int, float)],
         "extremes": lambda x: (x * max(float(x[0]), 1.5), min(int(x[1]), 2)),
         "list": lambda x: (x * sum([float(v) for v in x]), np.array([float(x[0]), 1])),
         "filled": lambda x: (np.full(2, float(x[0])), np.where(x > 1, float(x[0]), x)),

@@ -42,6 +42,10 @@ row("index-u1-wraps", lambda x: x[np.arange(300).astype("u1")], ramp("f4", 400))
 row("index-i1-wraps", lambda x: x[np.arange(200).astype("i1")], ramp("f4", 400))
 row("index-i2-keeps", lambda x: x[np.arange(200).astype("i2")], ramp("f4", 400))
 row("index-2d-array", lambda x, i: (x[i], x[i].shape), LINE, ids.reshape(2, 3))
+for name, i in layouts("i8", 3, 4).items():
+    row(f"index-layout-{name}", lambda x, i: (x[i], x[i].ravel("K"), x[::2][i % 6]), LINE, i % 12)
+    row(f"index-layout-u1-{name}", lambda x, i: (x[i], x.reshape(3, 4)[:, i % 4]), LINE,
+        (i % 12).astype("u1", order="K"))
 row("index-argument", lambda x, i: x[i], LINE, 3)
 row("index-argument-negative", lambda x, i: x[i], LINE, -2)
 row("index-argument-out-of-range", lambda x, i: x[i], LINE, 12)
@@ -271,6 +275,12 @@ for name, fn in {
     "piecewise": lambda x: np.piecewise(x, [x < 0, x >= 0], [-1, 1]),
     "apply-along-axis": lambda x: np.apply_along_axis(np.sum, 0, x.reshape(3, 4)),
     "vectorize": lambda x: np.vectorize(lambda v: v + 1)(x),
+    "nditer": lambda x: [float(v) * 2 for v in np.nditer(x)],
+    "ndenumerate": lambda x: {k: v + 1 for k, v in np.ndenumerate(x.reshape(3, 4)[:2])},
+    "ndenumerate-known": lambda x: [x[i] for i, v in np.ndenumerate(np.array([0, 3, 1])) if v],
+    "fromiter": lambda x: np.fromiter((v * 2 for v in x), float),
+    "fromiter-count": lambda x: np.fromiter(iter([1.5, 2]), x.dtype, 1) * x,
+    "fromiter-short": lambda x: np.fromiter((v for v in x), "f8", count=13),
 }.items():
     sums = name in ("convolve", "polyval", "apply-along-axis")
     row(f"create-{name}", fn, LINE, rel=1e-6 if sums else 0)
@@ -294,6 +304,8 @@ PART, TURNED = ramp("f8", 6, 8).T[:6, :6], ramp("f8", 2, 3, 4).transpose(1, 0, 2
 for name, a in {"part": PART, "turned": TURNED, "fortran": TURNED.T.copy("F"),
                 "complex": PART + 1j * PART, "0d": np.array(1.256)}.items():
     row(f"round-{name}", lambda x: (np.round(x), np.round(x, 1), x.round(-1)), a)
+row("c_-fortran", lambda x: (np.c_[np.ones(6), x], np.c_[x[0], x]), PART.T.copy().T)
+row("bool-of-nothing", lambda x: 1 if x > 0 else 2, PART[:0])
 row("squeeze-nothing", lambda x: (x.squeeze(), np.squeeze(x)), PART)
 
 # --- what is not a plain array of numbers: as NumPy, or a clear error, never silently wrong

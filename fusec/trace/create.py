@@ -5,6 +5,7 @@ their place. A filled array is a broadcast constant and costs no memory until it
 Lengths stay arguments of the kernels; contents that are known are constants.
 """
 
+import itertools
 import operator
 from typing import Any
 
@@ -289,12 +290,16 @@ def fromfunction(session: Session, function: Any, shape: Any, *, dtype: Any = fl
     return function(*grid(session, as_shape(shape), dtype=dtype), **kwargs)
 
 
-def vectorize(session: Session, *args: Any, **kwargs: Any) -> Any:
-    """``np.vectorize`` calls Python for each element, with Python's numbers: not traced."""
-    raise UnsupportedError(
-        f"{session.location()}: np.vectorize calls a Python function for each element; write the "
-        "function for whole arrays"
-    )
+def fromiter(session: Session, iter: Any, dtype: Any, count: Any = -1, *,
+             like: Any = None) -> Tracer:
+    """``np.fromiter``."""
+    count = operator.index(count)
+    items = list(iter if count < 0 else itertools.islice(iter, count))
+    if len(items) < count:
+        raise ValueError(
+            f"iterator too short: Expected {count} but iterator had only {len(items)} items."
+        )
+    return array(session, items, dtype)
 
 
 def eye(session: Session, N: Any, M: Any = None, k: Any = 0, dtype: Any = float,

@@ -1,4 +1,4 @@
-"""``x.flat``: what NumPy's flat iterator does, on a traced array.
+"""``x.flat``: what NumPy's flat iterator does, on a traced array; and its other iterators.
 
 Reading copies, and what is written is repeated until it is enough: both unlike a view. Where it
 is handed to something that has no rule here, NumPy runs the function.
@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from fusec.errors import UnsupportedError
+from fusec.trace.session import Session
 from fusec.trace.standin import stand_in
-from fusec.trace.tracer import Tracer, fresh
+from fusec.trace.tracer import Tracer, as_tracer, fresh
 from fusec.trace.ufuncs import as_element
 
 
@@ -102,3 +103,22 @@ def _comparison(name: str) -> Any:
 
 for _name in ("lt", "le", "eq", "ne", "gt", "ge"):
     setattr(Flat, f"__{_name}__", _comparison(_name))
+
+
+def vectorize(session: Session, *args: Any, **kwargs: Any) -> Any:
+    """``np.vectorize`` calls Python for each element, with Python's numbers: not traced."""
+    raise UnsupportedError(
+        f"{session.location()}: np.vectorize calls a Python function for each element; write the "
+        "function for whole arrays"
+    )
+
+
+def nditer(session: Session, *args: Any, **kwargs: Any) -> Any:
+    """``np.nditer`` gives parts of memory, to be read and written: not traced."""
+    raise UnsupportedError(f"{session.location()}: np.nditer: NumPy runs the function")
+
+
+def ndenumerate(session: Session, arr: Any) -> Any:
+    """``np.ndenumerate``: each place of an array and what stands there."""
+    x = as_tracer(session, arr)
+    return ((place, x[place]) for place in np.ndindex(x._like.shape))

@@ -61,7 +61,7 @@ def _literal_mask(x: Tracer, mask: Tracer) -> Tracer:
 
 def _gathered_like(x: Tracer, items: list[Any], node: Node) -> np.ndarray:
     """The memory order that NumPy gives to ``x[items]``, seen on arrays with short axes."""
-    if x._like.ndim == 1 or node.aval.size == 0:
+    if node.aval.size == 0:
         return stand_in(node.shape, node.dtype)
     tiny = in_order(tuple([min(n, 2) for n in x._like.shape]), np.dtype(bool), x._like.strides)
     index = [_short(i, n) for i, n in zip(items, _axis_lengths(x, items))]
@@ -71,7 +71,7 @@ def _gathered_like(x: Tracer, items: list[Any], node: Node) -> np.ndarray:
 def _short(item: Any, n: int) -> Any:
     """An index of the same kind as ``item`` for an axis of length 1 or 2."""
     if type(item) is Tracer:
-        return np.zeros([min(k, 2) for k in item._like.shape], int)
+        return item._like[(slice(2),) * item._like.ndim].astype(int, copy=False)
     if isinstance(item, slice):
         return slice(0, min(len(range(*item.indices(n))), 2))
     return item if item is None else 0

@@ -14,7 +14,7 @@ import numpy as np
 
 from fusec.errors import UnsupportedError
 from fusec.ir.aval import is_number
-from fusec.trace import create, functions_shape
+from fusec.trace import create, flat, functions_shape
 from fusec.trace.pynumbers import python_number, rounded
 from fusec.trace.scalars import PyScalar, py_apply, sized
 from fusec.trace.selection import Selection
@@ -44,7 +44,7 @@ def override(session: Session, name: str) -> Override | None:
 _MODULES = {"numpy": np, "numpy.linalg": np.linalg, "numpy.fft": np.fft}
 _KNOWN = frozenset({
     "numpy.hanning", "numpy.hamming", "numpy.bartlett", "numpy.blackman", "numpy.kaiser",
-    "numpy.tril_indices", "numpy.triu_indices", "numpy.diag_indices", "numpy.fromiter",
+    "numpy.tril_indices", "numpy.triu_indices", "numpy.diag_indices",
     "numpy.frombuffer", "numpy.fromstring", "numpy.fft.fftfreq", "numpy.fft.rfftfreq",
 })  # fmt: skip
 """Functions outside NumPy's protocol whose results are constants."""
@@ -57,7 +57,8 @@ CREATION: dict[str, Override] = {
     "ascontiguousarray": create.ascontiguousarray, "asfortranarray": create.asfortranarray,
     "require": create.require, "arange": create.arange, "linspace": create.linspace,
     "eye": create.eye, "identity": create.identity, "tri": create.tri, "indices": create.grid,
-    "fromfunction": create.fromfunction, "vectorize": create.vectorize,
+    "fromfunction": create.fromfunction, "fromiter": create.fromiter,
+    "vectorize": flat.vectorize, "nditer": flat.nditer, "ndenumerate": flat.ndenumerate,
 }  # fmt: skip
 def _plain_function(session: Session, function: Any, fixed: bool) -> Override:
     """A function of NumPy's that also takes lists of traced values, which its protocol misses.
@@ -152,10 +153,10 @@ class _Joined:
             raise UnsupportedError("np.r_ and np.c_ with a directive on traced arrays")
         arrays = [self._real[p] if isinstance(p, slice) else p for p in parts]
         dtype = common_dtype(self._session, *arrays)
-        made = [fresh(self._session, as_dtype(self._session, a, dtype)) for a in arrays]
+        made = [create.array(self._session, a, dtype, copy=None) for a in arrays]
         if not self._columns:
             return np.concatenate([np.atleast_1d(a) for a in made])
-        tall = [t.reshape((-1, 1)) if t._like.ndim < 2 else t for t in made]
+        tall = [np.atleast_2d(t).T if t._like.ndim < 2 else t for t in made]
         return np.concatenate(tall, axis=-1)
 
 
@@ -234,7 +235,7 @@ def _checked(session: Session, result: Tracer, inputs: list[Any]) -> Tracer:
     return python_number(fresh(session, check(session, result.node, ok.node), scalar=True))
 
 
-def to_float(session: Session, value: Any) -> Any:
+def to_float(session: Session, value: Any = 0.0) -> Any:
     """``float(x)``: a Python number at run time when ``x`` is traced."""
     if type(value) is PyScalar:
         return py_apply(float, session, value)
@@ -247,7 +248,7 @@ def to_float(session: Session, value: Any) -> Any:
     return python_number(fresh(session, session.cast(value.node, np.dtype(np.float64))))
 
 
-def to_int(session: Session, value: Any, *base: Any) -> Any:
+def to_int(session: Session, value: Any = 0, *base: Any) -> Any:
     """``int(x)``: as ``to_float``; nan, inf and huge values raise."""
     if type(value) is PyScalar and not base:
         return py_apply(int, session, value)

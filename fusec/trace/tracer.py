@@ -205,11 +205,8 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         return f"{where}: {what} needs the value of a traced {self!r}.{origin}\n  {advice}"
 
     def __bool__(self) -> bool:
-        if self._like.size != 1 and self._like.size != 0:
-            raise ValueError(
-                "The truth value of an array with more than one element is ambiguous. "
-                "Use a.any() or a.all()"
-            )
+        if self._like.size != 1:
+            return bool(np.zeros(min(self._like.size, 2)))  # raises
         found = self.concrete()
         if found is None:
             raise TracerBoolError(
