@@ -1,6 +1,8 @@
 """Rows of `numpy_faithfulness.md` about arrays: indexing, views, layouts, creation."""
 
 import collections
+import copy
+import math
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view as windows
@@ -306,6 +308,18 @@ for name, a in {"part": PART, "turned": TURNED, "fortran": TURNED.T.copy("F"),
     row(f"round-{name}", lambda x: (np.round(x), np.round(x, 1), x.round(-1)), a)
 row("c_-fortran", lambda x: (np.c_[np.ones(6), x], np.c_[x[0], x]), PART.T.copy().T)
 row("bool-of-nothing", lambda x: 1 if x > 0 else 2, PART[:0])
+row("dtype-among-types", lambda x: (x.dtype in (np.float32, np.float64), x.dtype not in [np.int8],
+    np.float32 == x.dtype, np.float64 in (x.dtype, int)), PART)
+row("copy-of-numbers", lambda p: (copy.deepcopy(p), copy.copy(p), copy.deepcopy(p["k"]) * p["w"]),
+    {"w": LINE, "k": 2.5, "n": [3, True]})
+for name, fn in {
+    "repr": repr, "repr-of-list": lambda x: f"{[x[0], 2]}", "fsum": math.fsum, "prod": math.prod,
+    "prod-of-list": lambda x: math.prod([x[0], x[1]]), "gcd": lambda x: math.gcd(*x.astype(int)),
+    "isclose": lambda x: math.isclose(x[0], x[1], rel_tol=1.0), "dist": lambda x: math.dist(x, -x),
+    "byte-order": lambda x: (x.astype(">f4"), x.astype("<f4")),
+    "zeros": lambda x: np.zeros(3, ">i2"),
+}.items():
+    row(f"left-to-numpy-{name}", fn, LINE)
 row("squeeze-nothing", lambda x: (x.squeeze(), np.squeeze(x)), PART)
 
 # --- what is not a plain array of numbers: as NumPy, or a clear error, never silently wrong

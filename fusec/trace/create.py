@@ -72,9 +72,9 @@ def _like_order(session: Session, node: Node, order: str, operand: Tracer | None
 
 def _checked(dtype: Any) -> np.dtype:
     dtype = np.dtype(dtype)
-    if not is_number(dtype):
+    if not is_number(dtype) or not dtype.isnative:
         raise UnsupportedError(f"fusec does not trace values of dtype {dtype}")
-    return dtype.newbyteorder("=")
+    return dtype
 
 
 def zeros(session: Session, shape: Any, dtype: Any = float, order: str = "C", *,

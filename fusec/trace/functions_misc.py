@@ -136,9 +136,8 @@ def astype(session: Session, x: Any, dtype: Any, order: str = "K", casting: str 
     """``x.astype``."""
     x = as_tracer(session, x)
     dtype = np.dtype(dtype)
-    if not is_number(dtype):
+    if not is_number(dtype) or not dtype.isnative:
         raise UnsupportedError(f"{session.location()}: fusec does not trace dtype {dtype}")
-    dtype = dtype.newbyteorder("=")
     np.empty(0, x.dtype).astype(dtype, casting=casting) if casting != "unsafe" else None
     if not copy and dtype == x.dtype and order in "KA":
         return x

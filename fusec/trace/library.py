@@ -147,7 +147,7 @@ def type_stand_in(
         "__instancecheck__": lambda cls, value: check(value, original),
         "__subclasscheck__": lambda cls, sub: issubclass(sub, original),
         "__getattr__": lambda cls, name: known[name] if name in known else getattr(original, name),
-        "__eq__": lambda cls, other: other is original or other is cls,
+        "__eq__": lambda cls, other: other is original or other is cls or NotImplemented,
         "__hash__": lambda cls: hash(original),
         "__repr__": lambda cls: repr(original),
         "__fusec_unwrap__": lambda cls: original,

@@ -21,6 +21,7 @@ from fusec.trace.selection import Selection
 from fusec.trace.session import Session
 from fusec.trace.table import BOOL, as_dtype, check, common_dtype, plain
 from fusec.trace.tracer import ROWS, Tracer, as_tracer, contains_traced, fresh
+from fusec.trace.tree import flatten
 from fusec.trace.ufuncs import weak_type
 
 Override = Callable[..., Any]
@@ -197,7 +198,7 @@ def _math(name: str) -> Callable[[Session], Override]:
     def bind(session: Session) -> Override:
         @functools.wraps(real)
         def call(*args: Any, **kwargs: Any) -> Any:
-            if any(type(a) is Tracer for a in args):
+            if any(type(a) is Tracer for a in flatten((args, kwargs))[0]):
                 return _traced_math(session, name, real, args, kwargs)
             if any(type(a) is PyScalar for a in args) and not kwargs:
                 return py_apply(real, session, *args)
@@ -210,9 +211,11 @@ def _math(name: str) -> Callable[[Session], Override]:
 
 def _traced_math(session: Session, name: str, real: Any, args: Any, kwargs: Any) -> Any:
     """A function of ``math`` as float64 arithmetic; its domain errors are run-time checks."""
-    values = [plain(a) if type(a) is Tracer else a for a in args]
-    if kwargs or not any(type(v) is Tracer for v in values):
+    values = [a if type(a) is PyScalar else plain(a) for a in args]
+    if not any(type(v) is Tracer for v in flatten((values, kwargs))[0]):
         return real(*values, **kwargs)
+    if kwargs or name not in (*_UFUNCS, "log", "floor", "ceil", "trunc"):
+        raise UnsupportedError(f"{session.location()}: math.{name} needs the values of arrays")
     if name in ("floor", "ceil", "trunc"):
         return to_int(session, getattr(np, name)(to_float(session, values[0])))
     numbers = [to_float(session, v) for v in values]
@@ -221,8 +224,6 @@ def _traced_math(session: Session, name: str, real: Any, args: Any, kwargs: Any)
             _checked(session, np.log(x), [x]) if type(x) is Tracer else math.log(x) for x in numbers
         ]
         return logs[0] / logs[1] if args[1:] else logs[0]
-    if name not in _UFUNCS:
-        return real(*args, **kwargs)
     result = _UFUNCS[name](*numbers)
     return python_number(result) if result.dtype == BOOL else _checked(session, result, numbers)
 

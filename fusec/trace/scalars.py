@@ -83,6 +83,11 @@ class PyScalar:
     def __format__(self, spec: str) -> str:
         return format(self._concrete(), spec)
 
+    def __copy__(self, memo: Any = None) -> "PyScalar":
+        return self
+
+    __deepcopy__ = __copy__
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._concrete(), name)
 

@@ -170,7 +170,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
             raise TypeError("len() of unsized object")
         return self._like.shape[0]
 
-    def __repr__(self) -> str:
+    def _described(self) -> str:
         kind = "scalar" if self._scalar else "array"
         return f"<traced {kind} {self._storage.node.aval._replace(shape=self._like.shape)!r}>"
 
@@ -179,7 +179,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         self._session.notes.append(text)  # loggers catch what is raised
         raise UnsupportedError(text)
 
-    __str__ = __format__
+    __str__ = __repr__ = __format__
 
     # -- where Python wants a value -------------------------------------------------------------
 
@@ -202,7 +202,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         where = self._session.location()
         made = self._storage.node.loc
         origin = f"\n  It was computed at {made}." if made else ""
-        return f"{where}: {what} needs the value of a traced {self!r}.{origin}\n  {advice}"
+        return f"{where}: {what} needs the value of a {self._described()}.{origin}\n  {advice}"
 
     def __bool__(self) -> bool:
         if self._like.size != 1:
