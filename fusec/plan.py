@@ -22,7 +22,7 @@ from fusec.runtime.cache import cache
 from fusec.runtime.executor import CallSpec, Executor, LaunchSpec, SlotSpec
 from fusec.trace.run import Result, Trace
 from fusec.trace.scalars import compute
-from fusec.trace.tracer import Step
+from fusec.trace.steps import Step
 from fusec.trace.writeback import containers
 
 

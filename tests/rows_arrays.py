@@ -56,6 +56,50 @@ row("index-pairs", lambda x, i, j: (x[i, j], x[i], x[:, j], x[i, 1]), PLANE, np.
     np.array([1, 3, -4]))
 row("index-pairs-broadcast", lambda x, i, j: x[i[:, None], j], PLANE, np.array([0, 2]),
     np.array([1, 3, 0]))
+ROWS_AT = np.array([2, 0])
+
+
+def swap_rows(x, i):
+    """Views of rows that arrays choose: the second assignment sees the first, as in NumPy."""
+    x[i[0]], x[i[1]] = x[i[1]], x[i[0]]
+
+
+def centre_rows(x, i):
+    for k in i:
+        row = x[k]
+        row -= row.mean()
+        row[1:] /= 2
+
+
+def best_row(x, i):
+    best = x[x[:, 0].argmax()]
+    x += 1
+    return best * 1, best.strides, best.flags.c_contiguous
+
+
+for name, fn in {
+    "add": lambda x, i: x[i[0]].__iadd__(1) * 1, "nested": lambda x, i: x[i[0]].__setitem__(1, 9),
+    "part": lambda x, i: x[i[0], ::2].__imul__(3) * 1, "column": lambda x, i: x.T[i[0]].sort(),
+    "of-two": lambda x, i: x[:, i[0]].__iadd__(x[:, i[1]]) * 1, "new-axis": lambda x, i:
+    x[None, i[0], :, None].fill(5), "reshaped":
+    lambda x, i: x[i[0]].reshape(2, 2).__setitem__(0, 7),
+    "python": lambda x, i: x[int(i[0])].__iadd__(1) * 1, "array": lambda x, i: x[i[:1]].fill(0),
+    "local": lambda x, i: (lambda y: (y[i[0]].fill(4), y)[1])(x * 2), "mask":
+    lambda x, i: x[i[0]].__setitem__(x[i[0]] > 0, 0), "swap": swap_rows, "loop": centre_rows,
+    "seen": best_row, "row": lambda x, i: x[i[0]].__setitem__(slice(1, 3), x[i[1]][:2]),
+}.items():
+    row(f"index-chosen-row-{name}", fn, PLANE, ROWS_AT, rel=1e-15)
+
+
+def add_rows(x, i):
+    for k in i:
+        x[k] += x[k + 1] * 2
+        x[k, 1:] *= 3
+
+
+row("index-chosen-row-updated", add_rows, CUBE.reshape(6, 4), np.array([0, 4, 0, -2]))
+row("index-number-or-array", lambda x, i, j: (x[i].fill(1), x[j].fill(2)), PLANE, np.int64(1),
+    np.array(2))
 row("index-mixed-fancy", lambda x, i: (x[i, :, 1], x[0, i], x[:, i, 1:], x[i, None]), CUBE,
     np.array([0, 1]))
 row("index-rows", lambda x: (x[0], x[-1], x[1:, ::2], x[:, 1], x[..., -1], x[0, 1], x[1][2]), CUBE)

@@ -14,7 +14,8 @@ from fusec.ir.graph import Node
 from fusec.ops.host import HostCall, put_mask
 from fusec.ops.registry import broadcast_shape
 from fusec.trace.standin import in_order, stand_in
-from fusec.trace.tracer import ROWS, Step, Tracer, as_tracer, contains_traced, fresh
+from fusec.trace.steps import Step, flat_places
+from fusec.trace.tracer import ROWS, Tracer, as_tracer, contains_traced, fresh
 from fusec.trace.ufuncs import as_element, weak_type
 
 INT = np.dtype(np.int64)
@@ -42,8 +43,23 @@ def getitem(x: Tracer, index: Any) -> Any:
 
         return Selection(*masked)
     base, parts, shape = advanced(x, items)
+    if shape and all(is_basic(i) or i._scalar for i in items):  # a number selects a view
+        like = x._like[tuple([0 if type(i) is Tracer else i for i in items])]
+        attrs = {"parts": parts, "shape": shape, "of": x, "items": items}
+        return base.step(like, ("gather", attrs))
     node = x._session.make("gather", base.node, *parts, shape=shape)
     return fresh(x._session, node, _gathered_like(x, items, node), scalar=node.aval.ndim == 0)
+
+
+def _is_itself(x: Tracer, items: list[Any], value: Any) -> bool:
+    """Whether ``value`` is ``x[items]`` itself, which ``x[i] += v`` has changed already."""
+    if type(value) is not Tracer or not value._path or value._path[-1][0] != "gather":
+        return False
+    attrs = value._path[-1][1]
+    return attrs["of"] is x and all(
+        a is b if type(a) is Tracer else type(b) is not Tracer and a == b
+        for a, b in zip(attrs["items"], items)
+    )
 
 
 def has_dots(index: Any) -> bool:
@@ -87,6 +103,8 @@ def setitem(x: Tracer, index: Any, value: Any) -> None:
     """``x[index] = value``."""
     session = x._session
     items = normalise(x, index)
+    if _is_itself(x, items, value):
+        return None
     if all(is_basic(i) for i in items):
         target = basic(x, items)
         if target._scalar:
@@ -353,13 +371,8 @@ def advanced(x: Tracer, items: list[Any]) -> tuple[Tracer, list[Node], tuple[int
 
 def _positions(x: Tracer, items: list[Any]) -> tuple[Tracer, Node]:
     """The array to write and the flat C-order positions that ``x[items]`` selects."""
-    session = x._session
     base, parts, shape = advanced(x, items)
-    position = session.const(0, INT)
-    for part, n in zip(parts, base._like.shape):
-        size = session.make("dim", value=int(n))
-        position = session.make("add", session.make("multiply", position, size), part)
-    return base, session.broadcast(position, shape)
+    return base, flat_places(x._session, parts, base._like.shape, shape)
 
 
 def _refused(x: Tracer) -> DataDependentShapeError:

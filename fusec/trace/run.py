@@ -20,7 +20,8 @@ from fusec.trace.guards import Guards
 from fusec.trace.scalars import NUMBERS, PyScalar, Recipe, compute
 from fusec.trace.session import Session, Source, Storage, escaped
 from fusec.trace.standin import copy_like
-from fusec.trace.tracer import Step, Tracer
+from fusec.trace.steps import Step
+from fusec.trace.tracer import Tracer
 from fusec.trace.tree import TreeDef, flatten
 from fusec.trace.twins import trace_code
 from fusec.trace.writeback import Update, Watched
@@ -232,6 +233,8 @@ def _result(
     if type(leaf) is Tracer:
         if leaf._session is not session:
             raise escaped(leaf._storage.node.loc)
+        if any(name == "gather" for name, _ in leaf._path):
+            leaf = leaf.copy("K")
         storage = leaf._storage
         source = storage.source
         single = leaf._scalar or (storage.root is not None and storage.root._scalar)

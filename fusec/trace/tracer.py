@@ -20,39 +20,10 @@ from fusec.ir.graph import Graph, Node, evaluate, toposort
 from fusec.trace.scalars import PyScalar, sized
 from fusec.trace.session import Session, Storage, escaped
 from fusec.trace.standin import result_like, stand_in
+from fusec.trace.steps import Step, apply_step, undo_step
 
-Step = tuple[str, dict[str, Any]]
 ROWS = list | tuple | deque  # what NumPy reads as the rows of an array
 PYTHON = {"b": bool, "i": int, "u": int, "f": float, "c": complex}
-
-
-def apply_step(session: Session, node: Node, step: Step) -> Node:
-    return session.make(step[0], node, **step[1])
-
-
-def undo_step(session: Session, whole: Node, step: Step, part: Node) -> Node:
-    """``whole`` with the elements that ``step`` selects replaced by ``part``."""
-    name, attrs = step
-    if name == "slice":
-        return session.make("slice_update", whole, part, start=attrs["start"], step=attrs["step"])
-    if name == "transpose":
-        return session.make("transpose", part, perm=tuple(np.argsort(attrs["perm"]).tolist()))
-    if name == "reshape":
-        return session.reshape(part, whole.shape)
-    if name == "diagonal":
-        batch, n = part.shape[:-1], part.shape[-1]
-        flat = session.reshape(whole, (*batch, n * n))
-        attrs = {"start": (0,) * part.aval.ndim, "step": (*(1 for _ in batch), n + 1)}
-        return session.reshape(session.make("slice_update", flat, part, **attrs), whole.shape)
-    if name in ("real", "imag"):
-        other = session.make("imag" if name == "real" else "real", whole)
-        pair = (part, other) if name == "real" else (other, part)
-        return session.make("make_complex", *pair)
-    if name == "bitcast":
-        return session.make("bitcast", part, dtype=whole.dtype)
-    if attrs.get("writeable"):
-        raise UnsupportedError("windows that overlap are written: NumPy runs the function")
-    raise ValueError("assignment destination is read-only")
 
 
 class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
