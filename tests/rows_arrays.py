@@ -337,6 +337,8 @@ row("emath-positive", lambda x: np.emath.sqrt(x), np.abs(LINE))
 row("bincount-as-promised", lambda i, w: (np.bincount(i, minlength=9), np.bincount(i, w, 9)),
     np.array([1, 5, 1, 0]), np.array([0.5, 1, 2, 4]), rel=1e-15)
 row("bincount-of-nothing", lambda i, w: np.bincount(i, w, 5), np.zeros(0, int), np.zeros(0))
+row("add-at-nothing-stacked", lambda x, y: np.add.at(y, np.stack([x, x + 1])[0].astype(int), 1),
+    np.zeros(0), np.zeros(3))
 row("bincount-more", lambda i: np.bincount(i, minlength=2) * 2, np.array([1, 5, 1, 0], "u1"))
 row("bincount-negative", lambda i: np.bincount(i, minlength=2), np.array([1, -5]))
 
@@ -364,6 +366,10 @@ for name, fn in {
     "zeros": lambda x: np.zeros(3, ">i2"),
 }.items():
     row(f"left-to-numpy-{name}", fn, LINE)
+row("require-any-order", lambda x: np.require(x, requirements="W").fill(7), PART)
+row("set-shape-of-argument", lambda x: (setattr(x, "shape", (2, -1)), x + 1)[1], LINE)
+row("set-shape-of-view", lambda x: (lambda y: (setattr(y, "shape", (2, 3)), y.fill(1)))(x[:6]), LINE)
+row("setflags-of-argument", lambda x: (x.setflags(write=False), x + 1)[1], LINE)
 row("squeeze-nothing", lambda x: (x.squeeze(), np.squeeze(x)), PART)
 
 # --- what is not a plain array of numbers: as NumPy, or a clear error, never silently wrong

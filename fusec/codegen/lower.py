@@ -295,8 +295,8 @@ class Lowering:
                 lambda: self.value(fill, ()),
                 node.dtype,
             )
-        parts = [(p, at) for p, at in inputs_at(node, idx, self.group) if p.aval.size]
-        return self._concatenated(node, parts)
+        parts = list(inputs_at(node, idx, self.group))
+        return self._concatenated(node, [p for p in parts if p[0].aval.size] or parts[:1])
 
     def _concatenated(self, node: Node, parts: list[tuple[Node, Idx | None]]) -> Line:
         part, at = parts[0]

@@ -222,7 +222,8 @@ def require(session: Session, a: Any, dtype: Any = None, requirements: Any = Non
             like: Any = None) -> Tracer:
     """``np.require``; memory is always ours, aligned and writeable."""
     wants = {str(r).upper()[0] for r in requirements or ()}
-    return array(session, a, dtype, copy=None, order="F" if "F" in wants else "C")
+    order = "F" if "F" in wants else "C" if "C" in wants else "A"
+    return array(session, a, dtype, copy=None, order=order)
 
 
 @implements(np.copy)

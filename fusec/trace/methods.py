@@ -139,6 +139,7 @@ METHODS["compress"] = lambda x, condition, *args, **kwargs: np.compress(
 def setflags(x: Tracer, write: Any = None, align: Any = None, uic: Any = None) -> None:
     """``x.setflags(write=...)`` holds for the whole memory of a traced array."""
     if write is not None:
+        x.made_here("writeable")
         x._storage.writeable = bool(write)
 
 

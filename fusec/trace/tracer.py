@@ -114,7 +114,13 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
                 "Incompatible shape for in-place modification. Use `.reshape()` to make a copy "
                 "with the desired shape."
             )
+        self.made_here("shape")
         self._path, self._like, self._cache = new._path, new._like, None
+
+    def made_here(self, name: str) -> None:
+        """Refuse to set what an argument tells about itself: the caller's own array has it."""
+        if self is self._storage.root and self._storage.source is not None:
+            raise UnsupportedError(f"it sets `{name}` of an argument: NumPy runs the function")
 
     @property
     def dtype(self) -> np.dtype:

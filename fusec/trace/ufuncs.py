@@ -100,6 +100,8 @@ def store_out(
     if where is not True:
         mask = session.cast(as_tracer(session, where).node, np.dtype(bool))
         value = session.make("where", mask, value, target.node)
+    if not target._storage.writeable:
+        raise ValueError("output array is read-only")
     target.write(value)
     return out
 
