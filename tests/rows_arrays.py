@@ -368,7 +368,8 @@ for name, fn in {
     row(f"left-to-numpy-{name}", fn, LINE)
 row("require-any-order", lambda x: np.require(x, requirements="W").fill(7), PART)
 row("set-shape-of-argument", lambda x: (setattr(x, "shape", (2, -1)), x + 1)[1], LINE)
-row("set-shape-of-view", lambda x: (lambda y: (setattr(y, "shape", (2, 3)), y.fill(1)))(x[:6]), LINE)
+row("set-shape-of-view", lambda x: (lambda y: (setattr(y, "shape", (2, 3)), y.fill(1)))(x[:6]),
+    LINE)
 row("setflags-of-argument", lambda x: (x.setflags(write=False), x + 1)[1], LINE)
 row("squeeze-nothing", lambda x: (x.squeeze(), np.squeeze(x)), PART)
 
