@@ -1469,7 +1469,8 @@ row(
 row("byteswap", lambda k, x: x.byteswap(), I, host=True)
 row("powers", lambda k, x, m: (x**2, x**2.0, m**2, m**3), ramp("i1", 3, 4), MASK)
 row("bad-orders", lambda k, x: x.copy(2), A)
-row("setflags", lambda k, x: (x.setflags(write=False), _update(x)), A)
+row("setflags", lambda k, x: (lambda y: (y.setflags(write=False), _update(y)))(x * 2), A)
+row("setflags-of-argument", lambda k, x: x.setflags(write=False), A, error=UnsupportedError)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[r.id for r in ROWS])
