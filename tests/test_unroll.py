@@ -118,11 +118,17 @@ def test_records_are_read_through_one_pointer_and_columns_keep_their_stride():
 
 def test_fixed_places():
     i, j = Index((("i", 6), ("j", 1))), Index((("j", 1),))
-    assert fixed(i, "j", 2) == Index((("i", 6),), 2)
-    assert fixed(Index(((Quotient(j, 2), 5), (Remainder(j, 2), 1))), "j", 3) == Index((), 6)
+    extents, one = {"i": 5, "j": 7}, Index((), 1)
+    assert fixed(i, "j", Index((), 2), extents) == Index((("i", 6),), 2)
+    parts = Index(((Quotient(j, 2), 5), (Remainder(j, 2), 1)))
+    assert fixed(parts, "j", Index((), 3), extents) == Index((), 6)
     data = Data(None, (j,), 9)
-    assert fixed(Index(((data, 1),)), "j", 1) == Index(((Data(None, (Index((), 1),), 9), 1),))
-    assert fixed(Index(((Quotient(i, 3), 1),)), "j", 1).terms[0][0].value.const == 1
+    assert fixed(Index(((data, 1),)), "j", one, extents) == Index(((Data(None, (one,), 9), 1),))
+    assert fixed(Index(((Quotient(i, 3), 1),)), "j", one, extents) == Index((("i", 2),))
+    assert fixed(Index(((Quotient(i, 4), 1),)), "j", one, extents).terms[0][0].value.const == 1
+    pairs = Index((("j", 2),), 1)
+    assert fixed(Index(((Remainder(j, 2), 1),)), "j", pairs, extents) == one
+    assert fixed(Index(((Quotient(j, 2), 1),)), "j", pairs, extents) == j
 
 
 POWERS = [*range(2, 13), *range(-12, -1)]

@@ -12,17 +12,22 @@ from fusec.codegen.emit_scatter import emit_scatter
 from fusec.codegen.emit_tables import ColumnFinishEmitter, NarrowEmitter, long_strips, narrow
 from fusec.codegen.emit_tiles import TileEmitter, turnable
 from fusec.codegen.loops import Body
-from fusec.codegen.schedule import schedule
+from fusec.codegen.schedule import in_periods, schedule
+from fusec.codegen.unroll import unroll_turns
 
 
 def emit(body: Body, split: bool) -> list[KernelSource]:
     """One kernel; two when its reduction is split; those of a scatter."""
     if body.first is not None:
         return emit_scatter(body)
+    if not body.reduced:
+        unroll_turns(body)
     plan = schedule(body)
     if not body.reduced:
         axis, loads = turnable(plan)
-        return [(TileEmitter(plan, axis, loads) if loads else MapEmitter(plan)).emit()]
+        if loads:
+            return [TileEmitter(plan, axis, loads).emit()]
+        return [MapEmitter(in_periods(plan)).emit()]
     if side_by_side(plan):
         return [ScanEmitter(plan).emit()]
     if plan.column:

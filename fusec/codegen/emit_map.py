@@ -23,7 +23,7 @@ from fusec.codegen.schedule import (
     turns,
 )
 from fusec.ops.registry import COSTLY
-from fusec.passes.access import Index, make
+from fusec.passes.access import Index, make, var
 
 MAX_LINES = 400  # scalar lines of a kernel whose loops have been cut
 LONG = 512  # bytes of a row whose vectors take turns; of a shorter one too many would be left over
@@ -113,15 +113,43 @@ class MapEmitter(LoopEmitter):
             return self.finish("map", 1, self.work())
         vector = plan.reduced[0]
         if not plan.outer:
-            self.spans("start", "stop", self.copies())
-            return self.finish("map", self.body.extents[vector], self.work())
+            last, rows = "stop", self.body.extents[vector]
+            if left := self.left():
+                last = "whole"
+                w(f"whole = min(stop, {self.int_arg('periods', rows)})")
+            self.spans("start", last, self.copies())
+            if left:
+                with w.block("if stop > whole:"):
+                    self.behind()
+            return self.finish("map", rows + (left > 0), self.work())
         row = plan.outer[0] if len(plan.outer) == 1 else "row"
         with w.block(f"for {row} in range(start, stop):"):
             self.rows(plan.outer, row)
             self.row_lines(0)
             self.places_by_row()
             self.spans("0", self.size(vector), self.copies())
+            self.behind()
         return self.finish("map", self.count(plan.outer), self.work() * self.body.extents[vector])
+
+    def left(self) -> int:
+        """How many elements of a row stand behind its last whole period."""
+        rest = self.plan.rest
+        return 0 if rest is None else rest.body.extents[rest.reduced[0]] % self.plan.period
+
+    def behind(self) -> None:
+        """The elements behind the last whole period of a row, one by one."""
+        plan, left = self.plan, self.left()
+        if not left or plan.rest is None:
+            return
+        self.plan, self.body = plan.rest, plan.rest.body
+        (vector,) = plan.reduced
+        end = self.body.extents[vector]
+        span = f"{self.int_arg('tail', end - left)}, {self.int_arg('end', end)}"
+        with self.w.block(f"for {vector} in range({span}):"):
+            self.inner(0, stage_targets(self.plan, 0))
+            self.stores(0, inner=True)
+            self.w(f"one_by_one({vector})")
+        self.plan, self.body = plan, plan.body
 
     def places_by_row(self) -> None:
         """A choice between two places in one buffer by the row alone is made once for the row."""
@@ -152,12 +180,15 @@ class MapEmitter(LoopEmitter):
             self._span(first, last)
             return
         line, along, outside = found
-        depth = len(self.sides)
-        if along:
+        depth, steps = len(self.sides), any(b.step != 1 for b in along)
+        if along and not (steps and outside):
             self._cut(line, along, outside, first, last, copies // pieces, depth)
             return
         with self.w.block(f"if {self.condition(outside)}:"):
-            self._side(line, 0, first, last, copies // pieces)
+            if steps:
+                self._cut(line, along, [], first, last, copies // pieces, depth)
+            else:
+                self._side(line, 0, first, last, copies // pieces)
         with self.w.block("else:"):
             self._side(line, 1, first, last, copies // pieces)
 
@@ -239,10 +270,27 @@ class MapEmitter(LoopEmitter):
         length = self.body.extents[self.plan.reduced[0]]
         if lows:
             self._side(line, 1, first, low, copies, not outside and max(lows) <= FEW)
-        self._side(line, 0, low, high, copies, bool(highs and not lows) and min(highs) <= FEW)
+        stepped = [b for b in along if b.step != 1]
+        if stepped:
+            self._steps(line, stepped[0], low, high, copies, depth)
+        else:
+            self._side(line, 0, low, high, copies, bool(highs and not lows) and min(highs) <= FEW)
         if highs:
             few = length - min(highs) <= FEW and bool(lows or not outside)
             self._side(line, 1, high, last, copies, few)
+
+    def _steps(
+        self, line: Line, bound: Bound, low: str, high: str, copies: int, depth: int
+    ) -> None:
+        """Spans between the places that a branch with a long step takes, and these places."""
+        at, step = f"at{depth}", self.int_arg("step", bound.step)
+        place = self.number(bound.index.plus(var(self.plan.reduced[0]), -1).plus(var(low)))
+        self.w(f"{at} = {low} + remainder({step} - remainder({place}, {step}), {step})")
+        self._side(line, 1, low, f"min({at}, {high})", copies)
+        with self.w.block(f"while {at} < {high}:"):
+            self._side(line, 0, at, f"{at} + 1", copies, few=True)
+            self._side(line, 1, f"{at} + 1", f"min({at} + {step}, {high})", copies)
+            self.w(f"{at} += {step}")
 
     def _side(
         self, line: Line, side: int, first: str, last: str, copies: int, few: bool = False
@@ -265,7 +313,7 @@ class MapEmitter(LoopEmitter):
                 stack += [x for x in line.blocks[self.sides[line]].lines if x.kind == "branch"]
                 continue
             along = [b for b in line.guard if vector in b.index.variables()]
-            plain = all(b.index.terms == ((vector, 1),) and b.step == 1 for b in along)
+            plain = all(_plain(b, vector) for b in along) and sum(b.step > 1 for b in along) < 2
             outside = [b for b in line.guard if b not in along]
             if plain and not line.data:
                 return line, along, outside
@@ -297,7 +345,15 @@ def _pieces(cut: tuple[Line, list[Bound], list[Bound]]) -> int:
     """How many loops a cut makes of one."""
     _, along, outside = cut
     lows, highs = any(b.low is not None for b in along), any(b.high is not None for b in along)
-    return 1 + lows + highs + (bool(outside) and not lows + highs)
+    steps = any(b.step != 1 for b in along)
+    return 1 + lows + highs + 2 * steps + (bool(outside) and (steps or not lows + highs))
+
+
+def _plain(bound: Bound, vector: str) -> bool:
+    """Whether the places inside a bound follow from its numbers, or step from a row's first."""
+    limits = bound.low is not None or bound.high is not None
+    one = [a for a, c in bound.index.terms if c == 1]
+    return bound.index.terms == ((vector, 1),) or (vector in one and not limits)
 
 
 def _beside(line: Line, vector: str) -> tuple[Buffer | None, Index]:

@@ -5,12 +5,13 @@ stores with index expressions, folds (reductions) and scans. ``schedule`` decide
 are and which line stands in which of them; the emitters print that.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from fusec.ir.graph import Loc, Node
-from fusec.passes.access import Data, Index
+from fusec.passes.access import ZERO, Data, Extents, Index, bounds, make
 
 
 @dataclass(eq=False)
@@ -129,3 +130,45 @@ def operands(line: Line) -> list[Line]:
     """The lines that ``line`` reads; those of a branch with all that stands on its sides."""
     sides = [x for b in line.blocks or () for x in (*b.lines, b.value)]
     return [*line.args, *[a for x in sides for a in (*x.args, x)]]
+
+
+def simplified(bound: Bound, index: Index, extents: Extents) -> Bound:
+    """A bound of ``index``, without a step or a limit that always holds; of 0 if all of it does.
+
+    >>> simplified(Bound(ZERO, 0, 7, 2), Index((("i0", 2),), 0), {"i0": 5})
+    Bound(index=Index(terms=(('i0', 1),), const=0), low=None, high=4, step=1)
+    """
+    low, high = bound.low, bound.high
+    common = math.gcd(bound.step, *[c for _, c in index.terms])
+    if index.const % common:
+        return Bound(ZERO, 1, None)  # never
+    step = bound.step // common
+    if common > 1:
+        index = make({a: c // common for a, c in index.terms}, index.const // common)
+        low, high = [None if x is None else -(-x // common) for x in (low, high)]
+    if step == 1 and index.terms:
+        each = math.gcd(*[c for _, c in index.terms])
+        low, high = [None if x is None else -((index.const - x) // each) for x in (low, high)]
+        index = make({a: c // each for a, c in index.terms}, 0)
+    least, most = bounds(index, extents)
+    most -= most % step
+    if (low is not None and most < low) or (high is not None and least >= high):
+        return Bound(ZERO, 1, None)
+    low = None if low is None or least >= low else low
+    high = None if high is None or most < high else high
+    always = low is None and high is None and step == 1
+    return Bound(ZERO if always else index, low, high, step)
+
+
+def decided(guard: list[Bound]) -> int | None:
+    """The side that a branch takes, where its places are all known or one says no."""
+    known = [b for b in guard if not b.index.terms]
+    inside = [
+        (b.low is None or b.index.const >= b.low)
+        and (b.high is None or b.index.const < b.high)
+        and b.index.const % b.step == 0
+        for b in known
+    ]
+    if not all(inside):
+        return 1
+    return 0 if len(known) == len(guard) else None

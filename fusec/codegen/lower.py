@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fusec.codegen.loops import Block, Body, Bound, Buffer, Fold, Line, Store
+from fusec.codegen.loops import Block, Body, Bound, Buffer, Fold, Line, Store, decided, simplified
 from fusec.ir.aval import short
 from fusec.ir.graph import Node
 from fusec.ops import OPS
@@ -320,9 +320,11 @@ class Lowering:
         other: Callable[[], Line],
         dtype: np.dtype,
     ) -> Line:
-        bounds = [b for b in bounds if b.low is not None or b.high is not None or b.step != 1]
-        if not bounds:
-            return then()
+        bounds = [simplified(b, b.index, self.group.extents) for b in bounds]
+        side = decided(bounds)
+        if side is not None:
+            return (then, other)[side]()
+        bounds = [b for b in bounds if b.index.terms]
         data = {d: x for b in bounds for d, x in self.data(b.index).items()}
         blocks = (self._block(then), self._block(other))
         line = Line(self._name("w"), "branch", dtype, guard=bounds, blocks=blocks, data=data)
@@ -365,18 +367,10 @@ def _clean(idx: Idx, shape: tuple[int, ...]) -> Idx:
 
 def _update_bounds(node: Node, idx: Idx) -> list[Bound]:
     found = []
-    whole, part = node.shape, node.inputs[1].shape
-    for i, b, s, n, full in zip(idx, node.attrs["start"], node.attrs["step"], part, whole):
+    for i, b, s, n in zip(idx, node.attrs["start"], node.attrs["step"], node.inputs[1].shape):
         last = b + (n - 1) * s
         low, high = min(b, last), max(b, last) + 1
-        found.append(
-            Bound(
-                i.plus(Index((), -low)) if abs(s) != 1 else i,
-                (0 if abs(s) != 1 else low) if low > 0 or abs(s) != 1 else None,
-                (high - low if abs(s) != 1 else high) if high < full or abs(s) != 1 else None,
-                abs(s),
-            )
-        )
+        found.append(Bound(i.plus(Index((), -low)), 0, high - low, abs(s)))
     return found
 
 

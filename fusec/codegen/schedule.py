@@ -6,10 +6,10 @@ sizes of one layout share a kernel.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fusec.codegen.loops import Body, Line, Store, closure
-from fusec.codegen.unroll import unroll_kept, unroll_short
+from fusec.codegen.unroll import unroll_kept, unroll_period, unroll_short
 from fusec.ops.registry import COSTLY, MEDIUM
 from fusec.passes.access import Index, Quotient, Remainder, make
 
@@ -27,7 +27,8 @@ class Schedule:
     outer: kept variables that make up the rows, slowest first; reduced: variables of the inner
     loops, in logical order; column: the kept variable that is vectorised, or "" when the reduced
     ones are; stages: how many loops over the reduced axes there are; saved: values that a later
-    stage reads back from scratch instead of computing them again.
+    stage reads back from scratch instead of computing them again; period: how many elements an
+    element of the inner loop stands for; rest: the loops for those behind the last whole period.
     """
 
     body: Body
@@ -36,6 +37,8 @@ class Schedule:
     column: str = ""
     stages: int = 1
     saved: list[Line] = field(default_factory=list)
+    period: int = 1
+    rest: "Schedule | None" = None
 
 
 def schedule(body: Body) -> Schedule:
@@ -64,6 +67,18 @@ def schedule(body: Body) -> Schedule:
     )
     plan.saved = _saved(plan)
     return plan
+
+
+def in_periods(plan: Schedule) -> Schedule:
+    """A map whose inner loop is written out over a period, where its places repeat."""
+    if not plan.reduced:
+        return plan
+    body = plan.body
+    before = replace(
+        body, lines=[*body.lines], stores=[*body.stores], extents={**body.extents}
+    )
+    period = unroll_period(body, plan.reduced[0])
+    return replace(plan, period=period, rest=replace(plan, body=before) if period > 1 else None)
 
 
 def schedule_scatter(body: Body) -> Schedule:

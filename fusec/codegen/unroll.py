@@ -13,21 +13,32 @@ vectors of it::
 So is a kept axis of at most ``SHORT_KEPT`` elements that merges with no other: what does not
 depend on it is computed once. Places that a branch asks for are then known, and the branch is gone
 (``np.stack`` along the last axis).
+
+A long axis whose places are told apart by their remainder is written out over one period, and what
+is left behind the last whole period stays a loop with branches. ``y[::2] = a; y[1::2] = b``::
+
+    for i0 in range(start, stop):
+        v0_0 = x0[i0]
+        v1_1 = x1[i0]
+        y0[i0 * 2] = v0_0
+        y0[i0 * 2 + 1] = v1_1
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import reduce
 
 import numpy as np
 
-from fusec.codegen.loops import Block, Body, Bound, Fold, Line, Store
+from fusec.codegen.loops import Block, Body, Fold, Line, Store, decided, simplified
 from fusec.ops import OPS
 from fusec.ops.elementwise import expression
-from fusec.passes.access import Atom, Data, Index, Quotient, Remainder
+from fusec.passes.access import Atom, Data, Extents, Index, Quotient, Remainder, divide, make, var
 
 SHORT_KEPT = 4
 SHORT_STACK = 16  # of a kept axis along which a branch decides: the branch goes
+LONGEST_PERIOD = 16  # of places along a long axis that are told apart
 MOST_LINES = 400  # of the unrolled body
 PAIRWISE = 8  # from this length on NumPy adds in pairs
 
@@ -80,13 +91,78 @@ def _everything(lines: Iterable[Line]) -> Iterable[Line]:
         yield line
 
 
-class _Unrolling:
-    """Replaces one loop variable by each of its values."""
+def unroll_period(body: Body, name: str) -> int:
+    """Write the loop over a long axis out over one period of its places; gives it, or 1."""
+    period, size = _period(body, name), body.extents[name]
+    if period == 1 or size < 2 * period or count(body.lines) * period > MOST_LINES:
+        return 1
+    body.extents[name] = size // period
+    _Unrolling(body, name, period).run()
+    return period
 
-    def __init__(self, body: Body, name: str) -> None:
-        self.body, self.name, self.size = body, name, body.extents[name]
+
+def unroll_turns(body: Body) -> None:
+    """Long axes whose places count turns of one length (``np.tile``) become a loop of loops."""
+    for name in [v for v in body.extents if body.extents[v] > LONGEST_PERIOD]:
+        atoms = [a for a in _atoms(body) if name in a.value.variables()]
+        turns = {a.divisor for a in atoms if a.value == var(name)}
+        size = body.extents[name]
+        if len(turns) != 1 or any(a.value != var(name) for a in atoms):
+            continue
+        (turn,) = turns
+        if LONGEST_PERIOD < turn < size and size % turn == 0:
+            around = f"{name}_{turn}"
+            body.extents |= {around: size // turn, name: turn}
+            _Turning(body, name, around).run()
+            _depend(body.lines)
+
+
+def _atoms(body: Body) -> Iterable[Quotient | Remainder]:
+    """The quotients and remainders in places and limits."""
+    for line in _everything(body.lines):
+        indices = [b.index for b in line.guard] + [i for d in line.data for i in d.idx]
+        for index in indices + ([] if line.index is None else [line.index]):
+            yield from [a for a, _ in index.terms if isinstance(a, Quotient | Remainder)]
+
+
+def _depend(lines: list[Line]) -> None:
+    """Say anew which loop variables each line depends on."""
+    for line in lines:
+        found = set().union(*[a.variables for a in (*line.args, *line.data.values())])
+        found |= line.index.variables() if line.index is not None else set()
+        for block in line.blocks or ():
+            _depend(block.lines)
+            found |= set(block.value.variables).union(*[x.variables for x in block.lines])
+        line.variables = frozenset(found.union(*[b.index.variables() for b in line.guard]))
+
+
+def _period(body: Body, name: str) -> int:
+    """After how many neighbours places that are told apart by a remainder repeat; 1: none are."""
+    found = {1}
+    for line in _everything(body.lines):
+        found |= {b.step for b in line.guard if name in b.index.variables()}
+        for atom, _ in line.index.terms if line.index is not None else ():
+            if isinstance(atom, Quotient | Remainder) and name in atom.value.variables():
+                found.add(atom.divisor)
+    return math.lcm(*[n for n in found if n <= LONGEST_PERIOD])
+
+
+class _Unrolling:
+    """Replaces one loop variable by each of its values, or by each place in a period."""
+
+    def __init__(self, body: Body, name: str, period: int = 0) -> None:
+        self.body, self.name, self.period = body, name, period
+        self.size = period or body.extents[name]
         self.copies: dict[Line, list[Line]] = {}
         self.lines: list[Line] = []
+
+    def value(self, k: int) -> Index:
+        """What stands for the variable in copy ``k``."""
+        return Index(((self.name, self.period),) if self.period else (), k)
+
+    def variables(self, line: Line) -> frozenset[str]:
+        """What a copy of the line depends on."""
+        return line.variables if self.period else line.variables - {self.name}
 
     def run(self) -> None:
         """Change the body: its lines, folds, stores and axes."""
@@ -102,8 +178,9 @@ class _Unrolling:
                 self.lines.append(self._mapped(line))
         body.lines = self.lines
         body.stores = [new for store in body.stores for new in self._stores(store)]
-        body.reduced = tuple([v for v in body.reduced if v != self.name])
-        body.extents = {v: n for v, n in body.extents.items() if v != self.name}
+        if not self.period:
+            body.reduced = tuple([v for v in body.reduced if v != self.name])
+            body.extents = {v: n for v, n in body.extents.items() if v != self.name}
 
     def _mapped(self, line: Line) -> Line:
         """A line that does not depend on the variable, over the results that were replaced."""
@@ -124,20 +201,22 @@ class _Unrolling:
         def at(other: Line) -> Line:
             return self._of(other, k, local)
 
-        data = {_data(d, self.name, k): at(x) for d, x in line.data.items()}
+        value, extents = self.value(k), self.body.extents
+        data = {_data(d, self.name, value, extents): at(x) for d, x in line.data.items()}
         new = replace(
             line,
             name=f"{line.name}_{k}" if line.name else "",
             args=tuple([at(a) for a in line.args]),
-            variables=line.variables - {self.name},
-            index=None if line.index is None else fixed(line.index, self.name, k),
+            variables=self.variables(line),
+            index=None if line.index is None else fixed(line.index, self.name, value, extents),
             data=data,
         )
         if line.blocks is None:
             into.append(new)
             return new
-        new.guard = [replace(b, index=fixed(b.index, self.name, k)) for b in line.guard]
-        side = _decided(new.guard)
+        places = [fixed(b.index, self.name, value, extents) for b in line.guard]
+        new.guard = [simplified(b, i, extents) for b, i in zip(line.guard, places)]
+        side = decided(new.guard)
         if side is not None:
             inner = dict(local)
             for x in line.blocks[side].lines:
@@ -162,7 +241,7 @@ class _Unrolling:
         made = []
         for k in range(self.size) if moves else (0,):
             name = f"{fold.result.name}_{k}" if moves else fold.result.name
-            result = replace(fold.result, name=name, variables=fold.result.variables - {self.name})
+            result = replace(fold.result, name=name, variables=self.variables(fold.result))
             made.append(result)
             self.lines.append(result)
             value = self._of(fold.value, k, {})
@@ -192,9 +271,24 @@ class _Unrolling:
     def _stores(self, store: Store) -> list[Store]:
         moves = self.name in store.index.variables()
         return [
-            Store(store.buffer, fixed(store.index, self.name, k), self._of(store.value, k, {}))
+            replace(
+                store,
+                index=fixed(store.index, self.name, self.value(k), self.body.extents),
+                value=self._of(store.value, k, {}),
+            )
             for k in (range(self.size) if moves else (0,))
         ]
+
+
+class _Turning(_Unrolling):
+    """One loop variable becomes two."""
+
+    def __init__(self, body: Body, name: str, around: str) -> None:
+        super().__init__(body, name, 1)
+        self.around = around
+
+    def value(self, k: int) -> Index:
+        return make({self.around: self.body.extents[self.name], self.name: 1}, 0)
 
 
 def _combined(values: list[Line], pair: Callable[[Line, Line], Line]) -> Line:
@@ -204,44 +298,26 @@ def _combined(values: list[Line], pair: Callable[[Line, Line], Line]) -> Line:
     return pair(_combined(values[:half], pair), _combined(values[half:], pair))
 
 
-def _decided(guard: list[Bound]) -> int | None:
-    """The side that a branch takes, where its places are all known or one says no."""
-    known = [b for b in guard if not b.index.terms]
-    inside = [
-        (b.low is None or b.index.const >= b.low)
-        and (b.high is None or b.index.const < b.high)
-        and b.index.const % b.step == 0
-        for b in known
-    ]
-    if not all(inside):
-        return 1
-    return 0 if len(known) == len(guard) else None
+def fixed(index: Index, name: str, value: Index, extents: Extents) -> Index:
+    """An index with ``value`` for a loop variable; extents: of the variables in ``value``, too.
 
-
-def fixed(index: Index, name: str, k: int) -> Index:
-    """An index with a loop variable at ``k``.
-
-    >>> fixed(Index((("i0", 3), ("i1", 1)), 2), "i1", 4)
+    >>> fixed(Index((("i0", 3), ("i1", 1)), 2), "i1", Index((), 4), {"i0": 5})
     Index(terms=(('i0', 3),), const=6)
     """
     found = Index((), index.const)
     for atom, c in index.terms:
-        found = found.plus(_fixed_atom(atom, name, k), c)
+        found = found.plus(_fixed_atom(atom, name, value, extents), c)
     return found
 
 
-def _fixed_atom(atom: Atom, name: str, k: int) -> Index:
+def _fixed_atom(atom: Atom, name: str, value: Index, extents: Extents) -> Index:
     if isinstance(atom, str):
-        return Index((), k) if atom == name else Index(((atom, 1),))
+        return value if atom == name else Index(((atom, 1),))
     if isinstance(atom, Data):
-        return Index(((_data(atom, name, k), 1),))
-    inner = fixed(atom.value, name, k)
-    if not inner.terms:
-        quotient = isinstance(atom, Quotient)
-        return Index((), inner.const // atom.divisor if quotient else inner.const % atom.divisor)
-    kind = Quotient if isinstance(atom, Quotient) else Remainder
-    return Index(((kind(inner, atom.divisor), 1),))
+        return Index(((_data(atom, name, value, extents), 1),))
+    inner = fixed(atom.value, name, value, extents)
+    return divide(inner, atom.divisor, extents)[isinstance(atom, Remainder)]
 
 
-def _data(data: Data, name: str, k: int) -> Data:
-    return replace(data, idx=tuple([fixed(i, name, k) for i in data.idx]))
+def _data(data: Data, name: str, value: Index, extents: Extents) -> Data:
+    return replace(data, idx=tuple([fixed(i, name, value, extents) for i in data.idx]))
