@@ -110,6 +110,32 @@ def test_no_remainder_is_taken_in_a_loop_over_whole_periods(name):
     assert bool(re.search("remainder|quotient", text)) == remains, text
 
 
+def test_reversed_rows_are_read_as_vectors():
+    (kernel,) = fusec.jit(lambda x: x + x[::-1]).lower(np.ones(100)).kernels
+    assert "[i0 * -1]" in kernel.source, kernel.source
+
+
+def test_a_reduction_has_no_branch_for_every_other_element():
+    def program(x):
+        y = x.copy()
+        y[:, ::2] *= 2
+        return y.sum(axis=1)
+
+    kernels = fusec.jit(program).lower(np.ones((30, 100))).kernels
+    assert len(kernels) == 2
+    assert not any("if (" in k.source for k in kernels)
+
+
+def test_a_reduction_over_blocks_takes_no_remainder_of_each_element():
+    def program(x):
+        return x.reshape(4, 10, 3, 10).transpose(0, 2, 1, 3).reshape(-1, 100).mean(1)
+
+    x = RNG.normal(size=(40, 30))
+    (kernel,) = (f := fusec.jit(program)).lower(x).kernels
+    assert not re.search(r"(remainder|quotient)\((i1|e)\b", kernel.source), kernel.source
+    np.testing.assert_allclose(f(x), program(x), rtol=1e-14)
+
+
 def slices(n):
     step = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 16, 17, 20, 50, -1, -2, -3])
     edge = st.one_of(st.none(), st.integers(-n - 2, n + 2))

@@ -208,7 +208,8 @@ class Emitter:
         """The stride along the vector axis where it is written as a number, else 0."""
         stride = dict(index.terms).get(self.vector_axis, 1)
         record = stride in RECORDS and 2 * self.records[buffer, stride] > stride
-        return stride if self.short_strides and (1 < stride <= SHORT_STRIDE or record) else 0
+        short = 1 < abs(stride) <= SHORT_STRIDE or stride == -1 or record
+        return stride if self.short_strides and short else 0
 
     def _records(self) -> Counter[tuple[Buffer | None, int]]:
         """How many elements are read or written at each stride along the vector axis."""

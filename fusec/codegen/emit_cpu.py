@@ -20,8 +20,7 @@ def emit(body: Body, split: bool) -> list[KernelSource]:
     """One kernel; two when its reduction is split; those of a scatter."""
     if body.first is not None:
         return emit_scatter(body)
-    if not body.reduced:
-        unroll_turns(body)
+    unroll_turns(body)
     plan = schedule(body)
     if not body.reduced:
         axis, loads = turnable(plan)

@@ -38,6 +38,7 @@ from fusec.passes.access import Atom, Data, Extents, Index, Quotient, Remainder,
 
 SHORT_KEPT = 4
 SHORT_STACK = 16  # of a kept axis along which a branch decides: the branch goes
+SHORT_TURN = 3  # of a reduced axis that is taken apart, at most
 LONGEST_PERIOD = 16  # of places along a long axis that are told apart
 MOST_LINES = 400  # of the unrolled body
 PAIRWISE = 8  # from this length on NumPy adds in pairs
@@ -102,19 +103,24 @@ def unroll_period(body: Body, name: str) -> int:
 
 
 def unroll_turns(body: Body) -> None:
-    """Long axes whose places count turns of one length (``np.tile``) become a loop of loops."""
-    for name in [v for v in body.extents if body.extents[v] > LONGEST_PERIOD]:
+    """Axes whose places count turns of one length (``np.tile``) become a loop of loops."""
+    if any(x.kind == "scan" for x in _everything(body.lines)):
+        return
+    least = SHORT_TURN if body.reduced else LONGEST_PERIOD
+    for name in [v for v in body.extents if body.extents[v] > least]:
         atoms = [a for a in _atoms(body) if name in a.value.variables()]
         turns = {a.divisor for a in atoms if a.value == var(name)}
         size = body.extents[name]
         if len(turns) != 1 or any(a.value != var(name) for a in atoms):
             continue
         (turn,) = turns
-        if LONGEST_PERIOD < turn < size and size % turn == 0:
+        if least < turn < size and size % turn == 0:
             around = f"{name}_{turn}"
-            body.extents |= {around: size // turn, name: turn}
+            body.extents = {around: size // turn, **body.extents, name: turn}
+            pairs = [(around, v) if v == name else (v,) for v in body.reduced]
+            body.reduced = tuple([v for pair in pairs for v in pair])
             _Turning(body, name, around).run()
-            _depend(body.lines)
+            _depend(body.lines, name, around)
 
 
 def _atoms(body: Body) -> Iterable[Quotient | Remainder]:
@@ -125,13 +131,16 @@ def _atoms(body: Body) -> Iterable[Quotient | Remainder]:
             yield from [a for a, _ in index.terms if isinstance(a, Quotient | Remainder)]
 
 
-def _depend(lines: list[Line]) -> None:
+def _depend(lines: list[Line], name: str, around: str) -> None:
     """Say anew which loop variables each line depends on."""
     for line in lines:
+        if line.kind == "fold":
+            line.variables |= {around} if name in line.variables else set()
+            continue
         found = set().union(*[a.variables for a in (*line.args, *line.data.values())])
         found |= line.index.variables() if line.index is not None else set()
         for block in line.blocks or ():
-            _depend(block.lines)
+            _depend(block.lines, name, around)
             found |= set(block.value.variables).union(*[x.variables for x in block.lines])
         line.variables = frozenset(found.union(*[b.index.variables() for b in line.guard]))
 
@@ -289,6 +298,11 @@ class _Turning(_Unrolling):
 
     def value(self, k: int) -> Index:
         return make({self.around: self.body.extents[self.name], self.name: 1}, 0)
+
+    def _fold(self, fold: Fold) -> None:
+        axes = fold.axes | ({self.around} if self.name in fold.axes else set())
+        self.lines.append(fold.result)
+        self.body.folds.append(replace(fold, value=self._of(fold.value, 0, {}), axes=axes))
 
 
 def _combined(values: list[Line], pair: Callable[[Line, Line], Line]) -> Line:

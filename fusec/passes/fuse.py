@@ -17,7 +17,7 @@ from fusec.passes.access import MOVES, source_index
 from fusec.passes.groups import (
     FEW_ROWS,
     LEAVES,
-    MAX_SIZE,
+    MAX_COPIES,
     Group,
     Idx,
     Partition,
@@ -36,11 +36,12 @@ from fusec.passes.groups import (
     scans,
     size,
     source_of,
+    stepped,
+    too_many,
 )
 from fusec.passes.inline import MAX_RECOMPUTE, placing, recomputed, stored_values
 
 MAX_AGAIN = 64  # values that one node may have computed again at other indices
-MAX_COPIES = 16  # of what depends on axes that are written out
 MAX_ALIKE = 4  # groups with the same reduction that one is tried with
 
 
@@ -273,7 +274,7 @@ class _Fuser:
                 return "depends on the group through another kernel"
         axes = reduced_names(node, idx)
         if is_short(node):
-            many = _too_many(group, axes)
+            many = too_many(group, axes)
             if many is None or axes & group.short or scans(group):
                 return many
         if axes and group.reduced and axes != group.reduced:
@@ -292,6 +293,9 @@ class _Fuser:
         late = idx == group.indices and any(s in group.results for s, _ in sources)
         if late and group.split and group.rows * len(group.shape) != 0:
             return "the reduction is over few long rows: all threads finish it first"
+        steps = stepped(node) or any(map(stepped, group.members))
+        if steps and (group.reduced or (reduced_names(node, idx) and not is_short(node))):
+            return "elements at every other place: a loop that only maps has no branch for them"
         if late and group.tall:
             return "the columns are too long to stay in the cache until they are read again"
         return None
@@ -300,7 +304,7 @@ class _Fuser:
         self, node: Node, group: Group, idx: Idx, sources: list[tuple[Node, Idx | None]]
     ) -> None:
         axes = reduced_names(node, idx)
-        if is_short(node) and not _too_many(group, axes):
+        if is_short(node) and not too_many(group, axes):
             group.short |= axes
         elif axes:
             group.reduced = axes
@@ -386,15 +390,3 @@ class _Fuser:
         group = self.group_of.get(node)
         if group is not None and group.kind in ("kernel", "scatter"):
             group.outputs += [node] if node not in group.outputs else []
-
-
-def _too_many(group: Group, axes: frozenset[str]) -> str | None:
-    """Why a reduction over short axes can't be written out in a group."""
-    if scans(group):
-        return "a scan and a reduction that is written out"
-    if axes & group.reduced:
-        return "the group has a loop over them"
-    times = copies(group, group.short | axes)
-    if times > MAX_COPIES or size(group) * times > MAX_SIZE * 2:
-        return f"the kernel already holds {len(group.members)} ops, {times} times each"
-    return None

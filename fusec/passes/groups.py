@@ -26,6 +26,7 @@ Idx = tuple[Index, ...]
 POINTWISE = frozenset({"elementwise", "gather", "update"})
 LEAVES = frozenset({"const", "dim", "iota"})
 FEW_ROWS = 16  # below this, rows alone cannot keep all threads of a CPU busy
+MAX_COPIES = 16  # of what depends on axes that are written out
 SHORT_REDUCED = 16  # elements of a reduction that is written out
 LONG_ROW = 1 << 14  # elements from which one row is worth several threads
 MAX_SIZE = 256  # of kernels with loops along rows, which LLVM takes apart more than once
@@ -193,6 +194,11 @@ def is_short(node: Node) -> bool:
     return 1 < node.inputs[0].aval.size // node.aval.size <= SHORT_REDUCED
 
 
+def stepped(node: Node) -> bool:
+    """Whether an update changes every other element, or fewer, of a row."""
+    return node.op.name == "slice_update" and abs(node.attrs["step"][-1]) > 1
+
+
 def reduced_names(node: Node, idx: Idx) -> frozenset[str]:
     """The loop variables that a reduction or scan runs along, for its input at ``idx``."""
     if node.op.family not in ("reduce", "scan"):
@@ -313,3 +319,15 @@ def path_kind(child: Node, user: Node) -> tuple[Node, str]:
             how = "moved"
         child = child.inputs[0]
     return child, how
+
+
+def too_many(group: Group, axes: frozenset[str]) -> str | None:
+    """Why a reduction over short axes can't be written out in a group."""
+    if scans(group):
+        return "a scan and a reduction that is written out"
+    if axes & group.reduced:
+        return "the group has a loop over them"
+    times = copies(group, group.short | axes)
+    if times > MAX_COPIES or size(group) * times > MAX_SIZE * 2:
+        return f"the kernel already holds {len(group.members)} ops, {times} times each"
+    return None
