@@ -318,3 +318,9 @@ def test_both_ways_to_compile_agree(monkeypatch):
     walked = [*results()]
     monkeypatch.setattr(numba_cpu, "_walked", refused)
     assert walked == [*results()]
+
+
+@pytest.mark.parametrize("op", [np.remainder, np.fmod, np.floor_divide])
+def test_remainders_of_floats_are_computed_in_vectors(op):
+    (kernel,) = fusec.jit(lambda x, y: op(x, y)).lower(np.ones(9), np.ones(9)).compile().kernels
+    assert re.search(r"fdiv <\d+ x double>", kernel.llvm)

@@ -11,6 +11,8 @@ from llvmlite import ir
 from numba.core import types
 
 from fusec.codegen.intrinsic import call, intrinsic, names_of
+from fusec.codegen.mathlib.dsl import Val
+from fusec.codegen.mathlib.rare import patched
 
 _BITS = {"float": ir.IntType(32), "double": ir.IntType(64)}
 
@@ -247,15 +249,25 @@ def _fmod(b: Any, x: Any, y: Any) -> Any:
     invalid = b.or_(b.fcmp_ordered("==", d, double(0.0)), b.not_(finite(b, n)))
     special = b.or_(unbounded, invalid)
     safe_n, safe_d = b.select(special, double(0.0), n), b.select(special, double(1.0), d)
-    rest = _long_division(b, safe_n, safe_d, 2.0 ** _QUOTIENT_BITS[name])
+    rest = _remainder(b, safe_n, safe_d, _QUOTIENT_BITS[name])
     rest = b.fptrunc(rest, x.type) if name == "float" else rest
     rest = b.select(b.fcmp_ordered("==", d, double(float("inf"))), call(b, "llvm.fabs", x), rest)
     invalid = b.or_(invalid, is_nan(b, y))
     return b.select(invalid, x.type(float("nan")), call(b, "llvm.copysign", rest, x))
 
 
+def _remainder(b: Any, n: Any, d: Any, bits: int) -> Any:
+    """The remainder of n / d: one step, for quotients of more bits a long division."""
+
+    def slow(quotient: Val, n: Val, d: Val) -> Val:
+        return Val(n.b, _long_division(n.b, n.v, d.v, 2.0**bits))
+
+    quotient, usual = Val(b, b.fdiv(n, d)), Val(b, _small_remainder(b, n, d))
+    return patched(f"fmod{bits}", quotient, usual, slow, 2.0**bits, (Val(b, n), Val(b, d))).v
+
+
 def _long_division(b: Any, n: Any, d: Any, digit: float) -> Any:
-    """The remainder of n / d in base ``digit``, a power of two; one step for common quotients."""
+    """The remainder of n / d in base ``digit``, a power of two."""
     before, up, down, after = (
         b.block,
         *[b.append_basic_block(f"fmod.{name}") for name in ("up", "down", "end")],

@@ -5,7 +5,8 @@ vector forms are known (LLVM's ``vector-function-abi-variant``). So ``patched("s
 
     call double @fusec.patch_sin.f64(double %x, double %usual)
 
-which returns ``usual`` unless |x| is beyond the formula's range. Its forms for 2 to 16 lanes test
+which returns ``usual`` unless |x| is beyond the formula's range; ``slow`` is given x and whatever
+``more`` it needs. Its forms for 2 to 16 lanes test
 all lanes at once; ``finish`` inlines that one test into the vector loop once LLVM is through.
 On a GPU the scalar form is inlined from the start; on a CPU it has to stay a call until there are
 vectors, so it is one that a linker might replace (``weak``). Then it is inlined, too, into loops
@@ -37,24 +38,26 @@ def new_function(
     return function
 
 
-def patched(name: str, x: Val, usual: Val, slow: Callable[[Val], Val], most: float) -> Val:
-    """``usual`` where |x| <= most, else ``slow(x)``; inf and nan are beyond."""
+def patched(
+    name: str, x: Val, usual: Val, slow: Callable[..., Val], most: float, more: tuple[Val, ...] = ()
+) -> Val:
+    """``usual`` where |x| <= most, else ``slow(x, *more)``; inf and nan are beyond."""
     module, kind = x.b.module, x.kind
     symbol = f"fusec.patch_{name}.{kind.name}"
     known = module.globals.get(symbol) or module.globals.get(symbol + ".one")  # on a GPU
-    function = known or _scalar(module, symbol, kind, slow, most)
-    return Val(x.b, x.b.call(function, [x.v, usual.v]))
+    function = known or _scalar(module, symbol, kind, slow, most, 2 + len(more))
+    return Val(x.b, x.b.call(function, [v.v for v in (x, usual, *more)]))
 
 
 def _scalar(
-    module: ir.Module, symbol: str, kind: Kind, slow: Callable[[Val], Val], most: float
+    module: ir.Module, symbol: str, kind: Kind, slow: Callable[..., Val], most: float, arity: int
 ) -> ir.Function:
-    """``symbol(x, usual)``, with its vector forms where the target has vectors."""
+    """``symbol(x, usual, ...)``, with its vector forms where the target has vectors."""
     gpu = "nvptx" in str(module.triple)
-    one = _one_lane(module, symbol, kind, slow, most)
+    one = _one_lane(module, symbol, kind, slow, most, arity)
     if gpu:
         return one
-    function = new_function(module, symbol, kind.real, [kind.real] * 2)
+    function = new_function(module, symbol, kind.real, [kind.real] * arity)
     function.linkage = "weak"
     builder = ir.IRBuilder(function.append_basic_block())
     builder.ret(builder.call(one, function.args))
@@ -63,18 +66,19 @@ def _scalar(
 
 
 def _one_lane(
-    module: ir.Module, symbol: str, kind: Kind, slow: Callable[[Val], Val], most: float
+    module: ir.Module, symbol: str, kind: Kind, slow: Callable[..., Val], most: float, arity: int
 ) -> ir.Function:
     """The test and the slow path; nothing known of vectors, or ``each`` would call itself."""
-    function = new_function(module, symbol + ".one", kind.real, [kind.real] * 2, "alwaysinline")
-    huge = new_function(module, symbol + ".huge", kind.real, [kind.real], *OUTSIDE)
+    arguments = [kind.real] * arity
+    function = new_function(module, symbol + ".one", kind.real, arguments, "alwaysinline")
+    huge = new_function(module, symbol + ".huge", kind.real, arguments[1:], *OUTSIDE)
     builder = ir.IRBuilder(function.append_basic_block())
-    x, usual = function.args
+    x, usual, *more = function.args
     with builder.if_then((~(abs(Val(builder, x)) <= most)).v, likely=False):
-        builder.ret(builder.call(huge, [x]))
+        builder.ret(builder.call(huge, [x, *more]))
     builder.ret(usual)
     inner = ir.IRBuilder(huge.append_basic_block())
-    inner.ret(slow(Val(inner, huge.args[0])).v)
+    inner.ret(slow(*[Val(inner, v) for v in huge.args]).v)
     return function
 
 
@@ -82,11 +86,11 @@ def _vector_forms(
     module: ir.Module, scalar: ir.Function, one: ir.Function, kind: Kind, most: float
 ) -> None:
     """Names the forms in an attribute of the scalar function and keeps them alive."""
-    each = _each_lane(module, scalar.name + ".each", one)
+    each, letters = _each_lane(module, scalar.name + ".each", one), "v" * len(one.args)
     lanes = LANES[kind.name]
     forms = [_vector(module, f"{scalar.name}.v{n}", each, kind, n, most) for n in lanes]
     mangled = ",".join(
-        f"_ZGV_LLVM_N{n}vv_{scalar.name}({form.name})" for n, form in zip(lanes, forms)
+        f"_ZGV_LLVM_N{n}{letters}_{scalar.name}({form.name})" for n, form in zip(lanes, forms)
     )
     set.add(scalar.attributes, f'"vector-function-abi-variant"="{mangled}"')
     _keep(module, forms)
@@ -110,9 +114,10 @@ def _vector(
 ) -> ir.Function:
     """The form for ``lanes`` lanes: one test, and the lanes through memory behind it."""
     vector, count = ir.VectorType(kind.real, lanes), I64(lanes)
-    function = new_function(module, symbol, vector, [vector] * 2, "alwaysinline")
+    arity = len(each.args) - 1
+    function = new_function(module, symbol, vector, [vector] * arity, "alwaysinline")
     builder = ir.IRBuilder(function.append_basic_block())
-    slots = [builder.alloca(vector) for _ in range(2)]
+    slots = [builder.alloca(vector) for _ in range(arity)]
     whole = ir.VectorType(kind.integer, lanes)
     size = builder.and_(builder.bitcast(function.args[0], whole), _splat(whole, kind.sign - 1))
     beyond = builder.icmp_unsigned(">", size, _splat(whole, kind.bits_of(most)))
@@ -133,9 +138,9 @@ def _splat(vector: ir.VectorType, value: int) -> ir.Constant:
 
 
 def _each_lane(module: ir.Module, symbol: str, one: ir.Function) -> ir.Function:
-    """``symbol(x, y, n)``: y[i] = one(x[i], y[i]) for i below n."""
-    pointer = one.args[0].type.as_pointer()
-    signature = ir.FunctionType(ir.VoidType(), [pointer, pointer, I64])
+    """``symbol(x, y, ..., n)``: y[i] = one(x[i], y[i], ...) for i below n."""
+    pointers = [x.type.as_pointer() for x in one.args]
+    signature = ir.FunctionType(ir.VoidType(), [*pointers, I64])
     function = ir.Function(module, signature, symbol)
     function.linkage = "internal"
     for attribute in ("nounwind", *OUTSIDE):
@@ -144,12 +149,12 @@ def _each_lane(module: ir.Module, symbol: str, one: ir.Function) -> ir.Function:
     ir.IRBuilder(entry).branch(loop)
     builder = ir.IRBuilder(loop)
     i = builder.phi(I64)
-    x, y = (builder.gep(p, [i]) for p in function.args[:2])
-    builder.store(builder.call(one, [builder.load(x), builder.load(y)]), y)
+    places = [builder.gep(p, [i]) for p in function.args[:-1]]
+    builder.store(builder.call(one, [builder.load(p) for p in places]), places[1])
     following = builder.add(i, I64(1))
     i.add_incoming(I64(0), entry)
     i.add_incoming(following, loop)
-    builder.cbranch(builder.icmp_unsigned("<", following, function.args[2]), loop, out)
+    builder.cbranch(builder.icmp_unsigned("<", following, function.args[-1]), loop, out)
     ir.IRBuilder(out).ret_void()
     return function
 
