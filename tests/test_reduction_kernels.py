@@ -94,3 +94,15 @@ def test_rows_shorter_than_a_vector_are_read_as_one():
     assert not packed(lambda x: x[:, :7].sum(axis=0), x)  # others lie between
     assert not packed(lambda x, w: (x * w).sum(axis=0), x, x[:, :1].copy())  # a value of each row
     assert not packed(lambda x: x.max(axis=0), x)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i1", "i8", "u2"])
+@pytest.mark.parametrize("n", [1, 9, 31, 32, 33, 64, 257, 600])
+def test_the_place_of_an_extreme_is_searched_for_in_memory(dtype, n):
+    x = (np.arange(40 * n).reshape(40, n) * 7919 % 5).astype(dtype)
+    if dtype[0] == "f":
+        x[::7, n // 2], x[3], x[6], x[6, n // 3] = np.nan, np.nan, -0.0, 0.0
+    for find in (np.argmax, np.argmin):
+        f = fusec.jit(lambda x, find=find: find(x, axis=1))
+        assert np.array_equal(f(x), find(x, axis=1))
+        assert ("first_equal(" in f.lower(x).kernels[0].source) == (n > 16)

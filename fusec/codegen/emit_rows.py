@@ -24,7 +24,7 @@ from fusec.codegen.emit_map import LoopEmitter
 from fusec.codegen.loops import Body, Buffer, Fold, Line, closure, operands
 from fusec.codegen.schedule import Schedule, all_lines, inner_stores, is_inner, stage_targets
 from fusec.ir.aval import short
-from fusec.ops.registry import COSTLY
+from fusec.ops.registry import COSTLY, OPS
 from fusec.passes.access import keeps
 
 BLOCK = 256  # elements of one fold; the order of every reduction depends on it
@@ -89,6 +89,9 @@ class RowEmitter(LoopEmitter):
         targets = stage_targets(plan, stage)
         if not targets and not folds:
             return
+        if found := self.search(folds, targets):
+            self.w(found)
+            return
         for fold in folds:
             self.tree(fold)
         for line in body.lines:
@@ -124,28 +127,58 @@ class RowEmitter(LoopEmitter):
                 tree = f"tree_{fold.op}({self.trees[fold]}, {count})"
                 self.w(f"{fold.result.name} = {loaded(fold.result.dtype, tree)}")
 
-    def early_end(self, folds: list[Fold], targets: list[Line]) -> str:
-        """When later blocks can't change ``min(where(condition, position, none))``, as source.
+    def search(self, folds: list[Fold], targets: list[Line]) -> str:
+        """``min(where(x == r, position, n))`` with x in memory, as a search that ends at the first.
 
-        Positions grow along the row, so a block whose result is below ``none`` has the first one.
+        What ``argmax`` of a row is, once its largest element is known.
         """
-        if self.split or len(folds) != 1 or len(targets) != 1 or folds[0].op != "min":
+        value = self.first_place(folds, targets)
+        if value is None:
             return ""
+        condition, _, none = value.args
+        both = condition.text == OPS["logical_or"].expr["b"]
+        equal = condition.args[0] if both else condition
+        if equal.text not in OPS["equal"].expr.values():
+            return ""
+        x, wanted = equal.args
+        nan = both and condition.args[1].text == "isnan({0})" and condition.args[1].args == (x,)
+        plain = x.dtype.kind in "iu" and not both
+        real = x.dtype.kind == "f" and x.dtype.itemsize >= 4 and nan
+        end = none.args[0] if none.text.startswith("cast_") else none
+        counts = end.kind == "size" and end.text == str(self.length)
+        place = self.in_memory(x, "0")
+        if not (plain or real) or is_inner(wanted, self.plan) or not place or not counts:
+            return ""
+        found = f"first_equal({place}, {self.n}, {self.read(wanted)})"
+        return f"{folds[0].result.name} = cast_{short(folds[0].result.dtype)}({found})"
+
+    def first_place(self, folds: list[Fold], targets: list[Line]) -> Line | None:
+        """The value of a stage that is ``min(where(condition, position, none))``."""
+        if self.split or len(folds) != 1 or len(targets) != 1 or folds[0].op != "min":
+            return None
         value, reduced = folds[0].value, self.plan.reduced
         if not value.text.startswith("select(") or len(reduced) != 1:
-            return ""
+            return None
         _, position, none = value.args
         kinds = {position.dtype}
         while position.kind == "op" and position.text.startswith("cast_"):
             (position,) = position.args
             kinds.add(position.dtype)
         if position.kind != "index" or position.index is None or none.variables & {*reduced}:
-            return ""
+            return None
         at, extents = position.index, self.body.extents
         whole = all(k.kind == "f" or keeps(k, at, extents) for k in kinds)
-        if at.terms != ((reduced[0], 1),) or not whole:
+        return value if at.terms == ((reduced[0], 1),) and whole else None
+
+    def early_end(self, folds: list[Fold], targets: list[Line]) -> str:
+        """When later blocks can't change the first place of something, as source.
+
+        Positions grow along the row, so a block whose result is below ``none`` has the first one.
+        """
+        value = self.first_place(folds, targets)
+        if value is None:
             return ""
-        return f"{self.trees[folds[0]]}[b >> 8] < {self.read(none)}"
+        return f"{self.trees[folds[0]]}[b >> 8] < {self.read(value.args[2])}"
 
     def tree(self, fold: Fold) -> None:
         """Where the results of the blocks go: scratch, or memory that a second kernel reads."""
@@ -231,16 +264,19 @@ class RowEmitter(LoopEmitter):
 
     def direct(self, fold: Fold, keep: list[Line]) -> str:
         """The contiguous memory that already holds what is folded, if there is any."""
-        value, reduced = fold.value, self.plan.reduced
-        if value in keep:
-            return f"at(w_{value.name}, b)"
+        value = fold.value
+        return f"at(w_{value.name}, b)" if value in keep else self.in_memory(value, "b")
+
+    def in_memory(self, value: Line, first: str) -> str:
+        """Where ``value`` lies in memory from element ``first`` of the row on, if it does."""
+        reduced = self.plan.reduced
         if value.kind != "load" or len(reduced) != 1 or value in self.known:
             return ""
         assert value.index is not None and value.buffer is not None
         if dict(value.index.terms).get(reduced[0]) != 1 or value.data:
             return ""
         pointer, where = self.address(value.buffer, value.index)
-        return f"at({pointer}, {where.replace(reduced[0], 'b')})"
+        return f"at({pointer}, {where.replace(reduced[0], first)})"
 
     def flat(self) -> str:
         """The position in the row, in logical order."""

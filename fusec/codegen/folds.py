@@ -28,7 +28,7 @@ from fusec.codegen.intrinsic import intrinsic, join, names_of
 BLOCK = 256
 LANES = 32
 
-_I64, _I32 = ir.IntType(64), ir.IntType(32)
+_I64, _I32, _I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 Pair = Callable[[Any, Any, Any, Any], Any]
 
 
@@ -331,6 +331,52 @@ def _fold(kind: str, name: str) -> Any:
 def at(b: Any, t: Any, pointer: Any, i: Any) -> Any:
     """The pointer to element i."""
     return b.gep(pointer, [i])
+
+
+def _search(b: Any, t: Any, pointer: Any, n: Any, value: Any) -> None:
+    """Emit ``first_equal``: the lanes of a group are compared at once."""
+    vector = ir.VectorType(value.type, LANES)
+    one = b.insert_element(ir.Constant(vector, ir.Undefined), value, _I32(0))
+    wanted = _pick(b, one, [0] * LANES)
+
+    def look(start: Any, found: Any) -> None:
+        if _real(t):
+            nan = b.fcmp_unordered("uno", found, found)
+            same = b.or_(b.fcmp_ordered("==", found, wanted), nan)
+        else:
+            same = b.icmp_signed("==", found, wanted)
+        bits = b.bitcast(b.and_(same, mask), _I32)
+        with b.if_then(b.icmp_unsigned("!=", bits, _I32(0))):
+            b.ret(b.add(start, b.zext(b.cttz(bits, ir.Constant(_I1, 0)), _I64)))
+
+    groups = b.udiv(n, _I64(LANES))
+    mask = ir.Constant(ir.VectorType(_I1, LANES), [1] * LANES)
+    with _Loop(b, groups) as loop:
+        start = b.mul(loop.index, _I64(LANES))
+        look(start, load(b, t, b.gep(pointer, [start]), LANES)[0])
+    start = b.mul(groups, _I64(LANES))
+    rest = b.sub(n, start)
+    with b.if_then(b.icmp_unsigned("!=", rest, _I64(0))):
+        mask = _below(b, rest, 0, LANES)
+        zeros = (ir.Constant(vector, [0] * LANES),)
+        look(start, _load_some(b, t, b.gep(pointer, [start]), rest, zeros)[0])
+    b.ret(n)
+
+
+@intrinsic(3, to=types.int64, mixed=True)
+def first_equal(b: Any, t: Any, pointer: Any, n: Any, value: Any) -> Any:
+    """The first of n elements that equals ``value`` or is NaN; n if there is none."""
+    symbol = f"fusec.first_equal.{t[0].dtype}"
+    function = b.module.globals.get(symbol)
+    if function is None:
+        signature = ir.FunctionType(_I64, [pointer.type, _I64, value.type])
+        function = ir.Function(b.module, signature, symbol)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        function.attributes.add("nounwind")
+        inner = ir.IRBuilder(function.append_basic_block())
+        _search(inner, t[0].dtype, *function.args)
+    return b.call(function, [pointer, n, value])
 
 
 fold_sum, tree_sum = _fold("fold", "sum"), _fold("tree", "sum")
