@@ -155,3 +155,48 @@ def test_temporaries_that_nothing_reads_again_are_written_over(f, over, n):
     for got, want in zip(fusec.jit(f)(a, b), f(a, b)):
         np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
     assert len(fusec.jit(f).lower(a, b).program.over) == over
+
+
+def one_hot(y, k, v):
+    z = np.zeros((k.size, 7))
+    z[np.arange(k.size), k % 7] = v
+    return z
+
+
+def assigned(y, k, v):
+    y[k] = v
+    return y * 2
+
+
+def masked_rows(y, k, v):
+    z = np.zeros((9, 4, 5), bool)
+    z[:, k % 4, 1:3] = (v > 0)[:, None]
+    return z
+
+
+def swapped_rows(y, k, v):
+    x = np.outer(y, v[:3])
+    x[k[0]], x[k[1]] = x[k[1]].copy(), x[k[0]].copy()
+    x[y.argmax()] *= 2
+    return x
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "u1"])
+@pytest.mark.parametrize("program", [one_hot, assigned, masked_rows, swapped_rows])
+def test_fancy_assignments_are_kernels(program, dtype):
+    f = fusec.jit(program)
+    for n in (3, 40, 700):
+        k = np.arange(n) * 7919 % 33 - 16  # many equal places: the last one wins
+        y, v = np.arange(33).astype(dtype), np.sin(np.arange(n))
+        mine, numpys = y.copy(), y.copy()
+        got, want = f(mine, k, v), program(numpys, k, v)
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(mine, numpys)
+        assert "call " not in str(f.lower(y.copy(), k, v))
+
+
+def test_a_place_outside_raises():
+    y, f = np.zeros(5), fusec.jit(assigned)
+    with pytest.raises(IndexError, match="index 7 is out of bounds for axis 0 with size 5"):
+        f(y, np.array([1, 7, 2]), np.ones(3))

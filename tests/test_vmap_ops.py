@@ -58,6 +58,7 @@ CASES = {
                ((TABLES, whole(COUNT, 6, 1), whole(COUNT, 2)), {"shape": (6, 2)})],
     "scatter_flat": [((TABLES, np.array([[7, 1, 7], [0, 19, 4], [5, 5, 5]]), normal(COUNT, 3)),
                       {})],
+    "scatter_set": [((LINES, normal(COUNT, 3), whole(COUNT, 3)), {})],
     "scatter_add": [((LINES, normal(COUNT, 3), whole(COUNT, 3)), {}),
                     ((TABLES, normal(COUNT, 3, 5), whole(COUNT, 3)), {}),
                     ((TABLES, normal(COUNT, 2, 3), whole(COUNT, 2, 1), whole(COUNT, 3)), {})],

@@ -152,6 +152,15 @@ def _gather(batch: Batch, node: Node) -> Node:
 
 def _scatter_flat(batch: Batch, node: Node) -> Node:
     x, index, v = node.inputs
+    return _stored(batch, x, index, v)
+
+
+def _scatter_set(batch: Batch, node: Node) -> Node:
+    x, v, index = node.inputs
+    return _stored(batch, x, index, v)
+
+
+def _stored(batch: Batch, x: Node, index: Node, v: Node) -> Node:
     size = batch.session.cast(batch.make("dim", value=x.aval.size), index.dtype)
     first = batch.session.cast(batch.numbers(index.aval.ndim), index.dtype)
     places = batch.make("add", batch.front(index), batch.make("multiply", first, size))
@@ -258,6 +267,7 @@ RULES: dict[str, Batching] = {
     "pad": _pad,
     "gather": _gather,
     "scatter_flat": _scatter_flat,
+    "scatter_set": _scatter_set,
     "scatter_add": _scatter_add,
     "matmul": _matmul,
     "hold": _hold,

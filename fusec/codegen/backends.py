@@ -12,6 +12,7 @@ from fusec.codegen.loops import Body
 from fusec.ir.rewrite import Rule
 from fusec.passes.groups import FEW_ROWS
 from fusec.passes.halves import narrow_product
+from fusec.passes.onehot import stored_in_order
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def _cuda(name: str, limits: CudaLimits, few_rows: int) -> Backend:
 
 
 BACKENDS = {
-    "cpu": Backend("cpu", FEW_ROWS, emit, blas.product, library=True),
+    "cpu": Backend("cpu", FEW_ROWS, emit, blas.product, True, {"scatter_flat": [stored_in_order]}),
     "cuda": _cuda("cuda", CudaLimits(), few_rows=264),  # two blocks for each multiprocessor
     "simulator": _cuda("simulator", CudaLimits(64, serial=400, each=4, blocks=4), few_rows=4),
 }

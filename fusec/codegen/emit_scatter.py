@@ -81,6 +81,12 @@ class Scattering(LoopEmitter):
         reach = 1 + sum([s * (n - 1) for s, n in zip(strides, node.shape)])
         return min(strides) >= 0 and reach == node.aval.size
 
+    def put(self, place: str, value: str) -> str:
+        """What happens at a place, as a line of a kernel."""
+        if self.store.adds:
+            return added(self.dtype, place, value)
+        return f"{place} = {stored(self.dtype, value)}"
+
     def place(self, buffer: Buffer, base: str = "") -> str:
         """The element that is added to; its position is written as a line."""
         self.data = self.store.data
@@ -96,6 +102,7 @@ class ScatterEmitter(Scattering):
         super().__init__(plan)
         step = max(CHUNK, -(-self.length // CHUNKS), 4 * self.size_of_result)
         alone = plan.outer or plan.column or self.dtype.kind not in "iu" or not self.dense
+        alone = alone or not self.store.adds
         self.chunks = 1 if alone else max(1, -(-self.length // step))
         self.step = -(-self.body.extents[plan.reduced[0]] // self.chunks) if self.chunks > 1 else 0
         self.partial_buffer = Buffer("p0", self.dtype, (), "partial")
@@ -153,7 +160,7 @@ class ScatterEmitter(Scattering):
             loop = f"for {self.plan.column} in range({first}, {last}):"
             loops.enter_context(self.w.block(loop))
             self._lines(columns=True)
-            self.w(added(self.dtype, self.place(self.store.buffer), self.read(self.store.value)))
+            self.w(self.put(self.place(self.store.buffer), self.read(self.store.value)))
 
     def _line(self, first: str, last: str, buffer: Buffer, base: str) -> None:
         """The innermost loop over the values; ``base`` is put in front of their positions.
@@ -171,11 +178,11 @@ class ScatterEmitter(Scattering):
         w, value, name = self.w, self.store.value, next(iter(self.plan.reduced[-1:]), "")
         if not name:
             self._lines(columns=False)
-            return w(added(self.dtype, self.place(buffer, base), self.read(value)))
+            return w(self.put(self.place(buffer, base), self.read(value)))
         if all(x.kind in ("load", "index") for x in self.body.lines if is_inner(x, self.plan)):
             with w.block(f"for {name} in range({first}, {last}):"):
                 self._lines(columns=False)
-                w(added(self.dtype, self.place(buffer, base), self.read(value)))
+                w(self.put(self.place(buffer, base), self.read(value)))
             return None
         places = self.scratch("w_place", np.dtype("i8"), BLOCK)
         values = self.scratch("w_value", self.dtype, BLOCK) if is_inner(value, self.plan) else ""
@@ -188,7 +195,7 @@ class ScatterEmitter(Scattering):
                     w(f"{values}[{name} - b] = {stored(self.dtype, self.read(value))}")
             with w.block(f"for k in range(min({last} - b, {BLOCK})):"):
                 each = loaded(self.dtype, f"{values}[k]") if values else self.read(value)
-                w(added(self.dtype, f"{pointer}[{places}[k]]", each))
+                w(self.put(f"{pointer}[{places}[k]]", each))
 
     def _chunk(self) -> None:
         """The counters of a chunk."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fusec.ir.aval import Aval
-from fusec.ops.registry import MEDIUM, Op, register
+from fusec.ops.registry import MEDIUM, NONDIFFERENTIABLE, Op, register
 from fusec.ops.shape import positions
 
 
@@ -82,6 +82,16 @@ scatter_flat = register(
         impl=_scatter_flat,
         infer_aval=lambda x, index, v: x,
         vjp=(_overwritten, None, _written),
+    )
+)
+# ``scatter_flat`` to an array of one axis, as a kernel in order: what it becomes on a CPU.
+scatter_set = register(
+    Op(
+        name="scatter_set",
+        family="scatter",
+        impl=lambda x, v, index: _scatter_flat(x, index, v),
+        infer_aval=lambda x, v, index: x,
+        vjp=NONDIFFERENTIABLE,
     )
 )
 # ``x`` with every element of ``v`` added at its indices, one for each axis of x, in bounds. The

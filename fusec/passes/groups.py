@@ -153,7 +153,8 @@ def fusable(node: Node) -> bool:
             node.dtype.kind == "c" and op.name in ("reduce_sum", "reduce_prod")
         )
     if op.family == "scatter":
-        computed = node.dtype.char in "bBhHiIlLqQfdFD"
+        computed = node.dtype.char in ("bBhHiIlLqQfdFD" if node.op.name == "scatter_add" else
+                                       "?bBhHiIlLqQfdFD")  # fmt: skip
         return computed and node.inputs[1].dtype == node.dtype and node.aval.ndim > 0
     return (
         op.family in POINTWISE

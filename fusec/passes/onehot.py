@@ -86,3 +86,10 @@ def _placed(
 
 def _reshaped(node: Node, shape: tuple[int, ...]) -> Node:
     return node if node.shape == shape else node_of("reshape", node, shape=shape)
+
+
+def stored_in_order(node: Node) -> Node | None:
+    """``scatter_flat`` as a kernel that stores one value after the other."""
+    x, index, v = node.inputs
+    made = node_of("scatter_set", _reshaped(x, (x.aval.size,)), v, index)
+    return _reshaped(made, x.shape) if v.aval.size and v.shape == index.shape else None

@@ -38,6 +38,7 @@ LIMITATIONS = {
     "host_call": "NumPy's own function",
     "host_out": "a result of NumPy's own function",
     "scatter_flat": "the last of equal positions wins: NumPy runs it in order",
+    "scatter_set": "what scatter_flat becomes on a CPU",
     **dict.fromkeys(("custom", "custom_out", "hold"), "a mark that the passes drop"),
     **dict.fromkeys(("param", "dim"), "a value that is given"),
 }
