@@ -167,3 +167,19 @@ def test_any_updates_of_slices(case):
 
     x = np.arange(np.prod(shape), dtype="f8").reshape(shape)
     np.testing.assert_array_equal(fusec.jit(program)(x), program(x))
+
+
+@pytest.mark.parametrize("rows", [slice(2, None, 3), slice(None, 1, -49)])
+@pytest.mark.parametrize("n", [8, 33, 100])
+@pytest.mark.parametrize("fastmath", [False, True])
+def test_rows_at_regular_places_whose_first_vector_is_cut(rows, n, fastmath):
+    """The place in the row before is a division inside a branch that masks a vector's start."""
+
+    def program(x):
+        y = np.zeros_like(x)
+        y[rows, 4:] += x[rows, 4:]
+        return y.max(), y
+
+    x = np.arange(500.0 * n).reshape(500, n) + 1000
+    for got, expected in zip(fusec.jit(program, fastmath=fastmath)(x), program(x)):
+        np.testing.assert_array_equal(got, expected)

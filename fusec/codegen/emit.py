@@ -119,6 +119,7 @@ class Emitter:
         self.w = Writer()
         self.data: dict[Data, Line] = {}  # of the line that is being written
         self.sides: dict[Line, int] = {}  # branches whose side (0 then, 1 else) the loop fixes
+        self.depth = 0  # branches around the line that is being written
         self.partial: dict[str, int] = {}
         self.records = self._records()
         self.known: dict[Line, str] = {}  # lines whose value stands in scratch: how to read it
@@ -239,8 +240,12 @@ class Emitter:
         return f"{call}{self.bits(atom.value)}({value}, {self.int_arg('q', atom.divisor)})"
 
     def bits(self, value: Index) -> str:
-        """Which division takes ``value`` apart: "", or "_u4" in 32 bits."""
-        return ""
+        """Which division takes ``value`` apart: "", "_u4" in 32 bits, or "_f8" in a branch.
+
+        An integer division there LLVM makes for the first element of a vector only, if the branch
+        takes that one, although the others read the result (``LoopVectorize``, uniform values).
+        """
+        return "_f8" if self.depth else ""
 
     def number(self, index: Index) -> str:
         """An index expression as an int64 value."""
@@ -303,9 +308,11 @@ class Emitter:
             self.side(line, line.blocks[1])
 
     def side(self, line: Line, block: Block) -> None:
+        self.depth += 1
         for inner in block.lines:
             self.line(inner)
         self.w(f"{line.name} = {self.read(block.value)}")
+        self.depth -= 1
 
     def condition(self, bounds: list[Bound]) -> str:
         tests = []
@@ -317,7 +324,8 @@ class Emitter:
                 tests.append(f"({text} < {self.int_arg('hi', bound.high)})")
             if bound.step != 1:
                 step = self.int_arg("step", bound.step)
-                tests.append(f"(remainder({text}, {step}) == 0)")
+                bits = self.bits(bound.index) if self.depth else ""
+                tests.append(f"(remainder{bits}({text}, {step}) == 0)")
         return " & ".join(tests)
 
     def header(self, name: str) -> str:
