@@ -745,6 +745,18 @@ def test_an_uncached_property_is_computed_and_not_stored():
     np.testing.assert_equal(plain(result), fresh_model.w * 2 * X)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64, float])
+def test_a_type_is_the_same_however_it_is_read(kind):
+    """From a closure, as a module's attribute, as a builtin."""
+
+    def program(x):
+        same = (kind is np.float64, kind == np.float64, kind in (np.float32,), kind is float)
+        return [x * (k + 1) if yes else -x for k, yes in enumerate(same)]
+
+    x = np.ones(2)
+    np.testing.assert_array_equal(fusec.jit(program)(x), program(x))
+
+
 def test_another_instance_needs_no_new_trace():
     _, session = traced(Model.__call__, (model, X), (0,))
     other = Model(OTHER)

@@ -240,7 +240,7 @@ class Capture:
 
     def library(self, value: Any, name: str | None = None) -> Any:
         """What stands for a function, class or object of a library, by its public names."""
-        if name is None and id(value) in self.stand_ins:
+        if (name is None or isinstance(value, type)) and id(value) in self.stand_ins:
             return self.stand_ins[id(value)][1]
         names = ([name] if name else []) + qualified_names(value)
         made = next((o for n in names if (o := named(self, n, value)) is not None), value)
