@@ -98,6 +98,8 @@ def add_rows(x, i):
 
 
 row("index-chosen-row-updated", add_rows, CUBE.reshape(6, 4), np.array([0, 4, 0, -2]))
+row("index-chosen-number-as-an-array", lambda x, i: (x[i[0], 1, ...] + 1, x[i[0], 1, ...].shape,
+    x[1, i[1], ...].fill(7)), PLANE, np.array([0, 1]))  # fmt: skip
 row("index-number-or-array", lambda x, i, j: (x[i].fill(1), x[j].fill(2)), PLANE, np.int64(1),
     np.array(2))
 row("index-mixed-fancy", lambda x, i: (x[i, :, 1], x[0, i], x[:, i, 1:], x[i, None]), CUBE,

@@ -43,8 +43,9 @@ def getitem(x: Tracer, index: Any) -> Any:
 
         return Selection(*masked)
     base, parts, shape = advanced(x, items)
-    if shape and all(is_basic(i) or i._scalar for i in items):  # a number selects a view
-        like = x._like[tuple([0 if type(i) is Tracer else i for i in items])]
+    view = shape or has_dots(index)
+    if view and all(is_basic(i) or i._scalar for i in items):  # a number selects a view
+        like = x._like[(*[0 if type(i) is Tracer else i for i in items], ...)]
         attrs = {"parts": parts, "shape": shape, "of": x, "items": items}
         return base.step(like, ("gather", attrs))
     node = x._session.make("gather", base.node, *parts, shape=shape)
@@ -103,7 +104,7 @@ def setitem(x: Tracer, index: Any, value: Any) -> None:
     """``x[index] = value``."""
     session = x._session
     items = normalise(x, index)
-    if _is_itself(x, items, value):
+    if x._storage.writeable and _is_itself(x, items, value):
         return None
     if all(is_basic(i) for i in items):
         target = basic(x, items)
