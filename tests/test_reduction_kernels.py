@@ -106,3 +106,16 @@ def test_the_place_of_an_extreme_is_searched_for_in_memory(dtype, n):
         f = fusec.jit(lambda x, find=find: find(x, axis=1))
         assert np.array_equal(f(x), find(x, axis=1))
         assert ("first_equal(" in f.lower(x).kernels[0].source) == (n > 16)
+
+
+@pytest.mark.parametrize("first", [0, 1, 5])
+def test_a_search_counts_from_where_the_positions_begin(first):
+    def program(x):
+        n = x.shape[1]
+        largest = x == x.max(axis=1, keepdims=True)
+        return np.where(largest, np.arange(n + first)[first:], n).min(axis=1)
+
+    x = np.arange(6 * 40).reshape(6, 40) * 7919 % 31
+    f = fusec.jit(program)
+    assert np.array_equal(f(x), program(x))
+    assert ("first_equal(" in f.lower(x).kernels[0].source) == (first == 0)

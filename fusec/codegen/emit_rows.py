@@ -25,7 +25,7 @@ from fusec.codegen.loops import Body, Buffer, Fold, Line, closure, operands
 from fusec.codegen.schedule import Schedule, all_lines, inner_stores, is_inner, stage_targets
 from fusec.ir.aval import short
 from fusec.ops.registry import COSTLY, OPS
-from fusec.passes.access import keeps
+from fusec.passes.access import keeps, var
 
 BLOCK = 256  # elements of one fold; the order of every reduction depends on it
 LANES = 32  # partial results of a block
@@ -135,10 +135,12 @@ class RowEmitter(LoopEmitter):
         value = self.first_place(folds, targets)
         if value is None:
             return ""
-        condition, _, none = value.args
+        condition, position, none = value.args
+        while position.kind == "op":
+            (position,) = position.args
         both = condition.text == OPS["logical_or"].expr["b"]
         equal = condition.args[0] if both else condition
-        if equal.text not in OPS["equal"].expr.values():
+        if equal.text not in OPS["equal"].expr.values() or position.index != var(self.flat()):
             return ""
         x, wanted = equal.args
         nan = both and condition.args[1].text == "isnan({0})" and condition.args[1].args == (x,)
