@@ -25,8 +25,9 @@ ROUND_SECONDS = 0.01
 SLOW = 2
 #: Between two functions that are timed in turns.
 REST_SECONDS = 0.004
-#: Before a single call, which has none before it that would wait out what still spins: OpenBLAS's
-#: threads do for 2**26 ticks by default, some 20 ms.
+#: Before a single call, which has none before it that would wait out what still spins, and where
+#: products are timed: OpenBLAS's threads spin for 2**26 ticks by default, some 20 ms, and those of
+#: another OpenBLAS (SciPy's, which Numba calls) would take a core from NumPy's.
 LONG_REST_SECONDS = 0.03
 #: Rows of the matrices whose product is timed.
 PRODUCT = 1024
@@ -76,8 +77,9 @@ def calls_per_round(call: Callable[[], Any], seconds: float = ROUND_SECONDS) -> 
 
 
 def alternate(
-    calls: Mapping[str, Callable[[], Any]], budget: float = 1.0, least: int = 3, most: int = 15
-) -> dict[str, Timing]:
+    calls: Mapping[str, Callable[[], Any]], budget: float = 1.0, least: int = 3, most: int = 15,
+    rest: float = REST_SECONDS,
+) -> dict[str, Timing]:  # fmt: skip
     """Time several functions in turns, each after a rest and a call that is not timed.
 
     The rest lets the threads of the one before go to sleep: OpenMP's and OpenBLAS's spin for
@@ -86,7 +88,7 @@ def alternate(
     it. Of two, slow calls are timed at once.
 
     calls: functions without arguments, by name. budget: seconds for all rounds together, though
-    there are at least `least` rounds; most: the most rounds.
+    there are at least `least` rounds; most: the most rounds. rest: seconds before each round.
 
     >>> times = alternate({"a": lambda: sum(range(9)), "b": lambda: None}, budget=0.1)
     >>> times["a"].median > times["b"].median
@@ -99,7 +101,7 @@ def alternate(
         if number >= least and time.perf_counter() > end:
             break
         for name, call in calls.items():
-            time.sleep(REST_SECONDS if counts[name] > 1 else LONG_REST_SECONDS)
+            time.sleep(rest if counts[name] > 1 else LONG_REST_SECONDS)
             if counts[name] > 1 or len(calls) > 2:
                 call()
             start = time.perf_counter()

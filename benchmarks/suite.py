@@ -186,7 +186,8 @@ def measure(
         ready["copy"] = harness.copy_of(row.bytes, fresh=_writes_fresh(reference, args, row.bytes))
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        timings = harness.alternate(ready, budget * len(ready))
+        rest = harness.LONG_REST_SECONDS if row.bound == "blas" else harness.REST_SECONDS
+        timings = harness.alternate(ready, budget * len(ready), rest=rest)
     for name, timing in timings.items():
         if name == "copy":
             row.copy_ms = timing.median * 1e3

@@ -119,3 +119,26 @@ def test_a_search_counts_from_where_the_positions_begin(first):
     f = fusec.jit(program)
     assert np.array_equal(f(x), program(x))
     assert ("first_equal(" in f.lower(x).kernels[0].source) == (first == 0)
+
+
+def test_a_row_of_one_block_has_no_loop_over_blocks():
+    def text(length):
+        low = fusec.jit(lambda x: x.var(axis=1)).lower(fusec.ShapeDtype((40, length), "f4"))
+        return low.kernels[0].source
+
+    assert "fold_sum(at(x0, i0 * x0_s0), n_i1)" in text(256) and "tree_" not in text(256)
+    assert "row_sum(at(x0, i0 * x0_s0), n_i1, " in text(257) and "tree_sum" in text(257)
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u4", "i8", "f2", "f4", "f8"])
+@pytest.mark.parametrize("length", [1, 17, 31, 33, 63, 255, 257, 300])
+def test_what_is_left_over_behind_whole_groups_counts_once(length, dtype):
+    x = (np.arange(5 * length) * 7 % 11 - 5).astype(dtype).reshape(5, length)
+
+    def f(x):
+        y = x + x
+        return y.sum(axis=1), y.max(axis=1), y.min(axis=1), (y > 9).any(axis=1), (x * x).argmax(1)
+
+    for found, wanted in zip(fusec.jit(f)(x), f(x), strict=True):
+        assert found.dtype == wanted.dtype
+        np.testing.assert_array_equal(found, wanted)

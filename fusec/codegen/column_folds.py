@@ -25,19 +25,19 @@ from fusec.codegen.folds import (
     _I64,
     FOLDS,
     LANES,
+    Loop,
     _combine,
     _identity,
     _join,
-    _load_some,
-    _Loop,
     load,
+    load_some,
 )
 from fusec.codegen.intrinsic import intrinsic, names_of
 
 
 def _wide(b: Any, n: Any, body: Callable[[Any], None]) -> None:
     """``body(k)`` for every LANES elements of n, which is a multiple of LANES."""
-    with _Loop(b, b.udiv(n, _I64(LANES))) as loop:
+    with Loop(b, b.udiv(n, _I64(LANES))) as loop:
         body(b.mul(loop.index, _I64(LANES)))
 
 
@@ -101,16 +101,16 @@ def _lanes(b: Any, p: Any, x: Any, stride: Any, m: Any, width: Any, *, t: Any, n
     pitch, first = b.mul(b.add(whole, tail), _I64(LANES)), _identity(t, name)
     loads = (
         (whole, partial(load, b, t, count=LANES)),
-        (tail, partial(_load_some, b, t, n=rest, identity=first)),
+        (tail, partial(load_some, b, t, n=rest, identity=first)),
     )
-    with _Loop(b, _I64(LANES)) as lane:
+    with Loop(b, _I64(LANES)) as lane:
         # as many rows as lane, lane + 32, ... are below m
         turns = b.udiv(b.sub(b.add(m, _I64(LANES - 1)), lane.index), _I64(LANES))
         done = _I64(0)
         for steps, fetch in loads:
-            with _Loop(b, steps) as columns:
+            with Loop(b, steps) as columns:
                 k = b.mul(b.add(done, columns.index), _I64(LANES))
-                with _Loop(b, turns, first) as loop:
+                with Loop(b, turns, first) as loop:
                     row = b.add(lane.index, b.mul(loop.index, _I64(LANES)))
                     values = fetch(b.gep(x, [b.add(b.mul(row, stride), k)]))
                     loop.next = _combine(b, t, name, loop.values, values)

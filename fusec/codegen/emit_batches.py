@@ -54,9 +54,12 @@ class BatchEmitter(RowEmitter):
 
     def whole_rows(self, row: str) -> None:
         w, plan = self.w, self.plan
+        stages = plan.stages - (not stage_targets(plan, plan.stages - 1))
+        if stages == 1:
+            super().whole_rows(row)
+            return
         count = self.batch()
         batch = self.int_arg("batch", count)
-        stages = plan.stages - (not stage_targets(plan, plan.stages - 1))
         reads = [self.read_by(stage) for stage in range(stages)]
         quotients = [self.divided(stage) for stage in range(stages)]
         if any(quotients):

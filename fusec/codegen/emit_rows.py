@@ -2,14 +2,17 @@
 
 One loop over the row for each stage. A block of 256 elements is folded in a fixed order: from
 memory or, where the elements are cheap to compute, in the loop that computes them (see ``lanes``).
-The blocks are combined by a pairwise tree. Softmax::
+The blocks are combined by a pairwise tree. A log-sum-exp::
 
     for i0 in range(start, stop):
+        r0 = row_max(at(x0, i0 * x0_s0), n_i1, p_r0)
         for b in range(0, n_i1, 256):
             m = min(n_i1 - b, 256)
-            p0[b >> 8] = fold_max(at(x0, i0 * x0_s0 + b), m)
-        r0 = tree_max(p0, (n_i1 + 255) >> 8)
-        ...
+            for i1 in range(b, b + m):
+                t_r1[i1 - b] = exp(x0[i0 * x0_s0 + i1] - r0)
+            p_r1[b >> 8] = fold_sum(t_r1, m)
+        r1 = tree_sum(p_r1, (n_i1 + 255) >> 8)
+        y0[i0] = log(r1) + r0
 
 A reduction that finds the first place of something (the second half of an argmax) ends with the
 block where it is.
@@ -19,7 +22,7 @@ Few long rows are split: one kernel fills the partial results of all blocks, a s
 
 import numpy as np
 
-from fusec.codegen.emit import KernelSource, loaded, pair, stored
+from fusec.codegen.emit import KernelSource, cell, loaded, pair, stored
 from fusec.codegen.emit_map import LoopEmitter
 from fusec.codegen.loops import Body, Buffer, Fold, Line, closure, operands
 from fusec.codegen.schedule import Schedule, all_lines, inner_stores, is_inner, stage_targets
@@ -41,6 +44,7 @@ class RowEmitter(LoopEmitter):
         self.split = split
         self.length = self.count(plan.reduced)
         self.blocks = -(-self.length // BLOCK)
+        self.one_block = self.blocks <= 1 and not split
         self.partials: dict[Fold, Buffer] = {}
         self.trees: dict[Fold, str] = {}
 
@@ -53,6 +57,7 @@ class RowEmitter(LoopEmitter):
         self.n = (
             self.int_arg("n", self.length) if len(plan.reduced) > 1 else self.size(plan.reduced[0])
         )
+        self.b, self.m = ("0", self.n) if self.one_block else ("b", "m")
         if self.split:
             groups = -(-self.blocks // GROUP)
             name = self.int_arg("groups", groups)
@@ -92,8 +97,12 @@ class RowEmitter(LoopEmitter):
         if found := self.search(folds, targets):
             self.w(found)
             return
-        for fold in folds:
+        for fold in folds if not self.one_block else ():
             self.tree(fold)
+        if texts := self.whole_folds(folds, targets) if not self.one_block else ():
+            for text in texts:
+                self.w(text)
+            return
         for line in body.lines:
             if line.kind == "scan" and line.stage == stage:
                 assert line.buffer is not None
@@ -101,7 +110,9 @@ class RowEmitter(LoopEmitter):
         keep = [x for x in plan.saved if x.stage == stage]
         for line in keep:
             self.scratch(f"w_{line.name}", line.dtype, self.length)
-        if folds:
+        if folds and self.one_block:
+            self.block(stage, folds, keep, targets)
+        elif folds:
             begin, end = (
                 ("first", f"min(first + {BLOCK * GROUP}, {self.n})")
                 if self.split
@@ -121,11 +132,22 @@ class RowEmitter(LoopEmitter):
             self.loop("0", self.n, targets, stage, [], keep)
         for line in keep:
             self.known[line] = loaded(line.dtype, f"w_{line.name}[{self.flat()}]")
-        if not self.split:
+        if not self.split and not self.one_block:
             for fold in folds:
                 count = "seen" if early else f"({self.n} + {BLOCK - 1}) >> 8"
                 tree = f"tree_{fold.op}({self.trees[fold]}, {count})"
                 self.w(f"{fold.result.name} = {loaded(fold.result.dtype, tree)}")
+
+    def whole_folds(self, folds: list[Fold], targets: list[Line]) -> list[str]:
+        """The lines of a stage that does nothing but fold rows that lie in memory; else none."""
+        texts = []
+        for fold in folds:
+            value, result, place = fold.value, fold.result, self.in_memory(fold.value, "0")
+            if self.split or not place or value.dtype != result.dtype or len(targets) > len(folds):
+                return []
+            text = f"row_{fold.op}({place}, {self.n}, {self.trees[fold]})"
+            texts.append(f"{result.name} = {loaded(result.dtype, text)}")
+        return texts
 
     def search(self, folds: list[Fold], targets: list[Line]) -> str:
         """``min(where(x == r, position, n))`` with x in memory, as a search that ends at the first.
@@ -207,17 +229,21 @@ class RowEmitter(LoopEmitter):
         effects = [t for t in targets if t.effect]
         need = [f.value for f in filled] + keep + [s.value for s in stores] + effects
         if need:
-            self.loop("b", "m", need, stage, filled, keep)
+            self.loop(self.b, self.m, need, stage, filled, keep)
         for fold in folds:
             source = direct.get(fold, f"t_{fold.result.name}")
-            self.reduced(fold, f"fold_{fold.op}({source}, m)")
+            self.reduced(fold, f"fold_{fold.op}({source}, {self.m})")
 
     def reduced(self, fold: Fold, text: str) -> None:
-        """Put the result of a block where the tree looks for it."""
+        """Put the result of a block where the tree looks for it; the only one is the row's."""
+        dtype = fold.result.dtype
+        if fold.value.dtype != dtype:
+            text = f"cast_{short(dtype)}({text})"
+        if self.one_block:
+            self.w(f"{fold.result.name} = {loaded(dtype, text)}")
+            return
         place = self.trees[fold] if self.split else f"{self.trees[fold]}[b >> 8]"
-        if fold.value.dtype != fold.result.dtype:
-            text = f"cast_{short(fold.result.dtype)}({text})"
-        self.w(f"{place} = {stored(fold.result.dtype, text)}")
+        self.w(f"{place} = {stored(dtype, text)}")
 
     # -- blocks of what is cheap to compute: partial results in registers -----------------------
 
@@ -232,34 +258,37 @@ class RowEmitter(LoopEmitter):
 
     def lanes(self, stage: int, folds: list[Fold], targets: list[Line]) -> None:
         """Lane k of a block takes elements k, k + 32, ...: whole groups of lanes, then the rest."""
-        w, (axis,) = self.w, self.plan.reduced
-        names = [f.result.name for f in folds]
-        for fold, name in zip(folds, names):
-            self.scratch(f"t_{name}", fold.value.dtype, LANES)
-            w(f"a_{name} = start_{fold.op}(t_{name})")
-        groups = f"for g in range(b, b + m - {LANES - 1}, LANES):"
+        w, (axis,), b, m = self.w, self.plan.reduced, self.b, self.m
+        names = [(f.result.name, f.value.dtype) for f in folds]
+        for fold, (name, dtype) in zip(folds, names):
+            w(f"a_{name} = start_{fold.op}_{cell(dtype)}()")
+        end = m if self.one_block else f"{b} + {m}"
+        groups = f"for g in range({b}, {end} - {LANES - 1}, LANES):"
         with w.block(groups), w.block("for k in range(LANES):"):
             w(f"{axis} = g + k")
-            self.accumulate(stage, folds, targets, "a", "k")
+            self.accumulate(stage, folds, targets, "a_{0}[k]")
             w("write_out(k)")
-        with w.block(f"if m & {LANES - 1}:"):
-            for name in names:
-                w(f"copy_lanes(t_{name}, a_{name})")
-            w(f"rest = b + (m & -{LANES})")
-            with w.block(f"for {axis} in range(rest, b + m):"):
-                self.accumulate(stage, folds, targets, "t", f"{axis} - rest")
-            for name in names:
-                w(f"copy_lanes(a_{name}, t_{name})")
-        for fold, name in zip(folds, names):
+        with w.block(f"if {m} & {LANES - 1}:"):
+            w(f"rest = ({end}) & -{LANES}" if b == "b" else f"rest = {m} & -{LANES}")
+            with w.block("for k in range(LANES):"):
+                w(f"{axis} = rest + k")
+                for name, _ in names:
+                    w(f"l_{name} = a_{name}[k]")
+                with w.block(f"if {axis} < {end}:"):
+                    self.depth += 1
+                    self.accumulate(stage, folds, targets, "l_{0}")
+                    self.depth -= 1
+                for name, _ in names:
+                    w(f"a_{name}[k] = l_{name}")
+                w("write_out(k)")
+        for fold, (name, _) in zip(folds, names):
             self.reduced(fold, f"total_{fold.op}(a_{name})")
 
-    def accumulate(
-        self, stage: int, folds: list[Fold], targets: list[Line], lanes: str, lane: str
-    ) -> None:
+    def accumulate(self, stage: int, folds: list[Fold], targets: list[Line], lane: str) -> None:
         """One element: its lines, and what it adds to its lane."""
         self.inner(stage, targets)
         for fold in folds:
-            place, dtype = f"{lanes}_{fold.result.name}[{lane}]", fold.value.dtype
+            place, dtype = lane.format(fold.result.name), fold.value.dtype
             both = pair(fold, loaded(dtype, place), self.read(fold.value))
             self.w(f"{place} = {stored(dtype, both)}")
         self.stores(stage, inner=True)
@@ -267,7 +296,9 @@ class RowEmitter(LoopEmitter):
     def direct(self, fold: Fold, keep: list[Line]) -> str:
         """The contiguous memory that already holds what is folded, if there is any."""
         value = fold.value
-        return f"at(w_{value.name}, b)" if value in keep else self.in_memory(value, "b")
+        if value not in keep:
+            return self.in_memory(value, self.b)
+        return f"w_{value.name}" if self.one_block else f"at(w_{value.name}, b)"
 
     def in_memory(self, value: Line, first: str) -> str:
         """Where ``value`` lies in memory from element ``first`` of the row on, if it does."""
@@ -278,7 +309,7 @@ class RowEmitter(LoopEmitter):
         if dict(value.index.terms).get(reduced[0]) != 1 or value.data:
             return ""
         pointer, where = self.address(value.buffer, value.index)
-        return f"at({pointer}, {where.replace(reduced[0], first)})"
+        return f"at({pointer}, {where.replace(reduced[0], first).removesuffix(' + 0')})"
 
     def flat(self) -> str:
         """The position in the row, in logical order."""
@@ -318,7 +349,8 @@ class RowEmitter(LoopEmitter):
         self.inner(stage, targets)
         for fold in fills:
             value = stored(fold.value.dtype, self.read(fold.value))
-            self.w(f"t_{fold.result.name}[{self.flat()} - b] = {value}")
+            place = self.flat() if self.one_block else f"{self.flat()} - b"
+            self.w(f"t_{fold.result.name}[{place}] = {value}")
         for line in keep:
             self.w(f"w_{line.name}[{self.flat()}] = {stored(line.dtype, line.name)}")
         self.stores(stage, inner=True)

@@ -11,6 +11,10 @@ Each fold is one internal function of the kernel's LLVM module, over explicit ve
 
     x = fold_sum(at(ptr, start), n)     # n <= 256 elements from ptr[start]
     y = tree_sum(partials, blocks)      # overwrites the partials
+    z = row_sum(at(ptr, start), n, partials)  # both, for any n; partials: room for the blocks
+
+A row that lies in memory is one call: a loop over its blocks around calls would need more registers
+than a call leaves alone, and where the next row begins would wait, in memory, behind this one.
 
 Buffers of booleans are uint8 pointers of 0 and 1; ``any`` and ``all`` give booleans. ``max`` and
 ``min`` of floats give NaN if there is one, ``fmax`` and ``fmin`` only if there is nothing else.
@@ -27,6 +31,7 @@ from fusec.codegen.intrinsic import intrinsic, join, names_of
 
 BLOCK = 256
 LANES = 32
+KINDS = "fold", "tree", "row"
 
 _I64, _I32, _I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 Pair = Callable[[Any, Any, Any, Any], Any]
@@ -39,23 +44,23 @@ class Fold(NamedTuple):
     identity: Callable[[Any], float | int]
 
 
-def _real(t: Any) -> bool:
+def real(t: Any) -> bool:
     return isinstance(t, types.Float | types.Complex)
 
 
 def _add(b: Any, t: Any, x: Any, y: Any) -> Any:
-    return b.fadd(x, y) if _real(t) else b.add(x, y)
+    return b.fadd(x, y) if real(t) else b.add(x, y)
 
 
 def _mul(b: Any, t: Any, x: Any, y: Any) -> Any:
-    return b.fmul(x, y) if _real(t) else b.mul(x, y)
+    return b.fmul(x, y) if real(t) else b.mul(x, y)
 
 
 def _choose(sign: str, keep_nan: bool) -> Pair:
     """x if ``x sign y``, else y; NaN wins or loses."""
 
     def pair(b: Any, t: Any, x: Any, y: Any) -> Any:
-        if not _real(t):
+        if not real(t):
             compare = b.icmp_signed if t.signed else b.icmp_unsigned
             return b.select(compare(sign, x, y), x, y)
         # the order of the operands leaves the test for NaN out of the chain over x
@@ -65,19 +70,19 @@ def _choose(sign: str, keep_nan: bool) -> Pair:
 
 
 def _least(t: Any) -> float | int:
-    return -float("inf") if _real(t) else t.minval
+    return -float("inf") if real(t) else t.minval
 
 
 def _greatest(t: Any) -> float | int:
-    return float("inf") if _real(t) else t.maxval
+    return float("inf") if real(t) else t.maxval
 
 
 def _nan_or(integer: Callable[[Any], float | int]) -> Callable[[Any], float | int]:
-    return lambda t: float("nan") if _real(t) else integer(t)
+    return lambda t: float("nan") if real(t) else integer(t)
 
 
 FOLDS: dict[str, Fold] = {
-    "sum": Fold(_add, lambda t: -0.0 if _real(t) else 0),
+    "sum": Fold(_add, lambda t: -0.0 if real(t) else 0),
     "prod": Fold(_mul, lambda t: 1),
     "max": Fold(_choose(">", True), _least),
     "min": Fold(_choose("<", True), _greatest),
@@ -106,7 +111,7 @@ def _width(t: Any) -> int:
     return 2 if isinstance(t, types.Complex) else 1
 
 
-def _pick(b: Any, v: Any, indices: list[int], other: Any = None) -> Any:
+def pick(b: Any, v: Any, indices: list[int], other: Any = None) -> Any:
     """The vector of these elements of v, or of v and other behind it."""
     mask = ir.Constant(ir.VectorType(_I32, len(indices)), indices)
     return b.shuffle_vector(v, ir.Constant(v.type, ir.Undefined) if other is None else other, mask)
@@ -117,7 +122,7 @@ def _split(b: Any, t: Any, raw: Any) -> Values:
     if _width(t) == 1:
         return (raw,)
     count = raw.type.count
-    return _pick(b, raw, list(range(0, count, 2))), _pick(b, raw, list(range(1, count, 2)))
+    return pick(b, raw, list(range(0, count, 2))), pick(b, raw, list(range(1, count, 2)))
 
 
 def _join(b: Any, values: Values) -> Any:
@@ -125,7 +130,7 @@ def _join(b: Any, values: Values) -> Any:
     if len(values) == 1:
         return values[0]
     count = values[0].type.count
-    return _pick(b, values[0], [k + part for k in range(count) for part in (0, count)], values[1])
+    return pick(b, values[0], [k + part for k in range(count) for part in (0, count)], values[1])
 
 
 def _combine(b: Any, t: Any, name: str, x: Values, y: Values) -> Values:
@@ -139,12 +144,12 @@ def _select(b: Any, condition: Any, x: Values, y: Values) -> Values:
     return tuple(b.select(condition, v, w) for v, w in zip(x, y))
 
 
-def _below(b: Any, n: Any, first: int, count: int, each: int = 1) -> Any:
+def below(b: Any, n: Any, first: int, count: int, each: int = 1) -> Any:
     """The mask of lanes with ``first + lane < n``, every lane ``each`` times."""
     lanes = ir.VectorType(_I32, count * each)
     ids = ir.Constant(lanes, [first + k // each for k in range(count * each)])
     spread = b.insert_element(ir.Constant(lanes, ir.Undefined), b.trunc(n, _I32), _I32(0))
-    return b.icmp_unsigned("<", ids, _pick(b, spread, [0] * (count * each)))
+    return b.icmp_unsigned("<", ids, pick(b, spread, [0] * (count * each)))
 
 
 def load(b: Any, t: Any, pointer: Any, count: int) -> Values:
@@ -156,11 +161,11 @@ def _bytes(t: Any) -> int:
     return max(1, int(t.bitwidth) // 8 // _width(t))
 
 
-def _load_some(b: Any, t: Any, pointer: Any, n: Any, identity: Values) -> Values:
+def load_some(b: Any, t: Any, pointer: Any, n: Any, identity: Values) -> Values:
     """The first n elements and the identity behind them, as many as identity has."""
     otherwise = _join(b, identity)
     vector = otherwise.type
-    mask = _below(b, n, 0, LANES, _width(t))
+    mask = below(b, n, 0, LANES, _width(t))
     place = b.bitcast(pointer, vector.as_pointer())
     name = f"llvm.masked.load.v{vector.count}{_suffix(vector.element)}.p0"
     kind = ir.FunctionType(vector, [place.type, _I32, mask.type, vector])
@@ -179,8 +184,8 @@ def _identity(t: Any, name: str) -> Values:
     return tuple(ir.Constant(kind, [v] * LANES) for v in (first, rest)[: _width(t)])
 
 
-class _Loop:
-    """``with _Loop(b, count, initial) as loop``: emits a loop over 0 <= loop.index < count.
+class Loop:
+    """``with Loop(b, count, initial) as loop``: emits a loop over 0 <= loop.index < count.
 
     In the body ``loop.values`` are the values so far and ``loop.next`` is set to the new ones;
     behind the loop ``loop.values`` are the last.
@@ -191,7 +196,7 @@ class _Loop:
         self.values: Values = ()
         self.next: Values = ()
 
-    def __enter__(self) -> "_Loop":
+    def __enter__(self) -> "Loop":
         b = self.b
         self.before = b.block
         self.body, self.end = b.append_basic_block("body"), b.append_basic_block("end")
@@ -226,19 +231,19 @@ def _block_fold(b: Any, t: Any, name: str, pointer: Any, n: Any) -> Values:
     skip = name == "prod" and _width(t) == 2
     identity = _identity(t, name)
     groups = b.udiv(n, _I64(LANES))
-    with _Loop(b, groups, identity) as loop:
+    with Loop(b, groups, identity) as loop:
         x = load(b, t, b.gep(pointer, [b.mul(loop.index, _I64(LANES))]), LANES)
         both = _combine(b, t, name, loop.values, x)
         first = b.icmp_unsigned("==", loop.index, _I64(0))
         loop.next = _select(b, first, x, both) if skip else both
     start = b.mul(groups, _I64(LANES))
     rest = b.sub(n, start)
-    with _Loop(b, b.zext(b.icmp_unsigned("!=", rest, _I64(0)), _I64), loop.values) as tail:
-        x = _load_some(b, t, b.gep(pointer, [start]), rest, identity)
+    with Loop(b, b.zext(b.icmp_unsigned("!=", rest, _I64(0)), _I64), loop.values) as tail:
+        x = load_some(b, t, b.gep(pointer, [start]), rest, identity)
         both = _combine(b, t, name, tail.values, x)
         if skip:
             both = _select(b, b.icmp_unsigned("==", groups, _I64(0)), x, both)
-            both = _select(b, _below(b, rest, 0, LANES), both, tail.values)
+            both = _select(b, below(b, rest, 0, LANES), both, tail.values)
         tail.next = both
     return halves(b, t, name, tail.values, n if skip else None)
 
@@ -247,11 +252,11 @@ def halves(b: Any, t: Any, name: str, values: Values, n: Any) -> Values:
     """Combine the upper half of the lanes into the lower one until one is left."""
     half = LANES // 2
     while half:
-        low = tuple(_pick(b, v, list(range(half))) for v in values)
-        high = tuple(_pick(b, v, list(range(half, 2 * half))) for v in values)
+        low = tuple(pick(b, v, list(range(half))) for v in values)
+        high = tuple(pick(b, v, list(range(half, 2 * half))) for v in values)
         values = _combine(b, t, name, low, high)
         if n is not None:
-            values = _select(b, _below(b, n, half, half), values, low)
+            values = _select(b, below(b, n, half, half), values, low)
         half //= 2
     return values
 
@@ -266,7 +271,7 @@ def _tree_fold(b: Any, t: Any, name: str, pointer: Any, n: Any) -> Values:
     done = _I64(0)
     for lanes in (LANES // 2, 1):
         steps = b.udiv(b.sub(half, done), _I64(lanes))
-        with _Loop(b, steps) as loop:
+        with Loop(b, steps) as loop:
             at = b.add(done, b.mul(loop.index, _I64(lanes)))
             _add_pairs(b, t, name, pointer, at, lanes)
         done = b.add(done, b.mul(steps, _I64(lanes)))
@@ -289,42 +294,77 @@ def _add_pairs(b: Any, t: Any, name: str, pointer: Any, at: Any, lanes: int) -> 
         even, odd = [load(b, t, b.gep(pointer, [i]), 1) for i in (first, b.add(first, _I64(1)))]
     else:
         pairs = load(b, t, b.gep(pointer, [first]), 2 * lanes)
-        even = tuple(_pick(b, v, list(range(0, 2 * lanes, 2))) for v in pairs)
-        odd = tuple(_pick(b, v, list(range(1, 2 * lanes, 2))) for v in pairs)
+        even = tuple(pick(b, v, list(range(0, 2 * lanes, 2))) for v in pairs)
+        odd = tuple(pick(b, v, list(range(1, 2 * lanes, 2))) for v in pairs)
     result = _join(b, _combine(b, t, name, even, odd))
     place = b.bitcast(b.gep(pointer, [at]), result.type.as_pointer())
     b.store(result, place, align=_bytes(t))
 
 
-def _function(b: Any, t: Any, kind: str, name: str, pointer: Any) -> Any:
-    """The module's internal function for this fold, made on first use."""
-    symbol = f"fusec.{kind}_{name}.{t}"
-    if symbol in b.module.globals:
-        return b.module.globals[symbol]
-    signature = ir.FunctionType(pointer.type.pointee, [pointer.type, _I64])
-    function = ir.Function(b.module, signature, symbol)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    function.attributes.add("nounwind")
-    inner = ir.IRBuilder(function.append_basic_block())
-    emit = _block_fold if kind == "fold" else _tree_fold
-    values = [inner.extract_element(v, _I32(0)) for v in emit(inner, t, name, *function.args)]
-    inner.ret(values[0] if len(values) == 1 else join(inner, *values))
+def internal(b: Any, symbol: str, kind: Any, emit: Callable[..., Any]) -> Any:
+    """The module's function of this name, whose body ``emit(builder, *arguments)`` makes once."""
+    function = b.module.globals.get(symbol)
+    if function is None:
+        function = ir.Function(b.module, kind, symbol)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        function.attributes.add("nounwind")
+        emit(ir.IRBuilder(function.append_basic_block()), *function.args)
     return function
 
 
+def _function(b: Any, t: Any, kind: str, name: str, pointer: Any) -> Any:
+    """The internal function ``<kind>_<name>`` for elements of this type."""
+    given = [pointer.type, _I64] + [pointer.type] * (kind == "row")
+
+    def emit(inner: Any, *args: Any) -> None:
+        if kind == "row":
+            _row(inner, t, name, *args)
+            return
+        values = (_block_fold if kind == "fold" else _tree_fold)(inner, t, name, *args)
+        first = [inner.extract_element(v, _I32(0)) for v in values]
+        inner.ret(first[0] if len(first) == 1 else join(inner, *first))
+
+    result = ir.FunctionType(pointer.type.pointee, given)
+    return internal(b, f"fusec.{kind}_{name}.{t}", result, emit)
+
+
+def _row(b: Any, t: Any, name: str, pointer: Any, n: Any, partials: Any) -> None:
+    """Emit the folds of a row's blocks and the tree over them; a row of one block needs none."""
+    fold, tree = [_function(b, t, kind, name, pointer) for kind in ("fold", "tree")]
+    with b.if_then(b.icmp_unsigned("<=", n, _I64(BLOCK))):
+        b.ret(b.call(fold, [pointer, n]))
+    blocks = b.udiv(b.add(n, _I64(BLOCK - 1)), _I64(BLOCK))
+    with Loop(b, blocks) as loop:
+        start = b.mul(loop.index, _I64(BLOCK))
+        rest = b.sub(n, start)
+        count = b.select(b.icmp_unsigned("<", rest, _I64(BLOCK)), rest, _I64(BLOCK))
+        result = b.call(fold, [b.gep(pointer, [start]), count])
+        b.store(result, b.gep(partials, [loop.index]))
+    b.ret(b.call(tree, [partials, blocks]))
+
+
 def _fold(kind: str, name: str) -> Any:
-    """The primitive ``<kind>_<name>(pointer, n)``."""
+    """The primitive ``<kind>_<name>(pointer, n)``, for rows ``(pointer, n, partials)``."""
     logical = name in ("any", "all")
 
-    def emit(b: Any, t: Any, pointer: Any, n: Any) -> Any:
-        function = _function(b, t[0].dtype, kind, name, pointer)
-        result = b.call(function, [pointer, n])
+    def emit(b: Any, t: Any, *args: Any) -> Any:
+        function = _function(b, t[0].dtype, kind, name, args[0])
+        if kind == "tree":
+            with b.if_then(b.icmp_unsigned(">", args[1], _I64(1)), likely=False):
+                b.call(function, args)
+            result = b.load(args[0])
+        else:
+            result = b.call(function, args)
         return b.icmp_unsigned("!=", result, result.type(0)) if logical else result
 
     emit.__name__ = f"{kind}_{name}"
     emit.__doc__ = f"The {name} of n elements; see the module."
-    return intrinsic(2, to=lambda p, n: types.boolean if logical else p.dtype, mixed=True)(emit)
+    return intrinsic(
+        3 if kind == "row" else 2,
+        to=lambda p, *_: types.boolean if logical else p.dtype,
+        mixed=True,
+    )(emit)
 
 
 @intrinsic(2, to=lambda p, i: p, mixed=True)
@@ -333,59 +373,6 @@ def at(b: Any, t: Any, pointer: Any, i: Any) -> Any:
     return b.gep(pointer, [i])
 
 
-def _search(b: Any, t: Any, pointer: Any, n: Any, value: Any) -> None:
-    """Emit ``first_equal``: the lanes of a group are compared at once."""
-    vector = ir.VectorType(value.type, LANES)
-    one = b.insert_element(ir.Constant(vector, ir.Undefined), value, _I32(0))
-    wanted = _pick(b, one, [0] * LANES)
-
-    def look(start: Any, found: Any) -> None:
-        if _real(t):
-            nan = b.fcmp_unordered("uno", found, found)
-            same = b.or_(b.fcmp_ordered("==", found, wanted), nan)
-        else:
-            same = b.icmp_signed("==", found, wanted)
-        bits = b.bitcast(b.and_(same, mask), _I32)
-        with b.if_then(b.icmp_unsigned("!=", bits, _I32(0))):
-            b.ret(b.add(start, b.zext(b.cttz(bits, ir.Constant(_I1, 0)), _I64)))
-
-    groups = b.udiv(n, _I64(LANES))
-    mask = ir.Constant(ir.VectorType(_I1, LANES), [1] * LANES)
-    with _Loop(b, groups) as loop:
-        start = b.mul(loop.index, _I64(LANES))
-        look(start, load(b, t, b.gep(pointer, [start]), LANES)[0])
-    start = b.mul(groups, _I64(LANES))
-    rest = b.sub(n, start)
-    with b.if_then(b.icmp_unsigned("!=", rest, _I64(0))):
-        mask = _below(b, rest, 0, LANES)
-        zeros = (ir.Constant(vector, [0] * LANES),)
-        look(start, _load_some(b, t, b.gep(pointer, [start]), rest, zeros)[0])
-    b.ret(n)
-
-
-@intrinsic(3, to=types.int64, mixed=True)
-def first_equal(b: Any, t: Any, pointer: Any, n: Any, value: Any) -> Any:
-    """The first of n elements that equals ``value`` or is NaN; n if there is none."""
-    symbol = f"fusec.first_equal.{t[0].dtype}"
-    function = b.module.globals.get(symbol)
-    if function is None:
-        signature = ir.FunctionType(_I64, [pointer.type, _I64, value.type])
-        function = ir.Function(b.module, signature, symbol)
-        function.linkage = "internal"
-        function.attributes.add("noinline")
-        function.attributes.add("nounwind")
-        inner = ir.IRBuilder(function.append_basic_block())
-        _search(inner, t[0].dtype, *function.args)
-    return b.call(function, [pointer, n, value])
-
-
-fold_sum, tree_sum = _fold("fold", "sum"), _fold("tree", "sum")
-fold_prod, tree_prod = _fold("fold", "prod"), _fold("tree", "prod")
-fold_max, tree_max = _fold("fold", "max"), _fold("tree", "max")
-fold_min, tree_min = _fold("fold", "min"), _fold("tree", "min")
-fold_fmax, tree_fmax = _fold("fold", "fmax"), _fold("tree", "fmax")
-fold_fmin, tree_fmin = _fold("fold", "fmin"), _fold("tree", "fmin")
-fold_any, tree_any = _fold("fold", "any"), _fold("tree", "any")
-fold_all, tree_all = _fold("fold", "all"), _fold("tree", "all")
+globals().update({f"{kind}_{name}": _fold(kind, name) for kind in KINDS for name in FOLDS})
 
 __all__ = names_of(globals())

@@ -3,61 +3,55 @@
 A block of a row is reduced in ``LANES`` lanes, as ``folds`` says. Where a loop computes the
 elements first, lane k is one element of an array of ``LANES``::
 
-    a = start_sum(t)                      # t: scratch of LANES elements
-    for g in range(b, b + m - 31, 32):
+    a = start_sum_f4()
+    for g in range(0, n - 31, 32):
         for k in range(LANES):
             i0 = g + k
             a[k] = a[k] + x[i0] * x[i0]
             write_out(k)
-    if m & 31:
-        copy_lanes(t, a)                  # the rest of a last block goes through memory
-        ...
-        copy_lanes(a, t)
+    if n & 31:                            # the rest of the last block, under a mask
+        for k in range(LANES):
+            i0 = (n & -32) + k
+            one = a[k]
+            if i0 < n:
+                one = one + x[i0] * x[i0]
+            a[k] = one
+            write_out(k)
     p = total_sum(a)
 
 LLVM turns the loop over k into vectors, writes it out, and keeps the array in vector registers: a
 variable of the function that is only ever copied whole or touched at fixed places comes apart
-(LLVM's pass SROA). ``t`` is memory, which the rest of a block may touch anywhere.
+(LLVM's pass SROA).
 """
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
+from numba.np import numpy_support
 
 from fusec.codegen.folds import FOLDS, LANES, halves, load, scalar
 from fusec.codegen.intrinsic import intrinsic, names_of
 
-_I1, _I64 = ir.IntType(1), ir.IntType(64)
-_BYTES = ir.IntType(8).as_pointer()
+_I1 = ir.IntType(1)
 _MARK, _PLAIN, _TURNS = "write out", "one by one", "interleave "
 
 
-def _copy(b: Any, t: Any, target: Any, source: Any) -> None:
-    """Copy LANES elements of Numba type t."""
-    function = b.module.declare_intrinsic("llvm.memcpy", [_BYTES, _BYTES, _I64])
-    places = [b.bitcast(p, _BYTES) for p in (target, source)]
-    b.call(function, [*places, _I64(LANES * max(1, t.bitwidth // 8)), _I1(0)])
+def _started(name: str, letters: str) -> Any:
+    """The primitive ``start_<name>_<letters>()``."""
+    element = numpy_support.from_dtype(np.dtype(letters))
 
-
-def _started(name: str) -> Any:
-    """The primitive ``start_<name>(t)``."""
-
-    def emit(b: Any, t: Any, scratch: Any) -> Any:
-        kind = ir.ArrayType(scalar(t[0].dtype), LANES)
-        symbol = f"fusec.start_{name}.{t[0].dtype}"
-        if symbol not in b.module.globals:
-            initial = ir.GlobalVariable(b.module, kind, symbol)
-            initial.linkage, initial.global_constant = "internal", True
-            initial.initializer = ir.Constant(kind, [FOLDS[name].identity(t[0].dtype)] * LANES)
+    def emit(b: Any, t: Any) -> Any:
+        kind = ir.VectorType(scalar(element), LANES)
         with b.goto_entry_block():
-            lanes = b.bitcast(b.alloca(kind), scratch.type)
-        _copy(b, t[0].dtype, lanes, b.module.globals[symbol])
-        return lanes
+            lanes = b.alloca(kind)
+        b.store(ir.Constant(kind, [FOLDS[name].identity(element)] * LANES), lanes)
+        return b.bitcast(lanes, scalar(element).as_pointer())
 
-    emit.__name__ = f"start_{name}"
-    emit.__doc__ = f"LANES partial results of a {name}, in registers; t gives the type."
-    return intrinsic(1, mixed=True)(emit)
+    emit.__name__ = f"start_{name}_{letters}"
+    emit.__doc__ = f"LANES partial results of a {name}, in registers."
+    return intrinsic(0, to=types.CPointer(element), mixed=True)(emit)  # type: ignore[no-untyped-call]
 
 
 def _ended(name: str) -> Any:
@@ -73,13 +67,6 @@ def _ended(name: str) -> Any:
     emit.__name__ = f"total_{name}"
     emit.__doc__ = f"The {name} of LANES partial results, the upper half into the lower one."
     return intrinsic(1, to=lambda p: types.boolean if logical else p.dtype, mixed=True)(emit)
-
-
-@intrinsic(2, mixed=True)
-def copy_lanes(b: Any, t: Any, target: Any, source: Any) -> Any:
-    """Copy LANES elements from memory or into it."""
-    _copy(b, t[0].dtype, target, source)
-    return target
 
 
 @intrinsic(1)
@@ -133,13 +120,9 @@ def _loop(module: Any, mark: str) -> Any:
     return found
 
 
-start_sum, total_sum = _started("sum"), _ended("sum")
-start_prod, total_prod = _started("prod"), _ended("prod")
-start_max, total_max = _started("max"), _ended("max")
-start_min, total_min = _started("min"), _ended("min")
-start_fmax, total_fmax = _started("fmax"), _ended("fmax")
-start_fmin, total_fmin = _started("fmin"), _ended("fmin")
-start_any, total_any = _started("any"), _ended("any")
-start_all, total_all = _started("all"), _ended("all")
+_NAMES = ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8")
+for _fold in FOLDS:
+    globals()[f"total_{_fold}"] = _ended(_fold)
+    globals().update({f"start_{_fold}_{n}": _started(_fold, n) for n in _NAMES})
 
 __all__ = ["LANES", *names_of(globals())]
