@@ -195,3 +195,20 @@ def test_places_that_are_far_apart_are_read_one_at_a_time():
     assert not alone(lambda t, i: t[i] * 2, table, places)
     assert not alone(lambda t, i: t[i[:, 1]], table.reshape(100, 10), places)
     assert not alone(lambda t, i: np.tanh(np.sin(t[i[:, 1]])), table, places)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i1", "u2", "i8", "c16"])
+@pytest.mark.parametrize("length", [5, 7, 9, 15, 16, 31])
+def test_rows_of_a_few_elements_are_a_vector_under_a_mask(length, dtype):
+    x = (np.arange(21 * length) % 19 - 3).astype(dtype).reshape(21, length)
+    y = np.zeros_like(x)
+
+    def f(x, y):
+        y[1:] = x[1:] * x[0] + x[:-1]
+        y[::2, 1:] += x[::2, :-1]
+        return np.where(x > 2, x, x[0]), np.roll(x, 1, axis=1) + x, y
+
+    jitted, low = fusec.jit(f), fusec.jit(lambda x: x * x[0]).lower(x)
+    for found, wanted in zip(jitted(x, y.copy()), f(x, y.copy()), strict=True):
+        np.testing.assert_array_equal(found, wanted, strict=True)
+    assert ("few(" in low.kernels[0].source) == (length * x.itemsize < 64)

@@ -27,6 +27,7 @@ from fusec.passes.access import Index, make, var
 
 MAX_LINES = 400  # scalar lines of a kernel whose loops have been cut
 LONG = 512  # bytes of a row whose vectors take turns; of a shorter one too many would be left over
+VECTOR = 64  # bytes of a vector under a mask, which a row of less is
 FEW = 16  # elements of a span at the edge that is not worth vectors
 
 
@@ -83,13 +84,16 @@ class LoopEmitter(Emitter):
             self.w(f"{pointer}[{where}] = {stored(store.buffer.dtype, self.read(store.value))}")
 
     def interleave(self, targets: list[Line], axis: str) -> None:
-        """The last statement of a loop: how many of its vectors take turns, if LLVM should know."""
+        """The last statements of a loop: how its vectors run, where LLVM should be told."""
         need = closure(targets, set(self.known))
         lines = [x for x in self.body.lines if x in need and is_inner(x, self.plan)]
-        width = self.body.extents[axis] * max([x.dtype.itemsize for x in lines], default=0)
-        count = turns(lines, targets) if width >= LONG or not self.plan.outer else 1
-        if count > 1:
+        length, widest = self.body.extents[axis], max([x.dtype.itemsize for x in lines], default=0)
+        count = turns(lines, targets)
+        if count > 1 and (length * widest >= LONG or not self.plan.outer):
             self.w(f"interleave({axis}, {count})")
+        plain = all(x.kind in ("op", "load", "index", "size") for x in lines)
+        if self.plan.outer and plain and 0 < length * widest < VECTOR:
+            self.w(f"few({axis}, {VECTOR // widest})")
 
     def work(self) -> float:
         """Estimated nanoseconds of one pass of the innermost loops of a row."""

@@ -18,6 +18,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.core.datamodel.registry import default_manager
 
+from fusec.codegen.target import host
+
 _I1, _I64 = ir.IntType(1), ir.IntType(64)
 _ARITHMETIC = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul"}
 _LOGIC = {ast.BitAnd: "and_", ast.BitOr: "or_", ast.BitXor: "xor"}
@@ -155,12 +157,35 @@ class _Walk:
         step = args[2] if len(args) == 3 else _I64(1)
         if not isinstance(step, ir.Constant) or step.constant <= 0:
             raise Foreign(ast.unparse(call))
+        name, group = node.target.id, _group(node)
+
+        def body() -> None:
+            self.statements(node.body)
+
+        def masked() -> None:
+            with self.b.if_then(self.b.icmp_signed("<", self.number(node.target), last)):
+                body()
+
+        if group:  # whole vectors, of which there are none, as the text promises, and the rest
+            count = self.b.sub(last, first)
+            count = self.b.select(self.b.icmp_signed(">", count, _I64(0)), count, _I64(0))
+            whole = self.b.add(first, self.b.and_(count, _I64(-group)))
+            self.counted(name, first, whole, step, body)
+            with self.b.if_then(self.b.icmp_signed("<", whole, last)):
+                self.counted(name, whole, self.b.add(whole, _I64(group)), step, masked)
+        else:
+            self.counted(name, first, last, step, body)
+
+    def counted(
+        self, name: str, first: Any, last: Any, step: Any, body: Callable[[], None]
+    ) -> None:
+        """A loop over first <= name < last."""
         self.places.position_before(self.entry.terminator)
         counter = self.places.alloca(_I64)
         self.b.store(first, counter)
         with self.loop(lambda: self.b.icmp_signed("<", self.b.load(counter), last)):
-            self.assign(node.target.id, Typed(self.b.load(counter), types.int64))
-            self.statements(node.body)
+            self.assign(name, Typed(self.b.load(counter), types.int64))
+            body()
             if not self.b.block.is_terminated:
                 self.b.store(self.b.add(self.b.load(counter), step, flags=["nsw"]), counter)
 
@@ -289,6 +314,18 @@ class _Walk:
             raise Foreign(f"{ast.unparse(node)} of {[a.type for a in args]}")
         value = build(_Context, self.b, signature, [a.value for a in args])
         return Typed(value, signature.return_type)
+
+
+def _group(node: ast.For) -> int:
+    """How many elements are a vector under a mask (``lanes.few``), if the processor has masks.
+
+    Not integer divisions: LLVM makes one that is the same for a whole vector where the mask takes
+    the first element only.
+    """
+    mark, calls = ast.unparse(node.body[-1]), [x for x in ast.walk(node) if isinstance(x, ast.Call)]
+    divides = any(ast.unparse(x.func).startswith(("quotient", "remainder")) for x in calls)
+    masks = mark.startswith("few(") and "+avx512bw," in host().features
+    return int(mark.rpartition(",")[2].rstrip(")")) if masks and not divides else 0
 
 
 def _constant(value: Any) -> Typed:

@@ -90,6 +90,15 @@ def interleave(b: Any, t: Any, k: Any, count: Any) -> Any:
     return k
 
 
+@intrinsic(2, to=lambda k, group: k, mixed=True)
+def few(b: Any, t: Any, k: Any, group: Any) -> Any:
+    """The last statement of a loop over k, less than ``group`` times: one vector under a mask.
+
+    So the walk over the text makes it (``front``), where the processor has masks.
+    """
+    return k
+
+
 def mark_loops(function: Any) -> None:
     """Tell LLVM what the last statement of a loop of a lowered kernel says about it.
 
