@@ -10,6 +10,7 @@ import pytest
 import rows_arithmetic
 import rows_arrays
 import rows_everyday
+import rows_objects
 import rows_reductions
 import rows_updates
 from oracle import check
@@ -20,7 +21,9 @@ from fusec.errors import ImpureError
 
 ALL = [
     pytest.param(row, id=row.id)
-    for rows in (rows_arithmetic, rows_reductions, rows_arrays, rows_updates, rows_everyday)
+    for rows in (
+        rows_arithmetic, rows_reductions, rows_arrays, rows_updates, rows_everyday, rows_objects,
+    )
     for row in rows.ROWS
 ]
 NOW = [p for p in ALL if not p.values[0].later]

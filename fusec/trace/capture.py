@@ -71,6 +71,9 @@ class Session(Protocol):
     def escape(self, path: Path, value: object) -> None:
         """A tracer was stored outside the function, at ``path``."""
 
+    def noted(self, parts: frozenset[str]) -> None:
+        """Code is about to run that has these parts of a comparison of types."""
+
 
 class Capture:
     """The state of one trace: which twin, proxy or tracer stands for which of the user's values."""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fusec.trace import (
+    flags,
     functions,
     functions_index,
     functions_misc,
@@ -137,10 +138,9 @@ METHODS["compress"] = lambda x, condition, *args, **kwargs: np.compress(
 
 @_method
 def setflags(x: Tracer, write: Any = None, align: Any = None, uic: Any = None) -> None:
-    """``x.setflags(write=...)`` holds for the whole memory of a traced array."""
+    """``x.setflags(write=...)``."""
     if write is not None:
-        x.made_here("writeable")
-        x._storage.writeable = bool(write)
+        flags.set_writeable(x, write)
 
 
 @_method

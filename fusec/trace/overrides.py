@@ -30,7 +30,7 @@ LOUD = {"raise", "call", "log", "print"}  # of np.errstate
 
 def override(session: Session, name: str) -> Override | None:
     """What stands for the function or type with this qualified name; None: what is there."""
-    made = _OVERRIDES.get(name)
+    made = _OVERRIDES.get(name) or (None if session.own_types else _TYPES.get(name))
     if made is not None:
         return made(session)
     module, _, own_name = name.rpartition(".")
@@ -388,6 +388,7 @@ for _name, _function in CREATION.items():
     _OVERRIDES[f"numpy.{_name}"] = _bound(_function)
 for _name in [n for n in vars(math) if callable(getattr(math, n)) and n[0] != "_"]:
     _OVERRIDES[f"math.{_name}"] = _math(_name)
+_TYPES: dict[str, Callable[[Session], Any]] = {}
 for _name, _kind in vars(np).items():
     if isinstance(_kind, type) and issubclass(_kind, np.number | np.bool):
         try:
@@ -395,4 +396,4 @@ for _name, _kind in vars(np).items():
         except TypeError:
             continue
         if _char not in "gG" and np.dtype(_kind).type is _kind:
-            _OVERRIDES[f"numpy.{_name}"] = _scalar_type(_kind)
+            _TYPES[f"numpy.{_name}"] = _scalar_type(_kind)

@@ -18,7 +18,7 @@ from fusec.ir.graph import Graph, Node, toposort
 from fusec.trace import capture
 from fusec.trace.guards import Guards
 from fusec.trace.scalars import NUMBERS, PyScalar, Recipe, compute
-from fusec.trace.session import Session, Source, Storage, escaped
+from fusec.trace.session import Retrace, Session, Source, Storage, escaped
 from fusec.trace.standin import copy_like
 from fusec.trace.steps import Step
 from fusec.trace.tracer import Tracer
@@ -95,7 +95,15 @@ def trace(
     static: numbers of the leaves that are handed over as they are.
     Raises what the function raises, and UnsupportedError for effects that tracing can't express.
     """
-    session = Session(Guards())
+    try:
+        return _trace(Session(Guards()), fn, leaves, tree, static)
+    except Retrace:
+        return _trace(Session(Guards(), own_types=True), fn, leaves, tree, static)
+
+
+def _trace(
+    session: Session, fn: Any, leaves: Sequence[Any], tree: TreeDef, static: frozenset[int]
+) -> Trace:
     names = session.labels = labels(fn, tree)
     run = capture.twin(fn, session)
     traced = [

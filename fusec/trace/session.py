@@ -61,10 +61,20 @@ class Storage:
         return self.source is not None and self.node is not self.start
 
 
-class Session:
-    """See the module. ``guards`` is what the twin of the user's function read."""
+class Retrace(BaseException):  # which no function catches
+    """The trace has to begin again, with NumPy's own types."""
 
-    def __init__(self, guards: Any = None) -> None:
+
+class Session:
+    """See the module. ``guards`` is what the twin of the user's function read.
+
+    own_types: ``np.float64`` is NumPy's own class, which ``is`` tells apart, and not the stand-in
+    that converts traced values.
+    """
+
+    def __init__(self, guards: Any = None, own_types: bool = False) -> None:
+        self.own_types = own_types
+        self._noted: set[str] = set()
         self.params: list[Node] = []
         self.sources: list[Source] = []
         self.storages: list[Storage] = []
@@ -192,6 +202,12 @@ class Session:
             found = self._lifted[id(array)] = self.array_param(array, source)
             self.captured.append(array)
         return found
+
+    def noted(self, parts: frozenset[str]) -> None:
+        """Code that has these parts of ``x.dtype.type is np.float64`` is about to run."""
+        self._noted |= parts
+        if len(self._noted) == 2 and not self.own_types:
+            raise Retrace
 
     def numpy_override(self, name: str) -> Callable[..., Any] | None:
         from fusec.trace.overrides import override

@@ -136,7 +136,15 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     @property
     def flags(self) -> Any:
-        return self._like.flags
+        from fusec.trace.flags import Flags
+
+        return Flags(self)
+
+    @property
+    def base(self) -> Any:
+        from fusec.trace.flags import is_owner
+
+        return None if is_owner(self, "base") else self._storage.root
 
     ndim = property(lambda self: self._like.ndim)
     itemsize = property(lambda self: self._like.itemsize)
@@ -171,6 +179,8 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     def _value(self, what: str, advice: str) -> Any:
         found = self.concrete()
+        if found is None and self._session.own_types:
+            raise UnsupportedError(f"{what} beside a comparison of types: NumPy runs the function")
         if found is None:
             raise ConcreteValueError(self._message(what, advice))
         return found
@@ -274,7 +284,6 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     T = property(lambda self: self.transpose())
     mT = property(lambda self: self.swapaxes(-1, -2))
     flat = property(lambda self: _flat(self), lambda self, v: _flat(self).__setitem__(..., v))
-    base = property(lambda self: None)
 
     def _get_part(self, name: str) -> Any:
         from fusec.trace.views import part

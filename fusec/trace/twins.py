@@ -1,6 +1,7 @@
 """Twins: the code of a user's function over globals, cells and defaults that map what is read."""
 
 import builtins
+import dis
 import functools
 import types
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,7 @@ def make_twin(capture: "Capture", fn: types.FunctionType, path: Path | None) -> 
     """The same code over mapped globals, cells and defaults; ``path`` of a function argument."""
     base = path or capture.guards.pin(fn, fn.__qualname__)
     capture.guards.add(base.attr("__code__"), "is", fn.__code__)
+    capture.session.noted(type_comparison(fn.__code__))
     cells = fn.__closure__ or ()
     fresh = [i for i, cell in enumerate(cells) if id(cell) not in capture.stand_ins]
     for i in fresh:
@@ -68,6 +70,32 @@ def make_twin(capture: "Capture", fn: types.FunctionType, path: Path | None) -> 
         capture.guards.add(base.attr("__closure__").item(i), "is", cells[i])
     _defaults(capture, fn, made, base)
     return made
+
+
+_IS = dis.opmap["IS_OP"]
+_KINDS = frozenset({"type", "__class__"})
+
+
+@functools.lru_cache(maxsize=1024)
+def type_comparison(code: types.CodeType) -> frozenset[str]:
+    """Which parts of ``x.dtype.type is np.float64`` code has: "is" (not of a constant), "type".
+
+    >>> sorted(type_comparison((lambda x, k: x.dtype.type is k).__code__))
+    ['is', 'type']
+    >>> sorted(type_comparison((lambda x: x is None or type(x)).__code__))
+    []
+    """
+    inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    found = set().union(*map(type_comparison, inner))
+    if _IS in code.co_code[::2] or not _KINDS.isdisjoint(code.co_names):
+        before = ""
+        for step in dis.get_instructions(code):
+            if step.opcode == _IS and before != "LOAD_CONST":
+                found.add("is")
+            if step.opname in ("LOAD_ATTR", "LOAD_METHOD") and step.argval in _KINDS:
+                found.add("type")
+            before = step.opname
+    return frozenset(found)
 
 
 def _fill(capture: "Capture", name: str, cell: Any, at: Path) -> None:

@@ -1,0 +1,118 @@
+"""What an array tells about itself (types, flags, bases), and what Python asks of it besides."""
+
+import numpy as np
+from table import Table, ramp, read_only
+
+ROWS = Table()
+row = ROWS.row
+LINE, SINGLE, WHOLE = ramp("f8", 6), ramp("f4", 6), ramp("i4", 6)
+
+
+def does(*args, **allowed):
+    """Decorator that makes a row of a function."""
+    return lambda fn: row(fn.__name__.replace("_", "-"), fn, *args, **allowed)
+
+
+# --- types
+def is_double(kind):
+    return kind is np.float64
+
+
+def named_kind(x):
+    kind = x.dtype.type
+    return x * 2 if kind is np.float64 else x * 3 if kind is not np.int32 else x
+
+
+for name, fn in {
+    "is": lambda x: x * 2 if x.dtype.type is np.float64 else x * 3,
+    "named": named_kind,
+    "helper": lambda x: x * 2 if is_double(x.dtype.type) else x * 3,
+    "equal": lambda x: x * 2 if x.dtype.type == np.float32 else x * 3,
+    "subclass": lambda x: x * 2 if issubclass(x.dtype.type, np.floating) else x * 3,
+    "in": lambda x: x * 2 if x.dtype.type in (np.float64, np.int32) else x * 3,
+    "key": lambda x: x * {np.float64: 2, np.float32: 3, np.int32: 4}[x.dtype.type],
+    "call": lambda x: (x * x.dtype.type(3), x.dtype.type(0.5), x.dtype.type is np.float32),
+    "of-element": lambda x: x * 2 if type(x[0]) is np.float64 else x * 3,
+    "class-of-element": lambda x: x * 2 if x[0].__class__ is np.float64 else x * 3,
+    "of-two": lambda x: type(x[0]) is type(x.sum()),
+    "promoted": lambda x: x * 2 if np.result_type(x, np.float32).type is np.float64 else x * 3,
+    "dtype-is": lambda x: x * 2 if x.dtype is np.dtype("f8") else x * 3,
+    "and-converts": lambda x: np.float64(x.sum()) if x.dtype.type is np.float32 else x.sum(),
+}.items():
+    for x in (LINE, SINGLE, WHOLE):
+        row(f"type-{name}-{x.dtype}", fn, x, rel=1e-6)
+row("type-of-number", lambda x, k: x * x.dtype.type(k), SINGLE, 0.3)
+
+
+# --- flags and bases
+def frozen(x):
+    y = x * 2
+    y.flags.writeable = False
+    return y
+
+
+does(LINE)(frozen)
+row("frozen-and-views", lambda x: (frozen(x)[1:], frozen(x).T, frozen(x).copy(), frozen(x) + 1),
+    LINE)
+for name, change in {
+    "item": lambda y: y.__setitem__(0, 1), "add": lambda y: y.__iadd__(1),
+    "sort": lambda y: y.sort(),
+    "mask": lambda y: y.__setitem__(y > 0, 1), "out": lambda y: np.add(y, 1, out=y),
+    "fill": lambda y: y.fill(1), "view": lambda y: y[1:].__setitem__(0, 1),
+    "copyto": lambda y: np.copyto(y, 1), "places": lambda y: y.__setitem__([0, 1], 1),
+}.items():  # fmt: skip
+    row(f"write-frozen-{name}", lambda x, change=change: (change(y := frozen(x)), y)[1], LINE)
+
+
+@does(LINE)
+def frozen_after_a_view(x):
+    y = x * 2
+    v = y[1:]
+    y.flags.writeable = False
+    v[0] = 5
+    return y, v
+
+
+@does(LINE)
+def frozen_view(x):
+    v = x[1:]
+    v.setflags(write=False)
+    x[2] = 5
+    return v, x.flags.writeable, v.flags.writeable
+
+
+@does(LINE)
+def frozen_and_back(x):
+    y = frozen(x)
+    y.flags["WRITEABLE"] = True
+    y[0] = 1
+    return y
+
+
+@does(LINE)
+def frozen_argument(x):
+    x.flags.writeable = False
+    return x
+
+
+FLAGS = (
+    "c_contiguous", "f_contiguous", "contiguous", "fortran", "fnc", "forc", "owndata", "writeable",
+    "aligned", "writebackifcopy", "behaved", "carray", "farray", "num",
+)  # fmt: skip
+KEYS = ("C", "F", "W", "O", "A", "FNC", "CA", "FA", "B", "X", "C_CONTIGUOUS", "OWNDATA", "FORC")
+for name, fn in {
+    "made": lambda x: x + 1, "view": lambda x: (x + 1)[1:], "strided": lambda x: (x + 1)[::2],
+    "turned": lambda x: (x + 1).reshape(2, 3).T, "number": lambda x: x.sum(),
+    "argument": lambda x: x, "broadcast": lambda x: np.broadcast_to(x + 1, (2, 6)),
+    "empty": lambda x: (x + 1)[:0],
+    "diagonal": lambda x: np.diagonal((x[:4] + 1).reshape(2, 2)), "of-argument": lambda x: x[1:],
+}.items():  # fmt: skip
+    row(f"flags-of-{name}", lambda x, fn=fn: [getattr(fn(x).flags, n) for n in FLAGS], LINE)
+    row(f"flag-keys-of-{name}", lambda x, fn=fn: [fn(x).flags[k] for k in KEYS], LINE)
+    row(f"base-of-{name}", lambda x, fn=fn: fn(x).base is None, LINE)
+row("flag-unknown", lambda x: x.flags["Q"], LINE)
+row("flag-no-attribute", lambda x: x.flags.nope, LINE)
+row("base-of-views", lambda x: [(v.base is y, y.base) for y in [x + 1] for v in (y[1:], y.T)], LINE)
+for name, x in (("line", LINE), ("frozen", read_only(LINE)), ("strided", ramp("f8", 12)[::2])):
+    row(f"flags-choose-{name}", lambda x: (x.__setitem__(0, 9) if x.flags.writeable else None,
+        x * 2 if x.flags.c_contiguous else np.ascontiguousarray(x)), x)
