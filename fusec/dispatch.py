@@ -100,7 +100,10 @@ class JitFunction:
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The way for everything that the native entry does not take."""
-        leaves, tree = flatten((args, kwargs)) if kwargs else _positional(args)
+        try:
+            leaves, tree = flatten((args, kwargs)) if kwargs else _positional(args)
+        except RecursionError:  # a list that contains itself
+            return self.fn(*args, **kwargs)
         session = session_of(leaves, self._inner)
         if session is not None:
             return _inline(self.fn, session)(*args, **kwargs)
@@ -227,12 +230,13 @@ class JitFunction:
         return plan, hidden
 
     def traced(
-        self, leaves: list[Any], arrays: list[Any], tree: TreeDef, static: frozenset[int]
+        self, leaves: list[Any], arrays: list[Any], tree: TreeDef, static: frozenset[int],
+        same: bool = True,
     ) -> Trace:
         """Trace one call. Raises UnsupportedError where NumPy has to run the function."""
         if any(isinstance(x, np.ndarray) and not x.dtype.isnative for x in leaves):
             raise UnsupportedError("byte-swapped arrays: NumPy runs the function")
-        return trace(self.fn, arrays, tree, static)
+        return trace(self.fn, arrays, tree, static, same)
 
     def _static_leaves(self, tree: TreeDef) -> frozenset[int]:
         if not self._static:

@@ -191,7 +191,7 @@ def outlined(
     arrays = [x if k in static else remote.layout(x) for k, x in enumerate(leaves)]
     try:
         with cpu.native_lock:
-            trace = function.traced(leaves, arrays, tree, static)
+            trace = function.traced(leaves, arrays, tree, static, same=False)
     except UnsupportedError as error:
         raise DerivativeError(f"fusec.Tape can't record this: {error}") from None
     if trace.update is not None:

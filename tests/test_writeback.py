@@ -116,6 +116,25 @@ def returns_all_containers(p, q):
     return [q, {"p": p}, p["g"]]
 
 
+for _name, _args in {
+    "dict": lambda: (weights(),), "list": lambda: ([line(), 2.0],), "empty": lambda: ([],),
+    "dataclass": lambda: (State(line()),), "tuple": lambda: ((line(), [3]),),
+}.items():  # fmt: skip
+    row(_args, f"returns_it_as_it_is_{_name}")(lambda p: p)
+    row(_args, f"returns_it_twice_{_name}")(lambda p: [p, {"p": p}, (p,)])
+
+
+@row(lambda: (weights(), [line()]))
+def returns_a_changed_array_in_its_container(p, q):
+    p["w"] += 1
+    return p, q
+
+
+@row(lambda: ({"in": [line()], "n": {"k": 1}},))
+def returns_inner_containers(p):
+    return p["in"], dict(p), p["in"][0] * 2
+
+
 @row(lambda: (weights(),))
 def new_keys_stand_at_the_end(p):
     p["m"] = p["w"] * 0.5
@@ -762,6 +781,13 @@ def _raises(fn, *args):
     except ArithmeticError as error:
         return type(error)
     return None
+
+
+def test_a_list_that_contains_itself():
+    x = [line()]
+    x.append(x)
+    total = fusec.jit(lambda x: x[1][0].sum())
+    assert total(x) == total(x) == x[0].sum()
 
 
 def test_arguments_are_not_kept_alive():

@@ -88,21 +88,24 @@ class Trace:
 
 
 def trace(
-    fn: Callable[..., Any], leaves: Sequence[Any], tree: TreeDef, static: frozenset[int]
+    fn: Callable[..., Any], leaves: Sequence[Any], tree: TreeDef, static: frozenset[int],
+    same: bool = True,
 ) -> Trace:
     """Trace ``fn(*args, **kwargs)`` where ``(args, kwargs)`` flattens to ``leaves`` and ``tree``.
 
-    static: numbers of the leaves that are handed over as they are.
+    static: numbers of the leaves that are handed over as they are. same: an argument's container
+    that is returned is that very object.
     Raises what the function raises, and UnsupportedError for effects that tracing can't express.
     """
     try:
-        return _trace(Session(Guards()), fn, leaves, tree, static)
+        return _trace(Session(Guards()), fn, leaves, tree, static, same)
     except Retrace:
-        return _trace(Session(Guards(), own_types=True), fn, leaves, tree, static)
+        return _trace(Session(Guards(), own_types=True), fn, leaves, tree, static, same)
 
 
 def _trace(
-    session: Session, fn: Any, leaves: Sequence[Any], tree: TreeDef, static: frozenset[int]
+    session: Session, fn: Any, leaves: Sequence[Any], tree: TreeDef, static: frozenset[int],
+    same: bool,
 ) -> Trace:
     names = session.labels = labels(fn, tree)
     run = capture.twin(fn, session)
@@ -119,7 +122,7 @@ def _trace(
         if session.notes:
             raise UnsupportedError(session.notes[0])
         update = watched.update(value)
-        if not update.changes:
+        if not (update.needed if same else update.changes):
             return _close(session, value)
         made = _close(session, tuple(update.values))
         made.update, update.values = update, []  # tracers, which keep the whole trace

@@ -51,6 +51,7 @@ class Update:
         self.result: Ref = (NOTHING, 0)
         self.outside: list[Any] = []  # paths to the containers that the function read elsewhere
         self.kept: set[int] = set()  # leaves that containers of the arguments still hold
+        self.needed = False  # there are changes, or the result holds containers of the arguments
         self.grows = False  # a list has another length: the next call another signature
 
     def held(self, held: list[Any], leaves: Sequence[Any]) -> list[Any]:
@@ -101,14 +102,16 @@ class Watched:
     def update(self, result: Any) -> Update:
         """What became of them, with what the function returned. Call it once."""
         made, changed = Update(), self.changed()
-        if changed:
+        outer = {id(()), id(self._given), *map(id, self._given)}
+        own = {id(c) for c, _ in self._before} - outer
+        made.needed = bool(changed) or any(id(c) in own for c in containers(result, once=True))
+        if made.needed:
             for number, (container, _) in reversed([*enumerate(self._before)]):
                 self._refs[id(container)] = (HELD, number)
         if changed and self._seen is not None:
             made.outside = [path for x, path, _ in self._seen() if apart(x) is not None]
         made.changes = [self._change(made, *change) for change in changed.values()]
         made.result = self._ref(made, result, member=False)
-        outer = {id(self._given), *map(id, self._given)}
         inner = [apart(c) for c in containers(self._given, once=True) if id(c) not in outer]
         members = [id(x) for parts, _ in inner for x in parts]  # type: ignore[misc]
         made.kept = {self._leaves[x][1] for x in members if x in self._leaves}
