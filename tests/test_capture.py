@@ -19,11 +19,14 @@ import logging
 import math
 import operator
 import os
+import pprint
 import random
+import subprocess
 import sys
 import threading
 import time
 import timeit
+import traceback
 import types
 import warnings
 from typing import Any, NamedTuple
@@ -1067,3 +1070,68 @@ def test_texts_of_numbers_are_not_baked_in(text):
     named = fusec.jit(lambda x, k: (text(k), x * k))
     for k in (2.5, 1.5, 3, 4, True, -0.0, 0.0):
         assert named(np.ones(1), k)[0] == text(k)
+
+
+LOGGER = logging.getLogger("fusec.tests")
+ADAPTER = logging.LoggerAdapter(LOGGER, {})
+SAYS = {
+    "print": lambda x: print(x.shape),  # noqa: T201
+    "print-to": lambda x: print(x.sum(), file=sys.stderr),  # noqa: T201
+    "stdout": lambda x: sys.stdout.write("here\n"),
+    "stderr": lambda x: sys.stderr.write("here\n"),
+    "pprint": lambda x: pprint.pprint({"n": len(x)}),  # noqa: T203
+    "stack": lambda x: traceback.print_stack(limit=1),
+    "warning": lambda x: LOGGER.warning("n is %d", len(x)),
+    "warning-of-values": lambda x: LOGGER.warning("sum is %s", x.sum()),
+    "log": lambda x: LOGGER.log(logging.ERROR, "here"),
+    "adapter": lambda x: ADAPTER.error("here"),
+    "root": lambda x: logging.error("here"),
+    "named": lambda x: logging.getLogger("fusec.tests").critical("here"),
+    "if-enabled": lambda x: LOGGER.isEnabledFor(30) and LOGGER.warning("here"),
+    "caught": lambda x: contextlib.suppress(Exception).__exit__(None, None, LOGGER.error("here")),
+}
+
+
+@pytest.mark.parametrize("says", SAYS.values(), ids=SAYS)
+def test_what_a_function_says_it_says_at_every_call(says, capfd, caplog):
+    def program(x):
+        says(x)
+        return x * 2
+
+    said = []
+    for run in (program, fusec.jit(program)):
+        for _ in range(3):
+            caplog.clear()
+            np.testing.assert_array_equal(run(X), X * 2)
+            out, err = (text.replace(__file__, "") for text in capfd.readouterr())
+            said.append((bool(out), bool(err), [r.getMessage() for r in caplog.records]))
+    assert len({repr(s) for s in said}) == 1
+    assert any(said[0])
+
+
+def test_a_message_that_a_logger_drops_costs_nothing(caplog):
+    def program(x):
+        LOGGER.debug("shape %s", x.shape)
+        return x * (3 if LOGGER.isEnabledFor(logging.DEBUG) else 2)
+
+    jitted = fusec.jit(program)
+    assert not jitted.lower(X).fallback
+    jitted(X)
+    assert not caplog.records
+    with caplog.at_level(logging.DEBUG, "fusec.tests"):
+        np.testing.assert_array_equal([jitted(X), jitted(X)], [X * 3, X * 3])
+    assert [r.getMessage() for r in caplog.records] == ["shape (3,)"] * 2
+
+
+def _sets_environ():
+    os.environ["A"] = "1"
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [_sets_environ, lambda: os.environ.update(A="1"), lambda: subprocess.run(["true"], check=True),
+     lambda: os.mkdir("made"), lambda: os.system("true")],  # noqa: PTH102
+)  # fmt: skip
+def test_effects_on_the_system_raise(effect):
+    with pytest.raises(ImpureError, match=r"test_capture\.py"):
+        fusec.jit(lambda x: (effect(), x)[1])(X)

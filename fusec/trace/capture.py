@@ -17,6 +17,7 @@ identity only), order of the operands of a captured set.
 import builtins
 import collections
 import functools
+import logging
 import types
 from collections.abc import Callable
 from typing import Any, Never, Protocol
@@ -38,6 +39,7 @@ from fusec.trace.guards import Guards, Path
 from fusec.trace.library import (
     IMPURE,
     Forbidden,
+    Log,
     generator_name,
     holds_data,
     named,
@@ -135,6 +137,9 @@ class Capture:
         """Objects that C code made: by identity, unless they hold data or have an effect."""
         if isinstance(value, types.BuiltinMethodType) and not qualified_names(value):
             return self._c_method(value, path)
+        if isinstance(value, logging.Logger | logging.LoggerAdapter):
+            self.guards.add(path, "is", value)
+            return Log(self, value)
         if issubclass(type(value), IMPURE):
             self.guards.add(path, "is", value)
             return Forbidden(generator_name(value), self.session.forbid, value)

@@ -1,6 +1,7 @@
 """Stand-ins for builtins and library functions that must not run as they are in traced code.
 
-Three kinds: what has an effect (random numbers, clocks, files) refuses; builtins that look at types
+Three kinds: what has an effect (random numbers, clocks, files) refuses, or has NumPy run the
+function at every call (printing, logging); builtins that look at types
 (``type``, ``isinstance``, ``super``, ``import``) see through proxies; classes that the session
 replaces (``float``, ``np.float32``) stay classes.
 """
@@ -11,6 +12,8 @@ import dataclasses
 import datetime
 import importlib
 import io
+import logging
+import operator
 import random
 import sys
 from collections.abc import Callable
@@ -25,11 +28,14 @@ if TYPE_CHECKING:
     from fusec.trace.capture import Capture
 
 IMPURE = (np.random.Generator, np.random.RandomState, random.Random, io.IOBase)
-_IMPURE_MODULES = ("numpy.random.", "random.", "time.", "secrets.")
+_IMPURE_MODULES = ("numpy.random.", "random.", "time.", "secrets.", "subprocess.", "shutil.")
 _IMPURE_NAMES = {
     "builtins": ("open", "input"),
     "io": ("open",),
-    "os": ("urandom", "listdir", "scandir", "stat", "getenv", "environ"),
+    "os": (
+        *("urandom", "listdir", "scandir", "stat", "getenv", "environ", "system", "popen"),
+        *("mkdir", "makedirs", "remove", "unlink", "rmdir", "rename", "replace", "putenv"),
+    ),
     "uuid": ("uuid1", "uuid4"),
     "numpy": (
         *("load", "loadtxt", "genfromtxt", "fromfile", "fromregex", "memmap"),
@@ -117,6 +123,7 @@ class Forbidden:
         refuse(self._fusec_name)
 
     __iter__ = __next__ = __enter__ = __getitem__ = __len__ = __setattr__ = __call__
+    __setitem__ = __delitem__ = __contains__ = __call__
 
     def __exit__(self, *error: object) -> None:
         return None
@@ -239,13 +246,58 @@ def _clock_class(name: str) -> Callable[["Capture"], Any]:
     return make
 
 
-def _output(capture: "Capture") -> Forbidden:
-    def refuse(name: str) -> Never:
-        text = f"{name} has an effect at every call: NumPy runs the function"
-        capture.session.notes.append(text)  # the function may catch what is raised
-        raise UnsupportedError(text)
+def _effect(name: str) -> Callable[["Capture"], Forbidden]:
+    def make(capture: "Capture") -> Forbidden:
+        def refuse(used: str) -> Never:
+            text = f"{used} has an effect at every call: NumPy runs the function"
+            capture.session.notes.append(text)  # the function may catch what is raised
+            raise UnsupportedError(text)
 
-    return Forbidden("print or warnings.warn", refuse)
+        return Forbidden(name, refuse)
+
+    return make
+
+
+class Log:
+    """A logger: NumPy runs a function that logs, unless the logger drops the message."""
+
+    def __init__(self, capture: "Capture", real: Any) -> None:
+        self._capture, self._real = capture, real
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _LEVELS:
+            return getattr(self._real, name)
+        return lambda *args, **kwargs: self.log(_LEVELS[name])
+
+    def isEnabledFor(self, level: int) -> bool:
+        """As the logger says, which is guarded."""
+        asked = operator.methodcaller("isEnabledFor", level)
+        path = self._capture.guards.pin(self._real, f"the level of {self._real.name}")
+        enabled: bool = asked(self._real)
+        self._capture.guards.add(path.through(asked), "same", enabled)
+        return enabled
+
+    def log(self, level: int, *args: object, **kwargs: object) -> None:
+        """A message, of which nothing is written while tracing."""
+        if self.isEnabledFor(level):
+            _effect("logging")(self._capture)()
+
+
+_LEVELS = {
+    "debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING,
+    "warn": logging.WARNING, "error": logging.ERROR, "exception": logging.ERROR,
+    "critical": logging.CRITICAL, "fatal": logging.CRITICAL,
+}  # fmt: skip
+_EFFECTS = (
+    *("builtins.print", "builtins.breakpoint", "warnings.warn", "warnings.warn_explicit"),
+    *("sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__", "pprint.pprint", "pprint.pp"),
+    *("traceback.print_exc", "traceback.print_exception", "traceback.print_stack"),
+    *("numpy.seterr", "numpy.seterrcall", "numpy.set_printoptions"),
+)
+
+
+def _logger(capture: "Capture") -> Callable[..., Log]:
+    return lambda *name: Log(capture, logging.getLogger(*name))
 
 
 _OWN: dict[str, Callable[["Capture"], Any]] = {
@@ -257,10 +309,12 @@ _OWN: dict[str, Callable[["Capture"], Any]] = {
     "builtins.__build_class__": _build_class,
     "builtins.eval": lambda capture: Forbidden("eval", _refuse_code),
     "builtins.exec": lambda capture: Forbidden("exec", _refuse_code),
-    "builtins.print": _output,
-    "warnings.warn": _output,
+    "logging.getLogger": _logger,
     "importlib.import_module": _import_module,
     "dataclasses.replace": _replace,
     "datetime.datetime": _clock_class("datetime"),
     "datetime.date": _clock_class("date"),
 }
+_OWN |= {name: _effect(name) for name in _EFFECTS}
+for _name in (*_LEVELS, "log"):
+    _OWN[f"logging.{_name}"] = lambda capture, n=_name: getattr(Log(capture, logging.root), n)  # type: ignore[misc]

@@ -140,6 +140,7 @@ _NAMED = (
     "builtins", "math", "cmath", "numpy", "numpy.linalg", "numpy.fft", "numpy.random", "numpy.ma",
     "time", "random", "secrets", "datetime", "dataclasses", "importlib", "io", "os", "uuid",
     "functools", "itertools", "operator", "numpy.lib.stride_tricks", "warnings",
+    "logging", "pprint", "traceback", "subprocess", "shutil",
 )  # fmt: skip
 _names: dict[tuple[str, ...], dict[int, tuple[object, list[str]]]] = {}
 
