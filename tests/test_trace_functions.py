@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fusec
 from fusec.errors import DataDependentShapeError, FusecError, UnsupportedError
 from fusec.ir.graph import Graph, evaluate, toposort
 from fusec.ir.verify import verify
@@ -1507,3 +1508,31 @@ def test_constants_are_params() -> None:
     tracer = as_tracer(session, np.arange(1000.0))
     assert session.sources[0].kind == "constant" and tracer.node is session.params[0]
     assert as_tracer(session, np.arange(3.0)).node.op.name == "const"
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda o, z: o.__setitem__(..., z),
+        lambda o, z: o.__setitem__([0, 1], z[:2]),
+        lambda o, z: o.__setitem__(o > 0, z[0]),
+        lambda o, z: o.fill(z[0]),
+        lambda o, z: np.add(o, z, out=o, casting="unsafe"),
+        lambda o, z: np.copyto(o, z, casting="unsafe"),
+        lambda o, z: z.astype("i4"),
+        lambda o, z: z.astype("?"),
+        lambda o, z: np.array([z[0], 1], dtype="f4"),
+        lambda o, z: np.sum(z, dtype="f8"),
+        lambda o, z: np.cumsum(z, dtype="f8"),
+        lambda o, z: np.where(o > 0, z, 0).real.astype("f4"),
+    ],
+)
+def test_imaginary_parts_get_lost_with_one_warning(fn):
+    found = []
+    for run in (fn, fusec.jit(fn)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            run(np.ones(6), np.ones(6) + 1j)
+        found.append([(w.category, str(w.message)) for w in caught])
+    assert found[0] == found[1]
+    assert all(w.filename == __file__ for w in caught)

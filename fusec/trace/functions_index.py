@@ -9,7 +9,7 @@ from fusec.trace.functions_shape import integers, ravel
 from fusec.trace.hostcalls import host_call
 from fusec.trace.indexing import advanced, assigned, is_basic, is_mask, normalise
 from fusec.trace.session import Session
-from fusec.trace.standin import stand_in
+from fusec.trace.standin import silent, stand_in
 from fusec.trace.table import (
     BOOL,
     INT,
@@ -150,7 +150,8 @@ def copyto(session: Session, dst: Any, src: Any, casting: str = "same_kind",
     """``np.copyto``."""
     target = as_tracer(session, dst)
     source = sample(src) if weak_type(src) else _nothing(as_tracer(session, src))
-    np.copyto(np.zeros((), target.dtype), source, casting)  # raises
+    with silent():
+        np.copyto(np.zeros((), target.dtype), source, casting)  # raises
     value = assigned(target, copied(session, src), target._like.shape)
     if where is not True:
         mask = session.broadcast(as_dtype(session, where, BOOL), target._like.shape)

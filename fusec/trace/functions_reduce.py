@@ -12,7 +12,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from fusec.ir.aval import is_number
 from fusec.ir.graph import Node
 from fusec.trace.session import Session
-from fusec.trace.standin import result_like, stand_in
+from fusec.trace.standin import result_like, silent, stand_in
 from fusec.trace.table import (
     BOOL,
     INT,
@@ -68,10 +68,11 @@ def _probe(ufunc: np.ufunc, x: Tracer, axis: Any, dtype: Any, out: Any, **option
         options.pop("initial", None)
     if options.get("where") is not True:
         options["where"] = np.True_
-    result = ufunc.reduce(tiny, axis=axis, dtype=dtype, **options)
-    if out is not None:
-        empty = np.empty(np.shape(result), out.dtype)
-        ufunc.reduce(tiny, axis=axis, dtype=dtype, out=empty, **options)
+    with silent():
+        result = ufunc.reduce(tiny, axis=axis, dtype=dtype, **options)
+        if out is not None:
+            empty = np.empty(np.shape(result), out.dtype)
+            ufunc.reduce(tiny, axis=axis, dtype=dtype, out=empty, **options)
     return result
 
 
@@ -319,7 +320,8 @@ def accumulate(session: Session, ufunc: np.ufunc, array: Any = None, axis: Any =
                dtype: Any = None, out: Any = None, a: Any = None) -> Any:
     """``ufunc.accumulate``."""
     x = as_tracer(session, a if array is None else array)
-    tiny = ufunc.accumulate(np.ones(tiny_shape(x._like.shape), x.dtype), axis=axis, dtype=dtype)
+    with silent():
+        tiny = ufunc.accumulate(np.ones(tiny_shape(x._like.shape), x.dtype), axis=axis, dtype=dtype)
     acc = tiny.dtype
     if out is not None and dtype is None:
         acc = ufunc.resolve_dtypes((out.dtype, x.dtype, None), reduction=True, casting="unsafe")[-1]

@@ -7,7 +7,6 @@ the result's axes are read off from what moved with what. The real call checks t
 
 import contextlib
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,7 @@ from fusec.ir.aval import Aval, is_number
 from fusec.ops.host import HostCall
 from fusec.trace.scalars import NUMBERS, PyScalar, is_sized
 from fusec.trace.session import Session
-from fusec.trace.standin import in_order, stand_in
+from fusec.trace.standin import in_order, silent, stand_in
 from fusec.trace.tracer import Tracer, as_tracer, fresh
 from fusec.trace.tree import TreeDef, flatten
 from fusec.trace.ufuncs import weak_type
@@ -261,8 +260,7 @@ def _first_result(
 
     ``tensorinv`` wants an array that is a regular matrix in another shape: mixed values are.
     """
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+    with silent():
         given = [_arranged(_dummy(a[0], a[1]), a[2]) for a in arrays]
         try:
             return invoke(given), given

@@ -4,6 +4,7 @@ A session belongs to one call in one thread; tracers keep it, and a tracer whose
 raises on use.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -121,12 +122,20 @@ class Session:
         return node
 
     def cast(self, node: Node, dtype: np.dtype) -> Node:
-        """``node`` as ``dtype``; constants are converted now."""
+        """``node`` as ``dtype``; constants are converted now.
+
+        NumPy's warning about lost imaginary parts comes once for a line, when it is traced.
+        """
         if node.dtype == dtype:
             return node
+        if node.dtype.kind == "c" and dtype.kind in "fiu":
+            text = "Casting complex values to real discards the imaginary part"
+            loc = self.location() or Loc("<fusec>", 0, "")
+            warnings.warn_explicit(text, np.exceptions.ComplexWarning, loc.filename, loc.line)
         if node.op.name == "const":
+            value = node.attrs["value"].value
             with np.errstate(all="ignore"):
-                return self.const(node.attrs["value"].value.astype(dtype))
+                return self.const((value.real if dtype.kind in "fiu" else value).astype(dtype))
         return self.make("cast", node, dtype=np.dtype(dtype))
 
     def broadcast(self, node: Node, shape: tuple[int, ...]) -> Node:

@@ -5,8 +5,11 @@ errors and the question whether ``reshape`` copies are NumPy's answers and not o
 look into one reserved address range that nobody writes to.
 """
 
+import contextlib
 import mmap
 import sys
+import warnings
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -41,6 +44,14 @@ class _Arena:
 
 
 _arena = _Arena()
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """While NumPy is asked what it would give, it warns of nothing."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def stand_in(

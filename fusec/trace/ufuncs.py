@@ -12,6 +12,7 @@ from fusec.ir.graph import Node
 from fusec.ops.registry import BY_UFUNC, broadcast_shape, loop_dtypes
 from fusec.trace.scalars import NUMBERS, PyScalar
 from fusec.trace.session import Session
+from fusec.trace.standin import silent
 from fusec.trace.tracer import PYTHON, Tracer, as_tracer, contains_traced, fresh, k_like
 
 COMPARISONS = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
@@ -168,8 +169,8 @@ def _loop(
     names = {"dtype": dtype, "signature": signature}
     extra = {k: v for k, v in names.items() if v is not None}
     if out is not None:
-        ufunc(*empty, out=np.empty(0, out.dtype), casting=casting, **extra)
-    else:
+        extra["out"] = np.empty(0, out.dtype)
+    with silent():
         ufunc(*empty, casting=casting, **extra)
     if dtype is None and signature is None:
         return loop_dtypes(ufunc, kinds)
