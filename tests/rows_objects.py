@@ -116,3 +116,28 @@ row("base-of-views", lambda x: [(v.base is y, y.base) for y in [x + 1] for v in 
 for name, x in (("line", LINE), ("frozen", read_only(LINE)), ("strided", ramp("f8", 12)[::2])):
     row(f"flags-choose-{name}", lambda x: (x.__setitem__(0, 9) if x.flags.writeable else None,
         x * 2 if x.flags.c_contiguous else np.ascontiguousarray(x)), x)
+
+
+# --- NumPy's numbers where Python wants an integer, or asks whether something is true
+for name, fn in {
+    "slice": lambda x, n: (x[:n], x[n:], x[n : n + 2], x[-n:], x[::n] if n else x),
+    "shape": lambda x, n: (np.zeros(n), np.full((n, 2), x[0]), np.eye(n), np.linspace(0, 1, n)),
+    "range": lambda x, n: (np.arange(n), sum(x[k] for k in range(n)), [x[k] for k in range(n)]),
+    "if": lambda x, n: x * 2 if n > 2 else x * 3,
+    "truth": lambda x, n: x * 2 if n else x * 3,
+    "in": lambda x, n: x if n in (2, 3) else -x,
+    "key": lambda x, n: {0: x, 3: x * 2}.get(n, x * 5),
+    "repeat": lambda x, n: (np.repeat(x, n), np.tile(x, n), np.pad(x, n), np.roll(x, n)),
+    "list": lambda x, n: ([x] * n, n * (1, 2), list(range(10))[n]),
+    "root": lambda x, n: x[int(np.sqrt(n)) :],
+    "bins": lambda x, n: np.bincount(np.array([0, 1]), minlength=n + 1),
+    "reshape": lambda x, n: x.reshape(n, -1),
+    "axis": lambda x, n: x.reshape(2, 3).sum(axis=n),
+}.items():
+    for n in (np.int64(3), np.int32(2), np.uint8(4), np.int64(0)):
+        row(f"number-{name}-{n!r}", fn, LINE, n)
+for name, fn in {
+    "float-list": lambda x, n: [1, 2] * x[0], "float-tuple": lambda x, n: n * (1, 2),
+    "array-list": lambda x, n: x * [1, 2, 3, 4, 5, 6], "none": lambda x, n: x * 2 if n > 1 else x,
+}.items():  # fmt: skip
+    row(f"number-times-{name}", fn, LINE, np.float64(0.5))

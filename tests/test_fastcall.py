@@ -194,3 +194,13 @@ def test_equal_keys_of_other_types_are_other_programs(first):
         for _ in range(2):
             (found,) = f({key: np.ones(3)})
             assert type(found) is type(key)
+
+
+def test_what_a_number_decides_is_part_of_the_program():
+    """Not the number itself: another one that decides alike compiles nothing."""
+    choose = fusec.jit(lambda x, t: x * 2 if t * 2 > 1 else x * 3)
+    x = np.arange(3.0)
+    for t in np.linspace(0, 1, 21):
+        np.testing.assert_array_equal(choose(x, t), x * 2 if t * 2 > 1 else x * 3)
+        np.testing.assert_array_equal(choose(x, float(t)), x * 2 if t * 2 > 1 else x * 3)
+    assert [len(plans) for plans in choose._plans.values()] == [2, 2]

@@ -20,7 +20,6 @@ from fusec.trace.table import (
     data_dependent,
     dim,
     implements,
-    number,
     plain,
     sample,
     wrap,
@@ -32,7 +31,7 @@ from fusec.trace.ufuncs import as_element, store_out, weak_type
 @implements(np.bincount)
 def bincount(session: Session, x: Any, weights: Any = None, minlength: Any = 0) -> Any:
     """``np.bincount``: planned for ``minlength`` counts; NumPy runs where the data need more."""
-    n = number(minlength)
+    n = minlength.__index__()
     if not n:
         raise data_dependent(session, "np.bincount", "Say how many counts there are: minlength=n.")
     places = as_tracer(session, x)

@@ -195,6 +195,8 @@ def repeat(session: Session, a: Any, repeats: Any, axis: Any = None) -> Tracer:
     """``np.repeat``, of counts that are known."""
     x = as_tracer(session, a)
     counts = plain(repeats)
+    if type(counts) is Tracer and counts._scalar:
+        counts = counts.__index__()
     if type(counts) is Tracer:
         raise data_dependent(session, "np.repeat", "Give the counts as numbers.")
     if axis is None or x._like.ndim == 0:

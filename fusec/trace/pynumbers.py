@@ -54,6 +54,10 @@ def _python_operator(name: str) -> Callable[..., Any]:
     plain = getattr(Tracer, name)
 
     def method(self: Tracer, *others: Any) -> Any:
+        if name.endswith("mul__") and self._scalar and isinstance(others[0], list | tuple):
+            whole, real = self.dtype.kind in "iu", self.dtype.kind in "fc"
+            if whole or real:  # NumPy's numbers repeat lists, as Python's do; floats raise
+                return (self.__index__() if whole else self.__class__(1)) * others[0]
         if self._storage.item and self.dtype.kind == "b" and name.strip("_") not in _OF_BOOLS:
             return getattr(to_python(self, np.int64), name)(*others)
         result = plain(self, *others)

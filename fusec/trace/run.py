@@ -179,6 +179,7 @@ def _argument(session: Session, k: int, leaf: Any, name: str) -> Any:
     if isinstance(leaf, np.generic) and is_number(leaf.dtype):
         found = session.array_param(np.asarray(leaf), Source("arg", k, name))
         found._scalar = True
+        session.numbers[found.node] = PyScalar(leaf, ("arg", k), session)
         return found
     if type(leaf) in NUMBERS:
         return PyScalar(leaf, ("arg", k), session)

@@ -88,6 +88,7 @@ class Session:
         self._lifted: dict[int, Any] = {}
         self._scalars: dict[tuple[Recipe, np.dtype], Node] = {}
         self.sized: dict[Node, np.ndarray] = {}  # params that only depend on shapes
+        self.numbers: dict[Node, PyScalar] = {}  # params that are numbers of the call
         self._consts: dict[Any, Node] = {}
         self.notes: list[str] = []
         self.labels: list[str] = []  # of the arguments' leaves
@@ -175,6 +176,8 @@ class Session:
         if node is None:
             value = np.array(scalar._value, dtype)  # raises as NumPy would, now
             node = self._scalars[key] = self._scalar_node(scalar, value)
+            if scalar._recipe[0] != "lit":
+                self.numbers[node] = scalar
         return node
 
     def _scalar_node(self, scalar: PyScalar, value: np.ndarray) -> Node:

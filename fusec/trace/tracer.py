@@ -16,11 +16,12 @@ import numpy as np
 
 from fusec.errors import ConcreteValueError, TracerBoolError, UnsupportedError
 from fusec.ir.aval import is_number
-from fusec.ir.graph import Graph, Node, evaluate, toposort
+from fusec.ir.graph import Node
 from fusec.trace.scalars import PyScalar, sized
 from fusec.trace.session import Session, Storage, escaped
 from fusec.trace.standin import result_like, stand_in
 from fusec.trace.steps import Step, apply_step, undo_step
+from fusec.trace.values import constant, guarded
 
 ROWS = list | tuple | deque  # what NumPy reads as the rows of an array
 PYTHON = {"b": bool, "i": int, "u": int, "f": float, "c": complex}
@@ -170,15 +171,10 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     def concrete(self) -> np.ndarray | None:
         """The value, if it depends on constants alone."""
-        order = toposort([self.node])
-        params = [n for n in order if n.op.name == "param"]
-        known = self._session.sized
-        if any(p not in known for p in params):
-            return None
-        return np.asarray(evaluate(Graph(params, [self.node]), [known[p] for p in params])[0])
+        return constant(self._session, self.node)
 
     def _value(self, what: str, advice: str) -> Any:
-        found = self.concrete()
+        found = guarded(self._session, self.node)
         if found is None and self._session.own_types:
             raise UnsupportedError(f"{what} beside a comparison of types: NumPy runs the function")
         if found is None:
@@ -194,7 +190,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def __bool__(self) -> bool:
         if self._like.size != 1:
             return bool(np.zeros(min(self._like.size, 2)))  # raises
-        found = self.concrete()
+        found = guarded(self._session, self.node)
         if found is None:
             raise TracerBoolError(
                 self._message(

@@ -1,0 +1,55 @@
+"""The values of traced numbers that Python needs: of constants, and of the call's own numbers.
+
+The value of a constant belongs to the program. What a number argument (a Python one, or
+``np.int64(3)``) decides, as a bound, a shape or the truth of ``n > 3``, is guarded: a call for
+which it comes out differently is traced again.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusec.ir.graph import Graph, Node, evaluate, toposort
+
+if TYPE_CHECKING:
+    from fusec.trace.session import Session
+
+
+def constant(session: "Session", node: Node) -> np.ndarray | None:
+    """The value of a node that depends on constants and shapes alone."""
+    params = _params(node)
+    if any(p not in session.sized for p in params):
+        return None
+    return _evaluated(params, node)([session.sized[p] for p in params])
+
+
+def guarded(session: "Session", node: Node) -> np.ndarray | None:
+    """As ``constant``, also of a node that depends on numbers of the call; they are guarded."""
+    if node in session.numbers:
+        return np.array(session.numbers[node]._concrete(), node.dtype)
+    params = _params(node)
+    numbers = {p: session.numbers[p] for p in params if p in session.numbers}
+    if not numbers or any(p not in session.sized and p not in numbers for p in params):
+        return constant(session, node)
+    run = _evaluated(params, node)
+
+    def number_of(*given: Any) -> Any:
+        now = dict(zip(numbers, given))
+        values = [np.array(now[p], p.dtype) if p in now else session.sized[p] for p in params]
+        return run(values).tolist()
+
+    recipe = (number_of, *[n._recipe for n in numbers.values()])
+    values = [n._value for n in numbers.values()]
+    found = number_of(*values)
+    session.guard_scalar(recipe, found)
+    return np.array(found, node.dtype)
+
+
+def _params(node: Node) -> list[Node]:
+    return [n for n in toposort([node]) if n.op.name == "param"]
+
+
+def _evaluated(params: list[Node], node: Node) -> Callable[[list[Any]], np.ndarray]:
+    graph = Graph(params, [node])
+    return lambda values: np.asarray(evaluate(graph, values)[0])
