@@ -161,6 +161,7 @@ row("fancy-pairs", lambda np, a: a[onp.array([0, 2, 0]), onp.array([1, 3, 1])] *
 row("fancy-columns", lambda np, a: a[:, onp.array([3, 3, 0])] ** 2, A)
 row("fancy-negative", lambda np, x: x[onp.array([-1, -1, 0])] ** 2, X)
 row("take", lambda np, x: np.take(x, PLACES) ** 2, X, without="autograd")
+row("window", lambda np, x: x[np.argmax(x) - 1 : np.argmax(x) + 2] ** 3, X, without="jax")
 row("take-along-axis", lambda np, a: np.take_along_axis(a, onp.array([[1, 0], [3, 3], [2, 2]]), 1),
     A, without="autograd")  # fmt: skip
 row("sort", lambda np, x: np.sort(x) * P, X)

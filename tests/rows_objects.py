@@ -141,3 +141,64 @@ for name, fn in {
     "array-list": lambda x, n: x * [1, 2, 3, 4, 5, 6], "none": lambda x, n: x * 2 if n > 1 else x,
 }.items():  # fmt: skip
     row(f"number-times-{name}", fn, LINE, np.float64(0.5))
+
+
+# --- slices at computed places; whatever reaches over an end NumPy slices
+TABLE = ramp("f8", 6, 8)
+
+
+def peak(x):
+    k = x.argmax()
+    return x[k - 1 : k + 2] * 1
+
+
+def cleared(m, i):
+    m[i[0] : i[0] + 2, i[1] : i[1] + 3] = 0
+    return m
+
+
+def added(m, i):
+    m[i[0] : i[0] + 2, i[1] : i[1] + 3] += np.arange(3)
+    return m.sum()
+
+
+def through_a_view(m, i):
+    v = m[i[0] : i[0] + 2]
+    v[0] = 7
+    v *= 2
+    return m
+
+
+def onto_itself(m, i):
+    m[i[0] : i[0] + 2] = m[i[0] + 1 : i[0] + 3]
+
+
+for k in range(6):
+    row(f"window-peak-{k}", peak, np.roll(np.array([9.0, 1, 5, 2, 3, 4]), k))
+for name, fn in {
+    "crop": lambda m, i: m[i[0] : i[0] + 2, i[1] : i[1] + 3] * 1,
+    "beside-number": lambda m, i: (m[i[0], i[1] : i[1] + 3] * 1, m[1, i[1] : i[1] + 3].sum()),
+    "beside-axis": lambda m, i: m[i[0] : i[0] + 2, None, 0] * 1,
+    "beside-dots": lambda m, i: m[..., i[0] : i[0] + 4] * 1,
+    "beside-places": lambda m, i: m[[0, 1], i[0] : i[0] + 2] * 1,
+    "beside-mask": lambda m, i: m[m[:, 0] > 0, i[0] : i[0] + 2].sum(),
+    "number": lambda m, i: m[2 * i[0] : 2 * i[0] + 2].sum(axis=0),
+    "minus": lambda m, i: m[-i[0] : 3 - i[0]].sum(axis=0),
+    "int": lambda m, i: [m[k : k + 2].max() for k in [int(i[0])]],
+    "moving": lambda m, i: [m[i[0] + k : i[0] + k + 2].sum() for k in range(3)],
+    "cleared": cleared, "added": added, "view": through_a_view, "itself": onto_itself,
+}.items():  # fmt: skip
+    for i in ([1, 2], [4, 5], [5, 6], [-2, -3], [-1, -1], [7, 9], [-7, 1]):
+        row(f"window-{name}-{i}", fn, TABLE, np.array(i), rel=1e-12)
+for dtype in ("i1", "u1", "i4"):
+    row(f"window-{dtype}", lambda m, i: m[i[0] + 100 : i[0] + 103].sum(), ramp("f8", 250),
+        np.array([27], dtype))
+    row(f"window-wraps-{dtype}", lambda m, i: m[i[0] : i[0] + 3].sum(), ramp("f8", 250),
+        np.array([np.iinfo(dtype).max - 1], dtype))
+row("window-of-argument", lambda x, i, w: x[i[0] - w : i[0] + w + 1] * 1, LINE, np.array([2]), 1)
+for name, fn in {
+    "tail": lambda x, i: x[i[0] :], "head": lambda x, i: x[: i[0]],
+    "between": lambda x, i: x[i[0] : i[1]], "step": lambda x, i: x[i[0] : i[0] + 2 : i[1]],
+    "long": lambda x, i: x[i[0] : i[0] + 9],
+}.items():  # fmt: skip
+    row(f"window-{name}", fn, LINE, np.array([1, 3]), refuse=True)

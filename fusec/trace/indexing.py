@@ -17,12 +17,16 @@ from fusec.trace.standin import in_order, stand_in
 from fusec.trace.steps import Step, flat_places
 from fusec.trace.tracer import ROWS, Tracer, as_tracer, contains_traced, fresh
 from fusec.trace.ufuncs import as_element, weak_type
+from fusec.trace.windows import windowed
 
 INT = np.dtype(np.int64)
 
 
 def getitem(x: Tracer, index: Any) -> Any:
     """``x[index]``."""
+    from fusec.trace.selection import Selection
+
+    x, index = windowed(x, index)
     items = normalise(x, index)
     if all(is_basic(i) for i in items):
         view = basic(x, items)
@@ -34,13 +38,9 @@ def getitem(x: Tracer, index: Any) -> Any:
     if len(items) == 1 and is_mask(items[0]) and items[0]._like.ndim == 0:
         return _literal_mask(x, items[0])
     if len(items) == 1 and is_mask(items[0]):
-        from fusec.trace.selection import Selection
-
         return Selection(x, as_tracer(x._session, items[0]))
     masked = _mask_and_view(x, items)
     if masked is not None:
-        from fusec.trace.selection import Selection
-
         return Selection(*masked)
     base, parts, shape = advanced(x, items)
     view = shape or has_dots(index)
@@ -102,6 +102,7 @@ def _axis_lengths(x: Tracer, items: list[Any]) -> list[int]:
 
 def setitem(x: Tracer, index: Any, value: Any) -> None:
     """``x[index] = value``."""
+    x, index = windowed(x, index)
     session = x._session
     items = normalise(x, index)
     if x._storage.writeable and _is_itself(x, items, value):
