@@ -202,3 +202,16 @@ for name, fn in {
     "long": lambda x, i: x[i[0] : i[0] + 9],
 }.items():  # fmt: skip
     row(f"window-{name}", fn, LINE, np.array([1, 3]), refuse=True)
+
+
+# --- shapes and dtypes that are nearly always the same: where they are others NumPy runs
+for name, fn, *cases in (
+    ("bin-edges", lambda x: np.histogram_bin_edges(x, 5), LINE, -LINE),
+    ("bin-edges-auto", lambda x: np.histogram_bin_edges(x, "auto"), LINE, LINE**5),
+    ("histogram-auto", lambda x: np.histogram(x, "fd")[0], ramp("f8", 60), ramp("f8", 60) ** 5),
+    ("roots", np.roots, np.array([1.0, -3, 2]), np.array([0.0, 1, 2]), np.array([1.0, 0, 0])),
+    ("poly", np.poly, np.array([1.0, 2]), ramp("f8", 3, 3)),
+    ("real-if-close", np.real_if_close, LINE + 0j, LINE + 1j, LINE),
+):
+    for k, x in enumerate(cases):
+        row(f"{name}-{k}", lambda x, fn=fn: fn(x) * 1, x, rel=1e-12)
