@@ -347,6 +347,7 @@ def test_float16_is_numpys(case):
     assert not len(wrong), f"{len(wrong)} differ, such as (inputs, ours, NumPy's) {shown}"
 
 
+@pytest.mark.filterwarnings("ignore::numpy.exceptions.ComplexWarning")
 def test_every_float16_is_rounded_as_numpy_does():
     halves = np.arange(65536).astype("u2").view("f2")
     known = np.sort(halves[np.isfinite(halves)].astype("f8"))

@@ -1536,3 +1536,26 @@ def test_imaginary_parts_get_lost_with_one_warning(fn):
         found.append([(w.category, str(w.message)) for w in caught])
     assert found[0] == found[1]
     assert all(w.filename == __file__ for w in caught)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x, y: x + y,
+        lambda x, y: np.broadcast_to(x, (3,)).__iadd__(1),
+        lambda x, y: np.add(x, 1, out=frozen(x)),
+    ],
+)
+def test_messages_are_numpys(fn):
+    said = []
+    for run in (fn, fusec.jit(fn)):
+        with pytest.raises(ValueError) as caught:
+            run(np.ones(3), np.ones((4, 2)))
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
+def frozen(x):
+    y = x * 2
+    y.flags.writeable = False
+    return y

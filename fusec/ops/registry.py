@@ -123,7 +123,7 @@ def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     found = [{n for n in extents if n != 1} or {1} for extents in zip(*full)]
     if any(len(extents) > 1 for extents in found):
         shown = " ".join([str(s).replace(" ", "") for s in shapes])
-        raise ShapeError(f"operands could not be broadcast together with shapes {shown}")
+        raise ShapeError(f"operands could not be broadcast together with shapes {shown} ")
     return tuple([extents.pop() for extents in found])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from fusec.ir.aval import Aval
 from fusec.ir.graph import Node
 from fusec.ops.registry import BY_UFUNC, broadcast_shape, loop_dtypes
+from fusec.trace.flags import is_writeable
 from fusec.trace.scalars import NUMBERS, PyScalar
 from fusec.trace.session import Session
 from fusec.trace.standin import silent
@@ -101,7 +102,7 @@ def store_out(
     if where is not True:
         mask = session.cast(as_tracer(session, where).node, np.dtype(bool))
         value = session.make("where", mask, value, target.node)
-    if not target._storage.writeable:
+    if not is_writeable(target):
         raise ValueError("output array is read-only")
     target.write(value)
     return out
