@@ -22,13 +22,13 @@ DTYPES = {"f32": np.float32, "f64": np.float64}
 
 
 class Fit(NamedTuple):
-    """``max |weight(x) * (p(x) - f(x))| <= 2**-bits`` over [lo, hi], per dtype."""
+    """``max |weight(x) * (p(x) - f(x))| <= 2**-bits`` over [lo, hi], per dtype that needs it."""
 
     f: Callable
     lo: float
     hi: float
     weight: Callable
-    bits: tuple[float, float]
+    bits: tuple[float | None, float | None]
 
 
 def _odd(f: Callable, lead: float = 1) -> Callable:
@@ -63,18 +63,21 @@ def _log2_tail(z: mp.mpf) -> mp.mpf:
 
 
 _LN2_2 = 0.3467  # half of ln 2, and a little for the rounding of the quotient
-_RT2 = 1.41422
 FITS = {
     "exp": Fit(
         _precise(lambda r: (mp.expm1(r) - r) / r**2), -_LN2_2, _LN2_2, lambda r: abs(r), (25.5, 55)
     ),
     "log": Fit(
         _precise(lambda f: (mp.log1p(f) - f + f * f / 2) / f**3),
-        1 / _RT2 - 1, _RT2 - 1,
-        lambda f: f**3 / mp.log1p(f) if f else mp.mpf(0), (26.5, 55.5),
+        -0.25, 0.5,
+        lambda f: f**3 / mp.log1p(f) if f else mp.mpf(0), (26.5, None),
+    ),
+    "log_ratio": Fit(
+        _odd(lambda s: 2 * mp.atanh(s), 2),
+        0, 0.04, _odd_weight(lambda s: 2 * mp.atanh(s)), (None, 55.5),
     ),
     "log2_tail": Fit(
-        _precise(_log2_tail), 0, 0.02945, lambda z: z * z, (35, 64.5)
+        _precise(_log2_tail), 0, 0.04, lambda z: z * z, (35, 64.5)
     ),
     "sin": Fit(_odd(mp.sin), 0, 2.48, _odd_weight(mp.sin), (26.5, 56)),
     "sin_quarter": Fit(_odd(mp.sin), 0, 0.62, _odd_weight(mp.sin), (27, 57)),
@@ -190,16 +193,24 @@ def tables() -> dict[str, dict[str, list[float]]]:
     for name, fit in FITS.items():
         out[name] = {}
         for (label, dtype), bits in zip(DTYPES.items(), fit.bits):
+            if bits is None:
+                continue
             exact, reached = least_degree(fit, bits)
             out[name][label] = [float(dtype(mp.nstr(c, 25))) for c in exact]
             print(f"{name:13} {label} degree {len(exact) - 1:2}  2^-{reached:.1f}", flush=True)
     return out
 
 
-def _parts(value: mp.mpf, dtype: type, count: int) -> tuple[float, ...]:
-    """Numbers of the dtype, largest first, whose sum is the value to ``count`` precisions."""
-    out: list[float] = []
-    for _ in range(count):
+def _parts(value: mp.mpf, dtype: type, count: int, below: bool = False) -> tuple[float, ...]:
+    """Numbers of the dtype, largest first, whose sum is the value to ``count`` precisions.
+
+    below: the first one is at most the value, so that an infinity times the two has one sign.
+    """
+    first = dtype(mp.nstr(value, 30))
+    if below and mp.mpf(float(first)) > value:
+        first = np.nextafter(first, dtype(0))
+    out = [float(first)]
+    for _ in range(1, count):
         out.append(float(dtype(mp.nstr(value - sum(map(mp.mpf, out)), 30))))
     return tuple(out)
 
@@ -209,11 +220,14 @@ def constants() -> dict[str, dict[str, tuple[float, ...]]]:
     ln2 = mp.log(2)
     exact = {
         "pi": mp.pi, "1/pi": 1 / mp.pi, "ln2": ln2, "log2(e)": 1 / ln2,
-        "log10(e)": 1 / mp.log(10), "log10(2)": mp.log10(2),
+        "log10(e)": 1 / mp.log(10), "log10(2) below": mp.log10(2), "ln2 below": ln2,
         "2/ln2": 2 / ln2, "2/(3 ln2)": 2 / (3 * ln2),
     }
     return {
-        name: {label: _parts(+value, dtype, 3) for label, dtype in DTYPES.items()}
+        name: {
+            label: _parts(+value, dtype, 3, name.endswith(" below"))
+            for label, dtype in DTYPES.items()
+        }
         for name, value in exact.items()
     }
 

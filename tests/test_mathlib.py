@@ -111,6 +111,22 @@ def test_vector_code_agrees_with_scalar_code_beyond_the_fast_range() -> None:
         assert np.max(accuracy.ulp_errors(loop(name, "f64").call(x), want)) <= 2
 
 
+@pytest.mark.parametrize(("name", "kind"), TABLE)
+def test_a_vector_has_the_bits_of_its_elements_one_by_one(name: str, kind: str) -> None:
+    rng = np.random.default_rng(1)
+    hard = special_arguments(name, kind)
+    picked = rng.permutation(hard[0].size)[:600]
+    scale = np.exp2(rng.integers(-40, 40, 400).astype(hard[0].dtype))
+    ordinary = [(rng.normal(size=400) * scale).astype(x.dtype) for x in hard]
+    xs = [np.concatenate([x[picked], more]) for x, more in zip(hard, ordinary)]
+    together = loop(name, kind).call(*xs)
+    alone = [loop(name, kind).call(*(x[k : k + 1] for x in xs))[0] for k in range(xs[0].size)]
+    same = np.array(alone).view(f"i{together.itemsize}") == together.view(f"i{together.itemsize}")
+    bad = np.flatnonzero(~(same | (np.isnan(together) & np.isnan(alone))))
+    rows = [(*(x[k] for x in xs), together[k], alone[k]) for k in bad[:8]]
+    assert not rows, rows
+
+
 def test_everything_compiles_to_ptx_without_calls_out_of_the_module() -> None:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()

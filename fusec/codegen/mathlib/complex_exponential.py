@@ -7,7 +7,8 @@ function ends with the special values of NumPy (C99, Annex G, as glibc has them)
 
 from fusec.codegen.mathlib.double import Two, choose, two_product, two_sum
 from fusec.codegen.mathlib.dsl import INF, NAN, Val, constant, fast_two_sum, fma, polynomial, where
-from fusec.codegen.mathlib.exponential import clamp, power_of_two, scaled
+from fusec.codegen.mathlib.exponential import clamp, power_of_two
+from fusec.codegen.mathlib.instructions import scaled
 from fusec.codegen.mathlib.trigonometric import sin_cos
 
 Pair = tuple[Val, Val]

@@ -14,6 +14,7 @@ from fusec.codegen.mathlib.dsl import (
     polynomial,
     where,
 )
+from fusec.codegen.mathlib.instructions import scaled
 
 # (below: e**x rounds to 0, above: to inf), and the same for 2**x; a little beyond the edges.
 EXP_RANGE = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
@@ -54,14 +55,6 @@ def exp_parts(x: Val) -> tuple[Val, Val]:
 def power_of_two(n: Val, add: int = 0) -> Val:
     """2**(n + add) as a normal number, from an integer with n in its low bits."""
     return ((n << n.kind.mantissa) + (n.kind.one + (add << n.kind.mantissa))).real()
-
-
-def scaled(y: Val, n: Val) -> Val:
-    """y * 2**n rounded once, for n as in ``exp_parts`` and |n| up to twice the normal range."""
-    kind = y.kind
-    whole = n << kind.mantissa
-    half = (n >> 1) << kind.mantissa
-    return (y * (half + kind.one).real()) * (whole - half + kind.one).real()
 
 
 def exp(x: Val) -> Val:

@@ -6,6 +6,7 @@ nothing on the way; t collects the small terms and is added last but one.
 
 from fusec.codegen.mathlib.double import Two, two_product
 from fusec.codegen.mathlib.dsl import (
+    F32,
     INF,
     NAN,
     Val,
@@ -15,79 +16,62 @@ from fusec.codegen.mathlib.dsl import (
     polynomial,
     where,
 )
+from fusec.codegen.mathlib.instructions import split
 
 # From here on log(2 x) replaces asinh and acosh: 1 / x**2 is below half an ULP.
 ASINH_LARGE = {"f32": 8192.0, "f64": 2.0**28}
-SQRT_HALF = 0.7071067811865476
-
-
-def split(x: Val) -> tuple[Val, Val, Val]:
-    """(e, m, 2**(1 - e)) of a positive x: m in [sqrt(1/2), sqrt(2)); subnormals are scaled first.
-
-    2**(1 - e) is right where x is normal, and 0 where it would be subnormal.
-    """
-    kind = x.kind
-    lift = kind.mantissa + 1
-    subnormal = x < kind.tiny
-    scaled = where(subnormal, x * 2.0**lift, x)
-    offset = kind.bits_of(SQRT_HALF)
-    shifted = scaled.bits() + (kind.one - offset)
-    m = ((shifted & ((1 << kind.mantissa) - 1)) + offset).real()
-    biased = shifted >> kind.mantissa
-    base = 2.0**kind.mantissa
-    e = (biased | kind.bits_of(base)).real() - where(
-        subnormal, x.const(base + kind.bias + lift), base + kind.bias
-    )
-    inverse = ((biased.const(2 * kind.bias + 1) - biased) << kind.mantissa).real()
-    return e, m, inverse
 
 
 def log_tail(f: Val) -> Val:
-    """t with log(1 + f) = f + t."""
-    z = f * f
-    return fma(f * z, polynomial(f, "log"), z * -0.5)
+    """t with log(1 + f) = f + t.
 
-
-def with_special(x: Val, y: Val) -> Val:
-    """y = log(x), with the values for x = 0, x < 0, inf and nan."""
-    y = where(x < INF, y, x)
-    y = where(x < 0.0, NAN, y)
-    return where(x == 0.0, -INF, y)
+    In float64, with s = f / (2 + f): log(1 + f) = 2 s + s * z * q(z) for z = s**2, where 2 s is
+    f - f**2 / 2 + s * f**2 / 2. A processor divides while it does other things.
+    """
+    square = f * f
+    half = square * 0.5
+    if f.kind is F32:
+        return fma(f * square, polynomial(f, "log"), -half)
+    s = f / (f + 2.0)
+    z = s * s
+    return fma(s, fma(z, polynomial(z, "log_ratio"), half), -half)
 
 
 def log(x: Val) -> Val:
     """e * ln2 + f + t."""
-    e, m, _ = split(x)
+    e, m = split(x)
     f = m - 1.0
-    high, low, _ = constant(x, "ln2")
-    y = fma(e, high, f + fma(e, low, log_tail(f)))
-    return with_special(x, y)
+    high, low, _ = constant(x, "ln2 below")
+    return fma(e, high, f + fma(e, low, log_tail(f)))
 
 
 def log2(x: Val) -> Val:
-    """e + (f + t) * log2(e), the constant in two parts."""
-    e, m, _ = split(x)
+    """(e + f) + f * (log2(e) - 1) + t * log2(e): e + f is exact where it cancels."""
+    e, m = split(x)
     f = m - 1.0
     high, low, _ = constant(x, "log2(e)")
-    return with_special(x, e + fma(f, high, fma(log_tail(f), high, f * low)))
+    return (e + f) + fma(f, high - 1.0, fma(log_tail(f), high, f * low))
 
 
 def log10(x: Val) -> Val:
     """e * log10(2) + (f + t) * log10(e), both constants in two parts."""
-    e, m, _ = split(x)
+    e, m = split(x)
     f = m - 1.0
     high, low, _ = constant(x, "log10(e)")
-    two, two_low, _ = constant(x, "log10(2)")
+    two, two_low, _ = constant(x, "log10(2) below")
     small = fma(log_tail(f), high, fma(f, low, e * two_low))
-    main = e * two
-    small = small + fma(e, two, -main)
-    return with_special(x, main + fma(f, high, small))
+    return fma(e, two, fma(f, high, small))
 
 
 def _terms(high: Val, low: Val, lowest: Val | None = None) -> tuple[Val, Val, Val]:
-    """(e, f, rest): log(high + low + lowest) = e * ln2 + f + rest, low below half an ULP."""
-    e, m, inverse = split(high)
-    half = inverse * 0.5
+    """(e, f, rest): log(high + low + lowest) = e * ln2 + f + rest, low below half an ULP.
+
+    ``rest`` is finite unless ``low`` is not. 2**(1 - e) may be 2**(1 - 1024), which is made 0.
+    """
+    e, m = split(high)
+    kind = high.kind
+    one_less = high.const(2.0**kind.mantissa + (kind.bias + 1)) - e
+    half = (one_less.bits() << kind.mantissa).real() * 0.5
     f, f_low = fast_two_sum(m - 1.0, low * half)
     f_low = f_low if lowest is None else fma(lowest, half, f_low)
     return e, f, log_tail(f) + f_low
@@ -95,22 +79,23 @@ def _terms(high: Val, low: Val, lowest: Val | None = None) -> tuple[Val, Val, Va
 
 def log_of_sum(high: Val, low: Val, doubled: Val | None = None) -> Val:
     """log(high + low), |low| below half an ULP of high; plus log(2) where ``doubled``."""
-    e, f, rest = _terms(high, low)
+    e, f, rest = _terms(high, where(high < INF, low, 0.0))
     if doubled is not None:
         e = where(doubled, e + 1.0, e)
-    two, two_low, _ = constant(high, "ln2")
-    return with_special(high, fma(e, two, f + fma(e, two_low, rest)))
+    two, two_low, _ = constant(high, "ln2 below")
+    return fma(e, two, f + fma(e, two_low, rest))
 
 
 def wide_log(high: Val, low: Val, lowest: Val, plus: Val) -> Two:
     """log(high + low + lowest) + plus * ln2 with its rounding error."""
     e, f, rest = _terms(high, low, lowest)
     e = e + plus
-    two, two_low, _ = constant(high, "ln2")
-    main, main_low = two_product(e, high.const(two))
-    main, lost = fast_two_sum(main, f)
+    two, two_low, _ = constant(high, "ln2 below")
+    whole, main_low = two_product(e, high.const(two))
+    main, lost = fast_two_sum(whole, f)
     y, y_low = fast_two_sum(main, fma(e, two_low, rest) + (main_low + lost))
-    return Two(with_special(high, y), where((high > 0.0) & (high < INF), y_low, 0.0))
+    plain = (high > 0.0) & (high < INF)
+    return Two(where(plain, y, whole), where(plain, y_low, 0.0))
 
 
 def one_plus(y: Val) -> tuple[Val, Val]:
@@ -123,7 +108,7 @@ def one_plus(y: Val) -> tuple[Val, Val]:
 def log1p(x: Val) -> Val:
     """log of the sum 1 + x and its rounding error."""
     u, low = one_plus(x)
-    return log_of_sum(u, where(abs(x) < INF, low, 0.0)).copysign(x)
+    return log_of_sum(u, low).copysign(x)
 
 
 def asinh(x: Val) -> Val:

@@ -16,8 +16,8 @@ from fusec.codegen.mathlib.dsl import (
     polynomial,
     where,
 )
-from fusec.codegen.mathlib.exponential import EXP2_RANGE, clamp, exp2_parts, power_of_two, scaled
-from fusec.codegen.mathlib.logarithm import split
+from fusec.codegen.mathlib.exponential import EXP2_RANGE, clamp, exp2_parts, power_of_two
+from fusec.codegen.mathlib.instructions import scaled, split
 
 
 def _log2_of_sum(x: Val) -> tuple[Val, Val]:
@@ -25,7 +25,7 @@ def _log2_of_sum(x: Val) -> tuple[Val, Val]:
 
     With s = f / (2 + f): log2(1 + f) = s * (2/ln2 + s**2 * (2/(3 ln2) + s**2 * q(s**2))).
     """
-    e, m, _ = split(x)
+    e, m = split(x)
     f = m - 1.0
     den = f + 2.0
     den_low = f - (den - 2.0)
@@ -50,10 +50,9 @@ def _log2_of_sum(x: Val) -> tuple[Val, Val]:
 def _power_of_size(a: Val, y: Val) -> Val:
     """a**y for a >= 0 other than 1, and y other than 0; nan of either goes through.
 
-    log2(0) and log2(inf) are put in; the product with y saturates where it would overflow.
+    The product with y saturates where it would overflow.
     """
     high, low = _log2_of_sum(a)
-    high = where(a == 0.0, -INF, where(a < INF, high, a))
     product = y * high
     tail = fma(y, low, fma(y, high, -product))
     exponent = clamp(product, EXP2_RANGE[a.kind.name])

@@ -34,7 +34,7 @@ def new_function(
     function = ir.Function(module, ir.FunctionType(result, arguments), symbol)
     function.linkage = "internal"
     for attribute in ("nounwind", "readnone", *attributes):
-        function.attributes.add(attribute)
+        set.add(function.attributes, attribute)  # llvmlite does not know all of them
     return function
 
 
@@ -57,11 +57,20 @@ def _scalar(
     one = _one_lane(module, symbol, kind, slow, most, arity)
     if gpu:
         return one
-    function = new_function(module, symbol, kind.real, [kind.real] * arity)
-    function.linkage = "weak"
+    function = weak_function(module, symbol, kind, arity)
     builder = ir.IRBuilder(function.append_basic_block())
     builder.ret(builder.call(one, function.args))
-    _vector_forms(module, function, one, kind, most)
+    each = _each_lane(module, symbol + ".each", one)
+    forms = [_vector(module, f"{symbol}.v{n}", each, kind, n, most) for n in LANES[kind.name]]
+    name_forms(function, forms)
+    return function
+
+
+def weak_function(module: ir.Module, symbol: str, kind: Kind, arity: int) -> ir.Function:
+    """A function of numbers of one kind that ``finish`` inlines; a branch may be made a select."""
+    attributes = ("willreturn", "speculatable")
+    function = new_function(module, symbol, kind.real, [kind.real] * arity, *attributes)
+    function.linkage = "weak"
     return function
 
 
@@ -82,18 +91,15 @@ def _one_lane(
     return function
 
 
-def _vector_forms(
-    module: ir.Module, scalar: ir.Function, one: ir.Function, kind: Kind, most: float
-) -> None:
-    """Names the forms in an attribute of the scalar function and keeps them alive."""
-    each, letters = _each_lane(module, scalar.name + ".each", one), "v" * len(one.args)
-    lanes = LANES[kind.name]
-    forms = [_vector(module, f"{scalar.name}.v{n}", each, kind, n, most) for n in lanes]
+def name_forms(scalar: ir.Function, forms: list[ir.Function]) -> None:
+    """Names vector forms in an attribute of the scalar function and keeps them alive."""
+    letters = "v" * len(scalar.args)
     mangled = ",".join(
-        f"_ZGV_LLVM_N{n}{letters}_{scalar.name}({form.name})" for n, form in zip(lanes, forms)
+        f"_ZGV_LLVM_N{form.args[0].type.count}{letters}_{scalar.name}({form.name})"
+        for form in forms
     )
     set.add(scalar.attributes, f'"vector-function-abi-variant"="{mangled}"')
-    _keep(module, forms)
+    _keep(scalar.module, forms)
 
 
 def _keep(module: ir.Module, functions: list[ir.Function]) -> None:
@@ -119,8 +125,8 @@ def _vector(
     builder = ir.IRBuilder(function.append_basic_block())
     slots = [builder.alloca(vector) for _ in range(arity)]
     whole = ir.VectorType(kind.integer, lanes)
-    size = builder.and_(builder.bitcast(function.args[0], whole), _splat(whole, kind.sign - 1))
-    beyond = builder.icmp_unsigned(">", size, _splat(whole, kind.bits_of(most)))
+    size = builder.and_(builder.bitcast(function.args[0], whole), splat(whole, kind.sign - 1))
+    beyond = builder.icmp_unsigned(">", size, splat(whole, kind.bits_of(most)))
     packed = ir.IntType(lanes)
     some = builder.icmp_unsigned("!=", builder.bitcast(beyond, packed), packed(0))
     with builder.if_then(some, likely=False):
@@ -133,7 +139,8 @@ def _vector(
     return function
 
 
-def _splat(vector: ir.VectorType, value: int) -> ir.Constant:
+def splat(vector: ir.VectorType, value: float) -> ir.Constant:
+    """The constant in every lane."""
     return ir.Constant(vector, [ir.Constant(vector.element, value)] * vector.count)
 
 

@@ -1,0 +1,123 @@
+"""Steps that AVX-512 has as one instruction, and other machines as a handful.
+
+LLVM's vectoriser does not know these instructions, but it accepts calls whose vector forms are
+known (see ``rare``). A loop over ``log`` calls ``fusec.exponent.f64``, whose form for 8 lanes is::
+
+    vgetexppd zmm1, zmm0
+
+The form for one lane, for what whole vectors leave, is the formula that other machines have in
+its place; both give the same bits.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+
+from fusec.codegen.mathlib.dsl import INF, NAN, Kind, Val, where
+from fusec.codegen.mathlib.rare import LANES, name_forms, new_function, splat, weak_function
+from fusec.codegen.target import host
+
+_I32 = ir.IntType(32)
+_NOW = _I32(4)  # the rounding mode that the processor is in
+# Operands of vgetmant: the interval, and nan for what is below 0 or the sign left out.
+_NEAR_ONE, _FROM_ONE = 0b1011, 0b0100
+Form = Callable[[ir.IRBuilder, Kind, list[Any]], Any]
+
+
+@cache
+def _known(triple: str) -> bool:
+    """Does the machine that a module is made for have the instructions?"""
+    features = host().features.split(",")
+    return "nvptx" not in triple and "+avx512f" in features and "+avx512vl" in features
+
+
+def _instruction(name: str, portable: Callable[..., Val], form: Form, xs: list[Val]) -> Val:
+    """``portable(*xs)``, whose vector form is written by ``form``."""
+    b, kind = xs[0].b, xs[0].kind
+    if not _known(str(b.module.triple)):
+        return portable(*xs)
+    symbol = f"fusec.{name}.{kind.name}"
+    function = b.module.globals.get(symbol)
+    if function is None:
+        function = weak_function(b.module, symbol, kind, len(xs))
+        inner = ir.IRBuilder(function.append_basic_block())
+        inner.ret(portable(*[Val(inner, v) for v in function.args]).v)
+        name_forms(function, [_vector(function, kind, n, form) for n in LANES[kind.name]])
+    return Val(b, b.call(function, [x.v for x in xs]))
+
+
+def _vector(scalar: ir.Function, kind: Kind, lanes: int, form: Form) -> ir.Function:
+    vector, symbol = ir.VectorType(kind.real, lanes), f"{scalar.name}.v{lanes}"
+    given = [vector] * len(scalar.args)
+    function = new_function(scalar.module, symbol, vector, given, "alwaysinline")
+    b = ir.IRBuilder(function.append_basic_block())
+    b.ret(form(b, kind, list(function.args)))
+    return function
+
+
+def _avx512(b: ir.IRBuilder, name: str, operands: list[Any]) -> Any:
+    """One instruction on all lanes of ``operands``, the first of which is a vector."""
+    vector = operands[0].type
+    wide = vector.count * (64 if isinstance(vector.element, ir.DoubleType) else 32)
+    letters = "pd" if isinstance(vector.element, ir.DoubleType) else "ps"
+    mask = ir.IntType(max(vector.count, 8))
+    given = [*operands, vector(ir.Undefined), mask(-1), *([_NOW] if wide == 512 else [])]
+    symbol = f"llvm.x86.avx512.mask.{name}.{letters}.{wide}"
+    kind = ir.FunctionType(vector, [x.type for x in given])
+    return b.call(b.module.globals.get(symbol) or ir.Function(b.module, kind, symbol), given)
+
+
+def _significand(b: ir.IRBuilder, kind: Kind, xs: list[Any]) -> Any:
+    return _avx512(b, "getmant", [xs[0], _I32(_NEAR_ONE)])
+
+
+def _near_exponent(b: ir.IRBuilder, kind: Kind, xs: list[Any]) -> Any:
+    """The exponent is one more where the significand is below 1."""
+    rest = _avx512(b, "getexp", [_significand(b, kind, xs)])
+    return b.fsub(_avx512(b, "getexp", xs), rest)
+
+
+def _scaled(b: ir.IRBuilder, kind: Kind, xs: list[Any]) -> Any:
+    magic = splat(xs[0].type, kind.magic)
+    return _avx512(b, "scalef", [xs[0], b.fsub(xs[1], magic)])
+
+
+def split(x: Val) -> tuple[Val, Val]:
+    """(e, m) with x = 2**e * m and m in [3/4, 3/2).
+
+    e is -inf for 0, inf for inf; e or m is nan for nan and for what is below 0; else m is finite.
+    """
+    return (
+        _instruction("near_exponent", lambda x: _split(x)[0], _near_exponent, [x]),
+        _instruction("near_significand", lambda x: _split(x)[1], _significand, [x]),
+    )
+
+
+def _split(x: Val) -> tuple[Val, Val]:
+    kind = x.kind
+    lift, base, least = kind.mantissa + 1, 2.0**kind.mantissa, kind.bits_of(0.75)
+    subnormal = x < kind.tiny
+    shifted = where(subnormal, x * 2.0**lift, x).bits() + (kind.one - least)
+    m = ((shifted & ((1 << kind.mantissa) - 1)) + least).real()
+    bias = where(subnormal, x.const(base + kind.bias + lift), base + kind.bias)
+    e = ((shifted >> kind.mantissa) | kind.bits_of(base)).real() - bias
+    e = where(x < INF, e, x)
+    e = where(x < 0.0, NAN, e)
+    return where(x == 0.0, -INF, e), m
+
+
+def scaled(y: Val, n: Val) -> Val:
+    """y * 2**n rounded once, for an integer with n in its low bits as ``exp_reduced`` makes it.
+
+    |n| is at most twice the range of exponents.
+    """
+    return _instruction("scaled", _in_two_steps, _scaled, [y, n.real()])
+
+
+def _in_two_steps(y: Val, n: Val) -> Val:
+    kind, bits = y.kind, n.bits()
+    whole = bits << kind.mantissa
+    half = (bits >> 1) << kind.mantissa
+    return (y * (half + kind.one).real()) * (whole - half + kind.one).real()
