@@ -4,7 +4,18 @@ import collections
 import math
 
 import numpy as np
-from table import COMPLEX, FLOATS, INTS, Table, extremes, pairs, positive, ramp, special
+from table import (
+    COMPLEX,
+    FLOATS,
+    INTS,
+    Table,
+    extremes,
+    near_multiples,
+    pairs,
+    positive,
+    ramp,
+    special,
+)
 
 ROWS = Table()
 row = ROWS.row
@@ -77,6 +88,10 @@ for d in INTS:
     row(f"floor-divide-{d}", lambda x, y: (x // y, x % y), *pairs(extremes(d)))
     row(f"fmod-divmod-{d}", lambda x, y: (np.fmod(x, y), np.divmod(x, y), np.remainder(x, y)),
         *pairs(extremes(d)))
+    row(f"divide-near-multiples-{d}", lambda x, y: (x // y, x % y, np.fmod(x, y)),
+        *near_multiples(d))
+    row(f"divide-by-one-number-{d}", lambda x, y: (x // y, x % y, np.fmod(x, y)),
+        near_multiples(d)[0], near_multiples(d)[1][20])
     row(f"wrap-{d}", lambda x, y: (x + y, x - y, x * y), *pairs(extremes(d)))
     row(f"compare-{d}", lambda x, y: (x < y, x <= y, x == y, x != y, np.maximum(x, y)),
         *pairs(extremes(d)))

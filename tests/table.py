@@ -71,6 +71,16 @@ def extremes(dtype: str) -> np.ndarray:
     return np.array([info.min, info.min + 1, info.max, info.max - 1, *middle], dtype)
 
 
+def near_multiples(dtype: str, count: int = 4000) -> tuple[np.ndarray, np.ndarray]:
+    """(x, y) of all sizes, with x next to a multiple of y: where a quotient is rounded wrongly."""
+    rng, info = np.random.default_rng(5), np.iinfo(dtype)
+    drawn = rng.integers(info.min, info.max, (2, count), dtype, endpoint=True)
+    x, y = drawn >> rng.integers(0, info.bits, (2, count)).astype(dtype)
+    y = np.where(y == 0, np.array(1, dtype), y)
+    with np.errstate(over="ignore"):
+        return (x // y) * y + rng.integers(0, 3, count).astype(dtype) - np.array(1, dtype), y
+
+
 def special(dtype: str) -> np.ndarray:
     """nan, infinities, both zeros, subnormals and the largest values, besides plain ones."""
     info = np.finfo(dtype)

@@ -6,6 +6,7 @@ from llvmlite import ir
 from numba.core import types
 
 from fusec.codegen.intrinsic import call, intrinsic, names_of
+from fusec.codegen.target import offers
 
 
 @intrinsic(2)
@@ -94,21 +95,27 @@ def exponent_bad(b: Any, t: Any, y: Any) -> Any:
     return ir.IntType(1)(0)
 
 
-# Division. Up to 32 bits the quotient of two integers is exact in floats after rounding down or
-# towards zero (a quotient that is no integer differs from the next one by at least 1/|y|, more
-# than the rounding error), and float division is vector code where integer division is not.
+# Division by floats, which is vector code where integer division is not, and of which nothing but
+# products is left where the divisor is the same all along a loop.
+#
+# Up to 32 bits the quotient of x and a half more by y is at least 1 / (2 |y|) from an integer,
+# more than the rounding errors. Of 64 bits, x * (1 / y) errs by 2**-51 of its size at most, and
+# its nearest integer leaves a rest of at most |y| / 2 + 2**14; the nearest integer to that rest
+# over y leaves one smaller than |y|. Integer products wrap, they may be larger than what is left.
+# That takes conversions that machines without AVX-512 do one by one; those divide integers.
 
-
-def _float_for(t: Any) -> Any:
-    return ir.FloatType() if t.bitwidth <= 16 else ir.DoubleType()
+_WIDE = ir.DoubleType()
 
 
 def _quotient(b: Any, t: Any, x: Any, y: Any, rounding: str) -> Any:
     """x / y rounded by ``rounding`` (floor or trunc), for y neither 0 nor -1 against the least."""
     if t.bitwidth <= 32:
+        wide = ir.FloatType() if t.bitwidth <= 16 else _WIDE
         to_float, to_int = (b.sitofp, b.fptosi) if t.signed else (b.uitofp, b.fptoui)
-        wide = _float_for(t)
-        quotient = b.fdiv(to_float(x, wide), to_float(y, wide))
+        number, divisor = to_float(x, wide), to_float(y, wide)
+        side = divisor if rounding == "floor" else number
+        more = b.fadd(number, call(b, "llvm.copysign", wide(0.5), side))
+        quotient = b.fmul(more, b.fdiv(wide(1.0), divisor))
         return to_int(call(b, f"llvm.{rounding}", quotient), x.type)
     if not t.signed:
         return b.udiv(x, y)
@@ -116,13 +123,53 @@ def _quotient(b: Any, t: Any, x: Any, y: Any, rounding: str) -> Any:
     if rounding == "trunc":
         return towards_zero
     rest = b.sub(x, b.mul(towards_zero, y))
-    zero = x.type(0)
-    down = b.and_(b.icmp_signed("!=", rest, zero), b.icmp_signed("<", b.xor(rest, y), zero))
-    return b.add(towards_zero, b.sext(down, x.type))
+    return b.add(towards_zero, b.sext(_opposed(b, rest, y), x.type))
+
+
+def _opposed(b: Any, rest: Any, y: Any) -> Any:
+    """Is ``rest`` not 0 and of another sign than y?"""
+    zero = y.type(0)
+    return b.and_(b.icmp_signed("!=", rest, zero), b.icmp_signed("<", b.xor(rest, y), zero))
+
+
+def _nearest(b: Any, signed: bool, x: Any, inverse: Any) -> Any:
+    """An integer near x / y: it may be 2**63 (unsigned 2**64), which is made a little less."""
+    number = (b.sitofp if signed else b.uitofp)(x, _WIDE)
+    part = call(b, "llvm.rint", b.fmul(number, inverse))
+    most = _WIDE(2.0**63 - 2**10 if signed else 2.0**64 - 2**11)
+    part = b.select(b.fcmp_ordered("<", part, most), part, most)
+    return (b.fptosi if signed else b.fptoui)(part, x.type)
+
+
+def _divide_in_floats(b: Any, t: Any, x: Any, y: Any, rounding: str) -> tuple[Any, Any]:
+    """Quotient and remainder of 64 bits, y neither 0 nor 2**63 or more; least / -1 wraps."""
+    inverse = b.fdiv(_WIDE(1.0), (b.sitofp if t.signed else b.uitofp)(y, _WIDE))
+    first = _nearest(b, t.signed, x, inverse)
+    rest = b.sub(x, b.mul(first, y))
+    second = _nearest(b, True, rest, inverse)
+    quotient, rest = b.add(first, second), b.sub(rest, b.mul(second, y))
+    wrong = _opposed(b, rest, y if rounding == "floor" or not t.signed else x)
+    step = b.select(_opposed(b, rest, y), x.type(-1), x.type(1))
+    step = b.select(wrong, step, x.type(0))
+    return b.add(quotient, step), b.sub(rest, b.mul(step, y))
+
+
+def _divide_long(b: Any, t: Any, x: Any, y: Any, rounding: str) -> tuple[Any, Any]:
+    """``_divide`` of 64 bits by floats; a y of 2**63 or more goes into x once or not at all."""
+    zero, huge = b.icmp_unsigned("==", y, y.type(0)), b.icmp_signed("<", y, y.type(0))
+    other = zero if t.signed else b.or_(zero, huge)
+    quotient, rest = _divide_in_floats(b, t, x, b.select(other, y.type(1), y), rounding)
+    if not t.signed:
+        once = b.zext(b.icmp_unsigned(">=", x, y), x.type)
+        quotient = b.select(huge, once, quotient)
+        rest = b.select(huge, b.sub(x, b.mul(once, y)), rest)
+    return b.select(zero, x.type(0), quotient), rest
 
 
 def _divide(b: Any, t: Any, x: Any, y: Any, rounding: str) -> tuple[Any, Any]:
     """Quotient and remainder; both 0 for y == 0, and the wrapped x and 0 for least / -1."""
+    if t.bitwidth == 64 and offers(str(b.module.triple), "avx512dq"):
+        return _divide_long(b, t, x, y, rounding)
     zero = b.icmp_unsigned("==", y, y.type(0))
     unsafe = zero
     if t.signed:

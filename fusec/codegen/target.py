@@ -56,6 +56,16 @@ def host() -> Host:
     return Host(llvm.get_process_triple(), llvm.get_host_cpu_name(), features)
 
 
+@lru_cache
+def offers(triple: str, *features: str) -> bool:
+    """Whether ``triple`` is this processor's kind, and it has all the named features.
+
+    >>> offers("nvptx64-nvidia-cuda", "avx2")
+    False
+    """
+    return "nvptx" not in triple and {f"+{f}" for f in features} <= {*host().features.split(",")}
+
+
 @lru_cache(1)
 def machine() -> Any:
     """LLVM's target machine for ``host()``, made once.

@@ -10,14 +10,13 @@ its place; both give the same bits.
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from llvmlite import ir
 
 from fusec.codegen.mathlib.dsl import INF, NAN, Kind, Val, where
 from fusec.codegen.mathlib.rare import LANES, name_forms, new_function, splat, weak_function
-from fusec.codegen.target import host
+from fusec.codegen.target import offers
 
 _I32 = ir.IntType(32)
 _NOW = _I32(4)  # the rounding mode that the processor is in
@@ -26,17 +25,10 @@ _NEAR_ONE, _FROM_ONE = 0b1011, 0b0100
 Form = Callable[[ir.IRBuilder, Kind, list[Any]], Any]
 
 
-@cache
-def _known(triple: str) -> bool:
-    """Does the machine that a module is made for have the instructions?"""
-    features = host().features.split(",")
-    return "nvptx" not in triple and "+avx512f" in features and "+avx512vl" in features
-
-
 def _instruction(name: str, portable: Callable[..., Val], form: Form, xs: list[Val]) -> Val:
     """``portable(*xs)``, whose vector form is written by ``form``."""
     b, kind = xs[0].b, xs[0].kind
-    if not _known(str(b.module.triple)):
+    if not offers(str(b.module.triple), "avx512f", "avx512vl"):
         return portable(*xs)
     symbol = f"fusec.{name}.{kind.name}"
     function = b.module.globals.get(symbol)
