@@ -89,7 +89,6 @@ FITS = {
     "atan": Fit(_odd(mp.atan), 0, 1, _odd_weight(mp.atan), (26.5, 55.5)),
     "tanh": Fit(_odd(mp.tanh), 0, 0.5501**2, _odd_weight(mp.tanh), (26.5, 56)),
     "sinh": Fit(_odd(mp.sinh), 0, 1, _odd_weight(mp.sinh), (27, 56)),
-    "cbrt_inverse": Fit(lambda m: m ** (mp.mpf(-1) / 3), 1, 2, lambda m: 1, (13, 17)),
     "erf": Fit(
         _precise(lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1),
         0, 1, lambda z: 1 / (1 + mp.mpf(1) / 8), (26.5, 56),
