@@ -87,7 +87,7 @@ FITS = {
     ),
     "asin": Fit(_odd(mp.asin), 0, 0.25, _odd_weight(mp.asin), (27, 56)),
     "atan": Fit(_odd(mp.atan), 0, 1, _odd_weight(mp.atan), (26.5, 55.5)),
-    "tanh": Fit(_odd(mp.tanh), 0, 0.3001**2, _odd_weight(mp.tanh), (26.5, 56)),
+    "tanh": Fit(_odd(mp.tanh), 0, 0.3001**2, _odd_weight(mp.tanh), (26, 56)),
     "sinh": Fit(_odd(mp.sinh), 0, 1, _odd_weight(mp.sinh), (27, 56)),
     "erf": Fit(
         _precise(lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1),

@@ -64,13 +64,15 @@ def _power_of_size(a: Val, y: Val) -> Val:
 
 def pow_(x: Val, y: Val) -> Val:
     """C99's pow, whose special values are NumPy's."""
-    a, half = abs(x), y * 0.5
-    whole = y == y.intrinsic("llvm.rint")
-    odd = whole & (half != half.intrinsic("llvm.rint"))
-    size = where((a == 1.0) | (y == 0.0), 1.0, _power_of_size(a, y))
-    size = where(odd, size.flip(x.signbit()), size)
-    undefined = (x < 0.0) & (x > -INF) & ~whole
-    return where(undefined, NAN, size)
+    size = _power_of_size(abs(x), y)
+    size = where(abs(x) == 1.0, 1.0, size)
+    size = where(y == 0.0, 1.0, size)
+    # Tests come last, and their results are numbers: registers for conditions are few.
+    whole, half = y.intrinsic("llvm.rint"), y * 0.5
+    sign = where(half == half.intrinsic("llvm.rint"), 0, x.signbit())
+    beyond = where(y == whole, x.const(0.0), -INF)
+    size = where((x < 0.0) & (x > beyond), NAN, size)
+    return where(y == whole, size.flip(sign), size)
 
 
 Parts = tuple[Val, Val | None]  # a number as high + low; None: high alone
