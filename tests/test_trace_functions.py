@@ -5,6 +5,7 @@ the result is compared with what the function gives on real arrays. A row that s
 ops alone fails when it needs a host call.
 """
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable
@@ -1207,7 +1208,18 @@ row("nanmedian", lambda k, x: k.np.nanmedian(x, axis=1), N, host=True)
 row("isin", lambda k, x: k.np.isin(x, [1, 3]), I, host=True)
 row("lexsort", lambda k, x: k.np.lexsort((x[0], x[1])), A, host=True)
 row("host-number", lambda k, x, q: k.np.quantile(x, q), V, Numbers(0.25), host=True)
-row("packbits", lambda k, x: k.np.packbits(x), MASK, host=True)
+row("packbits", lambda k, x: k.np.packbits(x), MASK)
+for _axis, _order in itertools.product((None, 0, -1), ("big", "little")):
+    row(f"packbits-{_axis}-{_order}", lambda k, x, axis=_axis, order=_order: (
+        k.np.packbits(x, axis, order), k.np.packbits(x.T, axis, bitorder=order),
+        k.np.packbits(x[:0], axis, order), k.np.unpackbits(x, axis, None, order),
+        k.np.unpackbits(x.T, axis, bitorder=order)), np.arange(60, dtype="u1").reshape(5, 12))
+row("packbits-none", lambda k, x: (k.np.packbits(x[0, 0]), k.np.unpackbits(x[0, 0])),
+    np.full((1, 1), 5, "u1"))
+row("unpackbits-count", lambda k, x: k.np.unpackbits(x, count=5), np.arange(3, dtype="u1"),
+    host=True)
+row("packbits-floats", lambda k, x: k.np.packbits(x), V, error=TypeError)
+row("unpackbits-bools", lambda k, x: k.np.unpackbits(x), MASK, error=TypeError)
 row("gcd", lambda k, x: k.np.gcd(x, 4), I)
 row("sort-long", lambda k, x: k.np.sort(x), np.arange(200_000)[::-1].copy(), host=True)
 row("rfft-long", lambda k, x: (k.np.fft.rfft(x), k.np.fft.fft(x)), np.arange(150_000.0), host=True)

@@ -12,6 +12,7 @@ from fusec.errors import DataDependentShapeError, UnsupportedError
 from fusec.ops.registry import loop_dtypes
 from fusec.trace import (  # noqa: F401  (each registers its functions)
     compose,
+    functions_bits,
     functions_index,
     functions_linalg,
     functions_misc,

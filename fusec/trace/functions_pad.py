@@ -17,7 +17,7 @@ from fusec.trace.tracer import Tracer, as_tracer, fresh
 from fusec.trace.ufuncs import as_element
 
 
-def _in_order(node: Node, like: np.ndarray) -> np.ndarray:
+def in_order(node: Node, like: np.ndarray) -> np.ndarray:
     """Fortran order for Fortran arrays, else C: as ``np.pad`` allocates."""
     if like.flags.fnc:
         return stand_in(node.shape[::-1], node.dtype).T
@@ -47,7 +47,7 @@ def pad(session: Session, array: Any, pad_width: Any, mode: Any = "constant",
         if n == 0 and before + after:
             np.pad(np.empty(x._like.shape, x.dtype), pairs, mode=mode)
         node = _pad_copies(session, node, k, before, after, mode)
-    return fresh(session, node, _in_order(node, x._like))
+    return fresh(session, node, in_order(node, x._like))
 
 
 def _pad_constant(session: Session, x: Tracer, pairs: list[list[int]], values: Any) -> Tracer:
@@ -57,7 +57,7 @@ def _pad_constant(session: Session, x: Tracer, pairs: list[list[int]], values: A
         value = _constant(session, values, x)
         before, after = tuple([p[0] for p in pairs]), tuple([p[1] for p in pairs])
         node = session.make("pad", node, value, before=before, after=after)
-        return fresh(session, node, _in_order(node, x._like))
+        return fresh(session, node, in_order(node, x._like))
     values = np.broadcast_to(values, (len(pairs), 2))
     for k, pair in enumerate(pairs):
         ends = []
@@ -65,7 +65,7 @@ def _pad_constant(session: Session, x: Tracer, pairs: list[list[int]], values: A
             shape = tuple([width if j == k else n for j, n in enumerate(node.shape)])
             ends.append(session.broadcast(_constant(session, values[k, side], x), shape))
         node = join(session, [ends[0], node, ends[1]], k)
-    return fresh(session, node, _in_order(node, x._like))
+    return fresh(session, node, in_order(node, x._like))
 
 
 def _constant(session: Session, value: Tracer, x: Tracer) -> Node:
