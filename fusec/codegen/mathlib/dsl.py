@@ -1,8 +1,9 @@
 """Arithmetic on LLVM values that reads like the formula.
 
-A ``Val`` wraps a scalar LLVM value and the builder that made it; operators emit instructions
+A ``Val`` wraps an LLVM value and the builder that made it; operators emit instructions
 (never contracted, never reassociated) and Python numbers become constants of the other operand's
-type. ``fma`` is explicit. Everything is scalar: vectors are the loop vectoriser's business.
+type. ``fma`` is explicit. Values are scalars, vectors are the loop vectoriser's business; but what
+it must not look into is written for vectors too (``instructions.kept``).
 
     z = x * x
     y = fma(z * x, polynomial(z, "sin"), x)
@@ -77,18 +78,28 @@ class Val:
     @property
     def kind(self) -> Kind:
         """The kind of a real value, or of the reals as wide as an integer value."""
-        wide = self.v.type in (F64.real, F64.integer)
-        return F64 if wide else F32
+        return F64 if self._lane in (F64.real, F64.integer) else F32
+
+    @property
+    def _lane(self) -> ir.Type:
+        return getattr(self.v.type, "element", self.v.type)
 
     @property
     def _real(self) -> bool:
-        return isinstance(self.v.type, (ir.FloatType, ir.DoubleType))
+        return isinstance(self._lane, (ir.FloatType, ir.DoubleType))
+
+    def _like(self, lane: ir.Type) -> ir.Type:
+        """As many lanes of another type."""
+        vector = isinstance(self.v.type, ir.VectorType)
+        return ir.VectorType(lane, self.v.type.count) if vector else lane
 
     def const(self, value: Number | bool) -> "Val":
         """A constant of this value's type (integers wrap)."""
-        if isinstance(self.v.type, ir.IntType):
-            value = int(value) & ((1 << self.v.type.width) - 1)
-        return Val(self.b, ir.Constant(self.v.type, value))
+        if isinstance(self._lane, ir.IntType):
+            value = int(value) & ((1 << self._lane.width) - 1)
+        lanes = getattr(self.v.type, "count", 0)
+        one = ir.Constant(self._lane, value)
+        return Val(self.b, ir.Constant(self.v.type, [one] * lanes) if lanes else one)
 
     def _with(self, other: "Val | Number") -> ir.Value:
         return other.v if isinstance(other, Val) else self.const(other).v
@@ -175,16 +186,20 @@ class Val:
 
     def intrinsic(self, name: str) -> "Val":
         """A unary LLVM intrinsic that is one instruction everywhere."""
-        function = self.b.module.declare_intrinsic(name, [self.v.type])
+        kind = ir.FunctionType(self.v.type, [self.v.type])
+        lanes = getattr(self.v.type, "count", "")
+        symbol = f"{name}.{f'v{lanes}' if lanes else ''}{self.kind.name}"
+        known = self.b.module.globals.get(symbol)
+        function = known or ir.Function(self.b.module, kind, symbol)
         return Val(self.b, self.b.call(function, [self.v]))
 
     def bits(self) -> "Val":
         """A real as an integer of its width."""
-        return Val(self.b, self.b.bitcast(self.v, self.kind.integer))
+        return Val(self.b, self.b.bitcast(self.v, self._like(self.kind.integer)))
 
     def real(self) -> "Val":
         """The inverse of ``bits``."""
-        return Val(self.b, self.b.bitcast(self.v, self.kind.real))
+        return Val(self.b, self.b.bitcast(self.v, self._like(self.kind.real)))
 
     def signbit(self) -> "Val":
         """The sign bit of a real, alone in an integer."""

@@ -76,6 +76,15 @@ def _scaled(b: ir.IRBuilder, kind: Kind, xs: list[Any]) -> Any:
     return _avx512(b, "scalef", [xs[0], b.fsub(xs[1], magic)])
 
 
+def kept(name: str, formula: Callable[[Val], Val], x: Val) -> Val:
+    """``formula(x)`` as a call until loops are vectors.
+
+    What is the same all along a loop stays a number so: LLVM would make conditions of it, and a
+    vector that depends on one condition is a branch, which vectors side by side then wait for.
+    """
+    return _instruction(name, formula, lambda b, kind, xs: formula(Val(b, xs[0])).v, [x])
+
+
 def split(x: Val) -> tuple[Val, Val]:
     """(e, m) with x = 2**e * m and m in [3/4, 3/2).
 

@@ -19,7 +19,7 @@ from fusec.codegen.mathlib.dsl import (
     where,
 )
 from fusec.codegen.mathlib.exponential import EXP2_RANGE, clamp, exp2_parts
-from fusec.codegen.mathlib.instructions import scaled, split
+from fusec.codegen.mathlib.instructions import kept, scaled, split
 
 
 def _log2_of_sum(x: Val) -> tuple[Val, Val]:
@@ -66,13 +66,37 @@ def pow_(x: Val, y: Val) -> Val:
     """C99's pow, whose special values are NumPy's."""
     size = _power_of_size(abs(x), y)
     size = where(abs(x) == 1.0, 1.0, size)
-    size = where(y == 0.0, 1.0, size)
-    # Tests come last, and their results are numbers: registers for conditions are few.
-    whole, half = y.intrinsic("llvm.rint"), y * 0.5
-    sign = where(half == half.intrinsic("llvm.rint"), 0, x.signbit())
-    beyond = where(y == whole, x.const(0.0), -INF)
-    size = where((x < 0.0) & (x > beyond), NAN, size)
-    return where(y == whole, size.flip(sign), size)
+    # Tests come last, and those of y are numbers: registers for conditions are few.
+    usual, one = kept("pow_usual", _usual, y), kept("pow_one", _one, y)
+    size = ((size.bits() & usual.bits()) | one.bits()).real()
+    size = size.flip(x.bits() & kept("pow_sign", _sign, y).bits())
+    return where((x < 0.0) & (x > kept("pow_least", _least, y)), NAN, size)
+
+
+def _whole(y: Val) -> Val:
+    return y == y.intrinsic("llvm.rint")
+
+
+def _usual(y: Val) -> Val:
+    """The bits of a power that stay: none for y == 0."""
+    return where(y == 0.0, y.bits().const(0), -1).real()
+
+
+def _one(y: Val) -> Val:
+    """The power for y == 0, else 0."""
+    return where(y == 0.0, y.const(1.0), 0.0)
+
+
+def _sign(y: Val) -> Val:
+    """The sign bit where y is odd."""
+    half = y * 0.5
+    odd = _whole(y) & (half != half.intrinsic("llvm.rint"))
+    return where(odd, y.const(-0.0), 0.0)
+
+
+def _least(y: Val) -> Val:
+    """Powers of numbers between it and 0 are undefined."""
+    return where(_whole(y), y.const(0.0), -INF)
 
 
 Parts = tuple[Val, Val | None]  # a number as high + low; None: high alone
