@@ -1,9 +1,10 @@
 """Steps that AVX-512 has as one instruction, and other machines as a handful.
 
 LLVM's vectoriser does not know these instructions, but it accepts calls whose vector forms are
-known (see ``rare``). A loop over ``log`` calls ``fusec.exponent.f64``, whose form for 8 lanes is::
+known (see ``rare``). A loop over ``log`` calls ``fusec.near_significand.f64``, whose form for 8
+lanes is::
 
-    vgetexppd zmm1, zmm0
+    vgetmantpd zmm1, zmm0, 11
 
 The form for one lane, for what whole vectors leave, is the formula that other machines have in
 its place; both give the same bits.
@@ -20,8 +21,7 @@ from fusec.codegen.target import offers
 
 _I32 = ir.IntType(32)
 _NOW = _I32(4)  # the rounding mode that the processor is in
-# Operands of vgetmant: the interval, and nan for what is below 0 or the sign left out.
-_NEAR_ONE, _FROM_ONE = 0b1011, 0b0100
+_NEAR_ONE = 0b1011  # for vgetmant: from 3/4 to 3/2, and nan for what is below 0
 Form = Callable[[ir.IRBuilder, Kind, list[Any]], Any]
 
 
