@@ -35,12 +35,13 @@ def _cuda(name: str, limits: CudaLimits, few_rows: int) -> Backend:
     def write(body: Body, split: bool) -> list[KernelSource]:
         return emit_cuda(body, split, limits)
 
-    rules: Mapping[str, list[Rule]] = {"matmul": [narrow_product]}
+    rules: Mapping[str, list[Rule]] = {**SCATTERS, "matmul": [narrow_product]}
     return Backend(name, few_rows, write, matmul_kernel, rules=rules)
 
 
+SCATTERS: Mapping[str, list[Rule]] = {"scatter_flat": [stored_in_order]}
 BACKENDS = {
-    "cpu": Backend("cpu", FEW_ROWS, emit, blas.product, True, {"scatter_flat": [stored_in_order]}),
+    "cpu": Backend("cpu", FEW_ROWS, emit, blas.product, True, SCATTERS),
     "cuda": _cuda("cuda", CudaLimits(), few_rows=264),  # two blocks for each multiprocessor
     "simulator": _cuda("simulator", CudaLimits(64, serial=400, each=4, blocks=4), few_rows=4),
 }

@@ -26,7 +26,8 @@ are the bits those of NumPy, too. Where a result is too large for several of it,
             y0[place] = (y0[place] + x1[r * x1_s0 + i1])
 
 Where that would leave a thread too much to do, or too many results, the additions are ordered by
-place instead (``emit_cuda_sorted``).
+place instead (``emit_cuda_sorted``). What is assigned (``y[index] = values``) goes the same ways in
+one chunk, so that the last of equal places wins.
 """
 
 from fusec.codegen.emit import KernelSource
@@ -54,7 +55,7 @@ def emit_cuda_scatter(body: Body, limits: CudaLimits) -> list[KernelSource]:
     assert body.first is not None
     first = CudaMapEmitter(schedule(body.first), limits).emit()
     adding = CudaScatterEmitter(schedule_scatter(body), limits)
-    if adding.dtype.kind in "iu" and adding.dtype.itemsize >= 4:
+    if adding.store.adds and adding.dtype.kind in "iu" and adding.dtype.itemsize >= 4:
         return [first, adding.atomic()]
     keys = keys_of(adding) if adding.moves else None
     if keys is not None and _sorting_pays(adding, keys.count * adding.count(keys.columns)):
@@ -111,7 +112,8 @@ class CudaScatterEmitter(CudaAdditions):
         size = max(self.size_of_result, 1)
         across = self.count(self.kept)
         copies = COPIES * self.length * across // size if self.dense else 1
-        self.chunks = max(1, min(self.length // CHUNK, copies, CHUNKS // max(across, 1)))
+        chunks = min(self.length // CHUNK, copies, CHUNKS // max(across, 1))
+        self.chunks = max(1, chunks) if self.store.adds else 1
         threads = THREADS * limits.threads // max(self.chunks * across, 1)
         self.moves = bool(self.store.data) and self.length > 1
         self.owners = max(1, min(threads, size // max(across, 1))) if self.moves else 1
@@ -187,7 +189,7 @@ class CudaScatterEmitter(CudaAdditions):
             n = self.int_arg("size", self.size_of_result)
             self.partial[self.chunk_results.name] = self.chunks * self.size_of_result
             place = self.place(self.chunk_results, f"chunk * {n} + ")
-        self.w(added(self.dtype, place, self._value()))
+        self.w(self.put(place, self._value()))
 
     def begun(self) -> KernelSource:
         """The kernel that clears the results of the chunks."""

@@ -18,7 +18,9 @@ along which neighbouring threads are neighbours in memory::
             acc = (acc + pieces[k * across + kept])
         y0[place] = acc
 
-So the bits are NumPy's where a place is added to at most ``piece`` times. More additions are cut
+Of what is assigned, a thread stores the last value of its place, ``order2[end - 1]``.
+
+So the bits of sums are NumPy's where at most ``piece`` are added at a place. More additions are cut
 into pieces, counted from the place's first, which a kernel before adds up: no thread has long to
 go, however uneven the places are. At most one piece behind the first begins in each window of
 ``piece`` ordered additions, so the sums of the pieces have a place each.
@@ -89,9 +91,10 @@ def emit_cuda_sorted(adding: CudaAdditions, keys: Keys) -> list[KernelSource]:
     kernels = sort.kernels(first, lambda item: first.key(keys, item))
     sums = Buffer("pieces", adding.dtype, (), "partial")
     pieces, total = (_SumEmitter(plan, limits, keys, sort, sums) for _ in range(2))
-    if adding.length > pieces.piece:
+    cut = adding.store.adds and adding.length > pieces.piece
+    if cut:
         kernels.append(pieces.pieces())
-    return [*kernels, total.total(adding.length > pieces.piece)]
+    return [*kernels, total.total(cut)]
 
 
 class _KeyEmitter(CudaAdditions):
@@ -137,14 +140,16 @@ class _SumEmitter(CudaAdditions):
         self.w(f"end = cast_i8({starts}[key + 1])")
 
     def _added(self, first: str) -> None:
-        """One piece of ordered additions, to ``acc``."""
+        """One piece of ordered additions, to ``acc``; of what is assigned, the last."""
         order = self.sort.pointer(self, self.sort.order)
         mine = [x for x in self.effects if x.variables & {*self.keys.columns}]
-        with self.w.block(f"for k in range({first}, min({first} + {self.step}, end)):"):
+        adds = self.store.adds
+        span = f"{first}, min({first} + {self.step}, end)" if adds else "end - 1, end"
+        with self.w.block(f"for k in range({span}):"):
             self.w(f"r = cast_i8({order}[k])")
             self.rows(self.keys.items, "r")
             self.lines([self.store.value], set(), mine)
-            self.w(added(self.dtype, "acc", self.read(self.store.value)))
+            self.w(self.put("acc", self.read(self.store.value)))
 
     def pieces(self) -> KernelSource:
         """The sums of all pieces but the first of each place."""

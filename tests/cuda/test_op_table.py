@@ -37,8 +37,7 @@ VALUES = 24  # of an op and dtype
 LIMITATIONS = {
     "host_call": "NumPy's own function",
     "host_out": "a result of NumPy's own function",
-    "scatter_flat": "the last of equal positions wins: NumPy runs it in order",
-    "scatter_set": "what scatter_flat becomes on a CPU",
+    "scatter_flat": "scatter_set, once it is lowered",
     **dict.fromkeys(("custom", "custom_out", "hold"), "a mark that the passes drop"),
     **dict.fromkeys(("param", "dim"), "a value that is given"),
 }
@@ -161,6 +160,7 @@ OTHERS = {
     "scatter_add": ("f8 i4 c8", [
         ([(5, 4), (6, 3), (6, 1), (3,)], {}), ([ROWS, (6, 40), (6,)], {}),
     ]),
+    "scatter_set": ("f8 i1 b1 c8", [([(50,), (9, 4), (9, 4)], {}), ([(7,), (40,), (40,)], {})]),
     "matmul": ("f2 f4 f8 i4 c16", [([(5, 7), (7, 3)], {}), ([(2, 1, 4, 3), (3, 3, 2)], {})]),
 }  # fmt: skip
 
@@ -192,8 +192,8 @@ def other(name, dtype, k, target):
     shapes, attrs = OTHERS[name][1][k]
     op, rng = OPS[name], np.random.default_rng(5)
     arrays = [values(s, DTYPES[dtype], rng) for s in shapes]
-    if name in ("gather", "scatter_add"):  # indices follow the array, or the values too
-        first = 1 + (name == "scatter_add")
+    if name in ("gather", "scatter_add", "scatter_set"):  # indices follow the array, or the values
+        first = 1 + (name != "gather")
         arrays[first:] = [rng.integers(0, n, s) for n, s in zip(shapes[0], shapes[first:])]
     params = [param(f"p{i}", Aval(x.shape, x.dtype)) for i, x in enumerate(arrays)]
     one = Node(OPS["const"], (), {"value": Literal(1)}, Aval((), np.dtype("i8")))

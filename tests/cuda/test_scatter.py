@@ -86,6 +86,18 @@ def less(table, places, values):
     return table
 
 
+def assigned(table, places, values):
+    table = table.copy()
+    table[places] = values
+    return table
+
+
+def shuffled_columns(table, places, values):
+    table = table.copy()
+    table[1:, places] = np.abs(values) + 1
+    return table
+
+
 def normal(*shape, dtype="f8"):
     return _rng.normal(size=shape).astype(dtype)
 
@@ -121,6 +133,17 @@ SCATTERS = {
     "values at places": (taken, (normal(7, 5), whole(7, 20), normal(9, 5), whole(9, 20, low=-9)),
                          2),
     "ordered": (added, (normal(7, 5), whole(7, 450, low=-7), normal(450, 5)), 7),
+    "assigned": (assigned, (normal(9), whole(9, 30, low=-9), normal(30)), 2),
+    "assigned bytes": (assigned, (whole(9, 7, dtype="i1"), whole(7, 30), whole(9, 30, dtype="i1")),
+                       2),
+    "assigned booleans": (assigned, (normal(9) > 0, whole(9, 30), normal(30) > 0), 2),
+    "assigned complex": (assigned, (normal(9, 2) + 1j, whole(9, 20), normal(20, 2) * 1j), 3),
+    "assigned rows": (assigned, (normal(7, 5), whole(7, 20, low=-7), normal(20, 5)), 3),
+    "assigned columns": (shuffled_columns, (normal(5, 7), whole(7, 20), normal(4, 20)), 3),
+    "assigned one number": (assigned, (normal(7, 5), whole(7, 3), np.float64(4)), 3),
+    "assigned, Fortran order": (assigned, (np.asfortranarray(normal(7, 5)), whole(7, 20),
+                                           normal(20, 5)), 3),
+    "assigned in the order of places": (assigned, (normal(40), whole(40, 900), normal(900)), 6),
 }  # fmt: skip
 every = pytest.mark.parametrize("name", SCATTERS)
 
@@ -192,6 +215,10 @@ ORDERED = {
     "a batch": (fusec.vmap(count), (whole(9, 4, 20), normal(4, 20)), 2, True),
     "a mask": (masked, (normal(7), whole(7, 40), normal(40)), 1, True),
     "in place": (in_place, (normal(7, 3), whole(7, 40), normal(40, 3)), 1, True),
+    "assigned": (assigned, (normal(7), whole(7, 40, low=-7), normal(40)), 1, True),
+    "assigned often": (assigned, (normal(7), np.full(150, 4), normal(150)), 1, True),
+    "assigned rows": (assigned, (normal(7, 3), whole(7, 90), normal(90, 3)), 1, True),
+    "assigned columns": (shuffled_columns, (normal(5, 7), whole(7, 40), normal(4, 40)), 1, True),
     "subtracted": (less, (normal(7, 3), whole(7, 40), normal(40, 3)), 1, True),
 }  # fmt: skip
 
