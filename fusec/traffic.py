@@ -14,7 +14,7 @@ from fusec.codegen.emit import Pointer
 from fusec.codegen.steps import Call, Launch, Program, Slot, slots_used
 from fusec.ir.graph import Loc, Node
 from fusec.passes.access import MOVES
-from fusec.passes.groups import Group
+from fusec.passes.groups import Group, is_joined
 
 
 class Printable:
@@ -131,7 +131,7 @@ class Traffic:
         that has it.
         """
         read = written = least = 0
-        reads = self.reads(step.group)
+        reads, placed = self.reads(step.group), self.placed(step.group.outputs)
         for buffer, number in {p.buffer: s for p, (s, _) in _bound(step)}.items():
             slot = self.program.slots[number]
             if buffer.role == "out":
@@ -146,13 +146,19 @@ class Traffic:
             else:
                 assert buffer.node is not None
                 mine = [n for source, (n, _) in reads.items() if self._whole(source) is buffer.node]
-                nbytes = sum(mine) or touched(slot)
+                stored = any(self._whole(n) is buffer.node for n in placed)
+                nbytes = sum(mine) or touched(slot) * (not stored)
                 read += nbytes
                 least += nbytes if slot.role == "input" else 0
         changed = [self.program.inplace[n] for n in step.group.outputs if n in self.program.inplace]
-        new = sum([touched(slot) for slot in changed])
+        new = sum([touched(slot) for slot in changed]) + sum(n.aval.nbytes for n in placed)
         over = [n.aval.nbytes for n in step.group.outputs if n in self.program.over and first]
         return read, written + new + sum(over), least + new
+
+    def placed(self, nodes: Iterable[Node]) -> list[Node]:
+        """Those that are parts of a changed argument."""
+        parts = self.program.parts
+        return [n for n in nodes if n in parts and parts[n].node.op.name == "param"]
 
     def _whole(self, node: Node) -> Node:
         """The value in whose memory ``node`` lies."""
@@ -172,7 +178,7 @@ class Traffic:
         """Bytes to read every needed input and to write every result once."""
         need: dict[int, int] = {}
         for group in self.program.partition.groups:
-            if group.kind != "call":
+            if group.kind not in ("call", "join"):
                 for node, (nbytes, _) in self.reads(group).items():
                     number = self.slot_of[node].number
                     need[number] = max(need.get(number, 0), nbytes)
@@ -183,8 +189,9 @@ class Traffic:
         slots = self.program.slots
         inputs = sum(n for k, n in need.items() if slots[k].role == "input")
         results = {k for k in self.program.results if slots[k].role != "input"}
-        changed = self.program.inplace.values()
-        return inputs + sum(touched(s) for s in [*changed, *[slots[k] for k in results]])
+        changed = [s for n, s in self.program.inplace.items() if not is_joined(n)]
+        parts = sum(n.aval.nbytes for n in self.placed(self.program.parts))
+        return inputs + parts + sum(touched(s) for s in [*changed, *[slots[k] for k in results]])
 
 
 def peak(program: Program) -> int:

@@ -144,8 +144,22 @@ class _Builder:
 
     # -- groups ---------------------------------------------------------------------------------
 
+    def _updated(self, node: Node) -> None:
+        """Give what an argument is changed with its place in the argument."""
+        part, param = node.inputs[1], node
+        while param.op.name != "param":
+            param = param.inputs[0]
+        slot = self.slot_of[param]
+        self.out_of[node] = self.slot_of[node] = self.program.inplace[node] = slot
+        start, step = node.attrs["start"], node.attrs["step"]
+        steps = [s * n for s, n in zip(_elements(slot), step)]
+        offset = sum([s * n for s, n in zip(_elements(slot), start)])
+        self.program.parts[part] = Place(param, tuple(steps), offset)
+
     def _join(self, node: Node) -> None:
         """Give the parts of a concatenation their places in it."""
+        if node.op.name == "slice_update":
+            return self._updated(node)
         if node not in self.program.parts:
             role = "result" if node in self.partition.graph.outputs else "temp"
             self._slot(role, node.dtype, node.shape, self.wanted.get(node), node)
@@ -170,6 +184,9 @@ class _Builder:
         return (node in self.slot_of or node in self.program.parts) and node in self.ready
 
     def _replaced(self, node: Node) -> Node | None:
+        place = self.program.parts.get(node)
+        if place is not None:
+            return place.node if place.node.op.name == "param" else None
         slot = self.program.inplace.get(node)
         return slot.node if slot is not None else self.program.over.get(node)
 
@@ -209,7 +226,8 @@ class _Builder:
         if self.partition.again and sum(1 for _ in all_lines(body)) > MAX_LINES:
             raise Oversize(f"a kernel of more than {MAX_LINES} lines")
         partials: dict[Buffer, Slot] = {}
-        placed = [self.out_of.get(n) or self.slot_of.get(n) for n in group.outputs]
+        outputs = [self._replaced(n) or n for n in group.outputs]
+        placed = [self.out_of.get(n) or self.slot_of.get(n) for n in outputs]
         results = {slot.number for slot in placed if slot is not None}
         for kernel in self.backend.emit(body, group.split):
             arguments, writes = [], set()

@@ -60,7 +60,7 @@ def _slice(x: Any, start: Shape, step: Shape, shape: Shape) -> Any:
     return whole[index_of(start, step, shape)]
 
 
-def _slice_update(x: Any, v: Any, start: Shape, step: Shape) -> Any:
+def _slice_update(x: Any, v: Any, start: Shape, step: Shape, joined: bool = False) -> Any:
     out = np.array(x)
     out[index_of(start, step, v.shape)] = v
     return out
@@ -247,7 +247,7 @@ diagonal = _movement(
 # One window of `shape` at every place of `axes` (one may occur twice) where it fits: new last axes.
 windows = _movement("windows", _windows, _infer_windows, (_windows_vjp,))
 pad = _movement("pad", _pad, _infer_pad, (_pad_vjp, _pad_value_vjp))
-# `joined`: the parts are computed in its memory (`passes/parts.py`).
+# `joined`: the parts are computed in its memory (`passes/parts.py`, `passes/updates.py`).
 concatenate = _movement(
     "concatenate",
     lambda *xs, axis, joined=False: np.concatenate(xs, axis),
@@ -257,7 +257,7 @@ concatenate = _movement(
 slice_update = _movement(
     "slice_update",
     _slice_update,
-    lambda x, v, start, step: x,
+    lambda x, v, start, step, joined=False: x,
     (_updated_vjp, lambda g, y, x, v, start, step: g[index_of(start, step, v.shape)]),
     family="update",
 )

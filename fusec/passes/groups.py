@@ -143,6 +143,8 @@ def most(group: Group) -> int:
 def fusable(node: Node) -> bool:
     """Whether a kernel can compute ``node``."""
     op = node.op
+    if is_joined(node):
+        return False
     if op.family == "elementwise":
         kinds = [i.dtype for i in node.inputs] + [node.dtype]
         if any(not is_number(d) or (is_narrow(d) and op.name not in OF_BITS) for d in kinds):
@@ -160,13 +162,13 @@ def fusable(node: Node) -> bool:
         op.family in POINTWISE
         or op.name in LEAVES
         or op.name in MOVES
-        or (op.name in ("concatenate", "pad", "entries") and not is_joined(node))
+        or op.name in ("concatenate", "pad", "entries")
     )
 
 
 def is_joined(node: Node) -> bool:
-    """Whether it is a concatenation whose parts are computed in its memory."""
-    return node.op.name == "concatenate" and bool(node.attrs.get("joined"))
+    """Whether its parts are computed in its memory: a concatenation's, or a changed argument's."""
+    return bool(node.attrs.get("joined"))
 
 
 def is_free(node: Node) -> bool:

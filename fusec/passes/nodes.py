@@ -32,3 +32,20 @@ def scalar(node: Node) -> Any:
 
 def spread(node: Node, shape: tuple[int, ...]) -> Node:
     return node if node.shape == shape else node_of("broadcast_to", node, shape=shape)
+
+
+def spans(node: Node) -> list[range]:
+    """The places that a slice reads, or an update changes, along each axis."""
+    shape = node.inputs[1].shape if node.op.name == "slice_update" else node.shape
+    places = zip(node.attrs["start"], node.attrs["step"], shape)
+    return [range(b, b + n * s, s) for b, s, n in places]
+
+
+def meet(first: list[range], second: list[range]) -> bool:
+    """Whether two parts of an array have an element in common; at worst said of some that don't."""
+
+    def along(a: range, b: range) -> bool:
+        apart = not (a and b) or max(min(a), min(b)) > min(max(a), max(b))
+        return not apart and (abs(a.step) != abs(b.step) or (a.start - b.start) % a.step == 0)
+
+    return all(along(a, b) for a, b in zip(first, second))

@@ -11,7 +11,7 @@ from fusec.ops import OPS
 from fusec.ops.reduce import IDENTITY
 from fusec.passes.access import index_value, var
 from fusec.passes.groups import source_of
-from fusec.passes.nodes import const_of, node_of, scalar, spread
+from fusec.passes.nodes import const_of, meet, node_of, scalar, spans, spread
 from fusec.passes.onehot import separate_additions, whole_rows
 
 MOST_POWER = 12  # the largest whole exponent that is written out; the math library has no more
@@ -103,11 +103,14 @@ def update_of_update(node: Node) -> Node | None:
 
 
 def slice_of_update(node: Node) -> Node | None:
-    """Reading back exactly the region that was written."""
+    """Reading back exactly the region that was written, or nothing of it."""
     x = node.inputs[0]
-    if x.op.name != "slice_update" or x.inputs[1].shape != node.shape:
+    if x.op.name != "slice_update":
         return None
-    return x.inputs[1] if all(x.attrs[k] == node.attrs[k] for k in ("start", "step")) else None
+    if not meet(spans(x), spans(node)):
+        return Node(node.op, (x.inputs[0],), node.attrs, node.aval)
+    same = all(x.attrs[k] == node.attrs[k] for k in ("start", "step"))
+    return x.inputs[1] if same and x.inputs[1].shape == node.shape else None
 
 
 def multiply_by_one(node: Node) -> Node | None:

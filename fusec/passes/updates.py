@@ -1,0 +1,96 @@
+"""Arguments that are changed in part: what they are changed with is computed in their memory.
+
+``t[5:25] = v * 2`` gives ``t`` a new value, all of which a kernel would compute and store. Where
+nothing else needs the old value, only the part is computed, where it belongs::
+
+    %1: f8[1000] = slice_update(t, %0, start=(5,), step=(1,))
+
+    %1: f8[1000] = slice_update(t, identity(%0), start=(5,), step=(1,), joined=True)
+
+Several parts of an argument (``t[0] = 0; t[-1] = 1``) are a chain of such updates, if they are
+apart. A part may be computed of its own old elements (``t[5:25] += v``), but of no others.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations, pairwise
+
+from fusec.ir.graph import Graph, Node, toposort
+from fusec.passes.groups import is_call
+from fusec.passes.nodes import meet, node_of, spans
+
+LEAST = 4  # a part whose elements are not side by side is at most one in so many of all
+
+
+def updated(graph: Graph, writes: Sequence[tuple[int, int]]) -> Graph:
+    """Mark the updates that are to be done in the memory of params.
+
+    writes: numbers of changed params and of the outputs with their new values. Programs that may
+    raise an error change nothing before they are done.
+    """
+    nodes = graph.nodes()
+    if not writes or graph.checks or any(n.op.checked or is_call(n) for n in nodes):
+        return graph
+    users: dict[Node, list[Node]] = {}
+    for node in nodes:
+        for child in node.inputs:
+            users.setdefault(child, []).append(node)
+    outputs = list(graph.outputs)
+    for number, k in writes:
+        param, result = graph.params[number], graph.outputs[k]
+        chain = _chain(param, result)
+        once = graph.outputs.count(result) == 1 and param not in graph.outputs
+        alone = all(users[a] == [b] for a, b in pairwise(chain)) and result not in users
+        if chain and once and alone and _apart(chain) and _own(param, chain, users):
+            base = param
+            for node in chain:
+                value = node_of("identity", node.inputs[1])
+                base = node_of("slice_update", base, value, **node.attrs, joined=True)
+                base.loc = value.loc = node.loc
+            outputs[k] = base
+    return Graph(graph.params, outputs, graph.checks)
+
+
+def _chain(param: Node, result: Node) -> list[Node]:
+    """The updates that make ``result`` of ``param``, first to last; [] if anything else does."""
+    chain: list[Node] = []
+    while result.op.name == "slice_update":
+        chain.insert(0, result)
+        result = result.inputs[0]
+    real = result is param and all(n.inputs[1].aval.size for n in chain)
+    return chain if real else []
+
+
+def _apart(chain: list[Node]) -> bool:
+    """Whether no element is changed twice, and storing them costs no more than storing all."""
+    if any(meet(spans(a), spans(b)) for a, b in combinations(chain, 2)):
+        return False
+    few = sum(n.inputs[1].aval.size for n in chain) * LEAST <= chain[0].aval.size
+    return few or all(n.aval.ndim and abs(n.attrs["step"][-1]) == 1 for n in chain)
+
+
+def _own(param: Node, chain: list[Node], users: dict[Node, list[Node]]) -> bool:
+    """Whether the old value is read by its updates only, each at the elements that it changes."""
+    readers = [n for n in users[param] if n is not chain[0]]
+    for node in chain:
+        needing = {n for n in readers if _same_part(n, node)}
+        for inner in toposort([node.inputs[1]]):
+            if needing & {*inner.inputs}:
+                plain = inner.op.family == "elementwise" or inner.op.name == "reshape"
+                if not plain or _axes(inner) != _axes(node.inputs[1]):
+                    return False
+                needing.add(inner)
+        mine = {n for n in needing if n.op.name == "slice"}
+        if any(u not in needing and u is not node for n in needing for u in users.get(n, [])):
+            return False
+        readers = [n for n in readers if n not in mine]
+    return not readers
+
+
+def _axes(node: Node) -> list[int]:
+    return [n for n in node.shape if n != 1]
+
+
+def _same_part(part: Node, update: Node) -> bool:
+    """Whether ``part`` is a slice of just the elements that ``update`` changes."""
+    same = part.op.name == "slice" and part.shape == update.inputs[1].shape
+    return same and all(part.attrs[name] == update.attrs[name] for name in ("start", "step"))
