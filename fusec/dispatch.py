@@ -21,6 +21,7 @@ from fusec.config import config, log
 from fusec.device_plan import DevicePlan, Elsewhere, is_remote
 from fusec.errors import UnsupportedError
 from fusec.host_plan import HostPlan
+from fusec.passes.nodes import distinct
 from fusec.plan import Plan
 from fusec.runtime import cpu
 from fusec.runtime.array import Array
@@ -334,12 +335,14 @@ def _inline(fn: Callable[..., Any], session: Any) -> Callable[..., Any]:
 
 
 def overlaps(plan: Plan, leaves: list[Any], hidden: list[np.ndarray]) -> bool:
-    """Whether a changed array shares memory with another input: NumPy's order then matters."""
+    """Whether memory that is changed is in the inputs twice: NumPy's order then matters."""
     if not plan.trace.writes:
         return False
     arrays = [x for x in [*leaves, *hidden] if isinstance(x, np.ndarray)]
     for source, _ in plan.trace.writes:
         target = leaves[source.ref] if source.kind == "arg" else hidden[source.ref]
+        if not distinct(target.shape, target.strides, target.itemsize):
+            return True
         same = [a for a in arrays if a is target]
         others = [a for a in arrays if a is not target]
         if len(same) > 1 or any(np.may_share_memory(target, a) for a in others):

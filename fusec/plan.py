@@ -18,7 +18,7 @@ from fusec.errors import UnsupportedError
 from fusec.ir.graph import Graph
 from fusec.passes.checks import partition
 from fusec.passes.pipeline import optimise
-from fusec.passes.updates import updated
+from fusec.passes.updates import changes_arguments, updated
 from fusec.runtime.cache import cache
 from fusec.runtime.executor import CallSpec, Executor, LaunchSpec, SlotSpec
 from fusec.trace.run import Result, Trace
@@ -49,7 +49,9 @@ def lower_graph(
 def _cut(trace: Trace, graph: Graph, target: str, again: bool) -> Program:
     places = {id(source): k for k, source in enumerate(trace.sources)}
     writes = [(places[id(source)], k) for source, k in trace.writes if target == "cpu"]
-    parts = partition(updated(graph, writes), again, BACKENDS[target].few_rows)
+    graph = updated(graph, writes, trace.strides) if writes else graph
+    parts = partition(graph, again, BACKENDS[target].few_rows)
+    parts.groups.sort(key=changes_arguments)
     for refusal in parts.refusals:
         producer, consumer = refusal.producer, refusal.consumer
         log("fusion", "%r not fused into %r: %s", producer, consumer, refusal.reason)

@@ -107,6 +107,7 @@ class Traffic:
             stack = [
                 (i, min(i.aval.size, member.aval.size) if table and k == 0 else i.aval.size, None)
                 for k, i in enumerate(member.inputs)
+                if k or not is_joined(member)  # which reads nothing of the argument it changes
             ]
             while stack:
                 found = node, count, part = stack.pop()
@@ -134,6 +135,8 @@ class Traffic:
         reads, placed = self.reads(step.group), self.placed(step.group.outputs)
         for buffer, number in {p.buffer: s for p, (s, _) in _bound(step)}.items():
             slot = self.program.slots[number]
+            if buffer.role == "out" and buffer.node in placed:
+                continue
             if buffer.role == "out":
                 mine = [n.aval.nbytes for n in step.group.outputs if self._whole(n) is buffer.node]
                 new = sum(mine) or touched(slot)
@@ -150,8 +153,9 @@ class Traffic:
                 nbytes = sum(mine) or touched(slot) * (not stored)
                 read += nbytes
                 least += nbytes if slot.role == "input" else 0
-        changed = [self.program.inplace[n] for n in step.group.outputs if n in self.program.inplace]
-        new = sum([touched(slot) for slot in changed]) + sum(n.aval.nbytes for n in placed)
+        whole = [n for n in step.group.outputs if n not in placed]
+        changed = [self.program.inplace[n] for n in whole if n in self.program.inplace]
+        new = sum([touched(slot) for slot in changed]) + sum(map(_changed, placed))
         over = [n.aval.nbytes for n in step.group.outputs if n in self.program.over and first]
         return read, written + new + sum(over), least + new
 
@@ -190,8 +194,13 @@ class Traffic:
         inputs = sum(n for k, n in need.items() if slots[k].role == "input")
         results = {k for k in self.program.results if slots[k].role != "input"}
         changed = [s for n, s in self.program.inplace.items() if not is_joined(n)]
-        parts = sum(n.aval.nbytes for n in self.placed(self.program.parts))
+        parts = sum(map(_changed, self.placed(self.program.parts)))
         return inputs + parts + sum(touched(s) for s in [*changed, *[slots[k] for k in results]])
+
+
+def _changed(node: Node) -> int:
+    """Bytes of an argument that a part of it changes; a scatter has values for them."""
+    return (node.inputs[1] if node.op.family == "scatter" else node).aval.nbytes
 
 
 def peak(program: Program) -> int:

@@ -168,9 +168,11 @@ def test_tables(function, shape, order):
 def test_an_argument_whose_elements_share_memory_is_numpys():
     shared = np.lib.stride_tricks.as_strided(np.zeros(10), (30,), (0,))
     plain = np.lib.stride_tricks.as_strided(np.zeros(10), (30,), (0,))
-    fusec.jit(part)(shared, np.arange(20.0))
-    part(plain, np.arange(20.0))
-    np.testing.assert_array_equal(shared, plain)
+    f = fusec.jit(part)
+    for first in range(3):
+        f(shared, np.arange(first, first + 20.0))
+        part(plain, np.arange(first, first + 20.0))
+        np.testing.assert_array_equal(shared, plain)
 
 
 def test_values_that_overlap_the_argument():
@@ -179,3 +181,111 @@ def test_values_that_overlap_the_argument():
     part(plain, plain[:20])
     np.testing.assert_array_equal(t, plain)
 
+
+
+# -- places that data choose
+
+
+def assign(t, i, v):
+    t[i] = v
+
+
+def augment(t, i, v):
+    t[i] += v
+
+
+def add_at(t, i, v):
+    np.add.at(t, i, v)
+
+
+def exchange(t, i, v):
+    t[i] = t[i[::-1]] * 2
+
+
+def one(t, i, v):
+    t[i[0]] = v[0]
+
+
+def sum_before(t, i, v):
+    s = t.sum()
+    t[i] = v
+    return s
+
+
+def places_of_itself(t, i, v):
+    t[np.argsort(t)[:3]] = v[:3]
+
+
+def checked_elsewhere(t, i, v):
+    t[i] = v
+    return v[i % 40]
+
+
+def called_elsewhere(t, i, v):
+    t[i] = v
+    return np.sort(v)
+
+
+def assign_twice(t, i, v):
+    t[i] = v
+    t[i + 1] *= 2
+
+
+def assign_and_read(t, i, v):
+    t[i] = v
+    return t[i].sum()
+
+
+def two_arguments(t, i, v):
+    t[i] = v
+    v[i % 20] += 1
+
+
+SCATTERED = [
+    assign, augment, add_at, exchange, one, sum_before, places_of_itself, checked_elsewhere,
+    called_elsewhere, assign_twice, assign_and_read, two_arguments,
+]  # fmt: skip
+LAST = {"inside": 250, "outside": 300, "far below": -301}
+
+
+@pytest.mark.parametrize("last", LAST)
+@pytest.mark.parametrize("dtype", ["f8", "i4", "c16"])
+@pytest.mark.parametrize("function", SCATTERED)
+def test_scattered(function, dtype, last):
+    """Equal places, and places outside: then nothing has been changed."""
+    t = RNG.integers(-9, 9, 300).astype(dtype)
+    v, i = RNG.integers(-9, 9, 20).astype(dtype), RNG.integers(-9, 9, 20)
+    i[-1] = LAST[last]
+    mine, plain = [t.copy(), v.copy()], [t.copy(), v.copy()]
+    f = fusec.jit(function)
+    for _ in range(3):
+        try:
+            want = function(plain[0], i, plain[1])
+        except IndexError as e:
+            with pytest.raises(IndexError, match=str(e)[:30]):
+                f(mine[0], i, mine[1])
+        else:
+            got = f(mine[0], i, mine[1])
+            np.testing.assert_allclose(got, want) if want is not None else None
+        for a, b in zip(mine, plain):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("function", [assign, augment, add_at])
+@pytest.mark.parametrize("view", ["C", "F", "strided", "rows"])
+def test_scattered_rows(function, view):
+    def made():
+        t = np.arange(60 * 8.0).reshape(60, 8)
+        return {"C": t, "F": np.asfortranarray(t), "strided": t[:, ::2], "rows": t[::3]}[view]
+
+    mine, plain, i = made(), made(), RNG.integers(-9, 9, 20)
+    v = RNG.normal(size=(20, mine.shape[1]))
+    fusec.jit(function)(mine, i, v)
+    function(plain, i, v)
+    np.testing.assert_array_equal(mine, plain)
+
+
+@pytest.mark.parametrize("function", [assign, augment, add_at, exchange, one])
+def test_only_the_places_are_moved(function):
+    low = fusec.jit(function).lower(np.ones((1000, 1000)), np.arange(4), np.ones((4, 1000)))
+    assert low.explain().bytes_moved < 500_000

@@ -38,9 +38,9 @@ ADD_NS = 1.0  # a load, an addition and a store at a place that is not known in 
 def emit_scatter(body: Body) -> list[KernelSource]:
     """What is there first, the additions and, of chunks, their sum."""
     assert body.first is not None
-    first = MapEmitter(schedule(body.first)).emit()
+    first = [MapEmitter(schedule(body.first)).emit()] if body.first.stores else []
     adding = ScatterEmitter(schedule_scatter(body))
-    kernels = [first, adding.emit()]
+    kernels = [*first, adding.emit()]
     return kernels if adding.chunks == 1 else [*kernels, adding.total()]
 
 

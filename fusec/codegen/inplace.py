@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from fusec.ir.graph import Node, toposort
 from fusec.passes.groups import Group, Partition, scans
+from fusec.passes.nodes import distinct
 
 
 def in_place(
@@ -32,20 +33,10 @@ def in_place(
         same = param.dtype == result.dtype and param.shape == result.shape
         once = graph.outputs.count(result) == 1 and param not in graph.outputs
         computed = result.op.name not in ("param", "const")  # others lie where they are
-        alone = computed and _apart(param, strides[number])
+        alone = computed and distinct(param.shape, strides[number], param.dtype.itemsize)
         if same and once and alone and _last_reader(partition, param, result):
             found[result] = param
     return found
-
-
-def _apart(param: Node, strides: tuple[int, ...]) -> bool:
-    """Whether no two elements share memory."""
-    reach = param.dtype.itemsize
-    for step, n in sorted((abs(s), n) for s, n in zip(strides, param.shape) if n > 1):
-        if step < reach:
-            return False
-        reach = step * (n - 1) + reach
-    return True
 
 
 def _last_reader(partition: Partition, param: Node, result: Node) -> bool:

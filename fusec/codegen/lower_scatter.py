@@ -2,7 +2,7 @@
 
 from fusec.codegen.loops import Body, Buffer, Store
 from fusec.codegen.lower import Layout, Lowering, offset
-from fusec.passes.groups import Group, scatter_index
+from fusec.passes.groups import Group, is_joined, scatter_index
 
 
 def lower_scatter(group: Group, layout: Layout) -> Body:
@@ -12,7 +12,8 @@ def lower_scatter(group: Group, layout: Layout) -> Body:
     buffer = Buffer("y0", node.dtype, layout.out_place(node).strides, "out", node)
     before, begun = Lowering(Group(-1, node.shape), layout), Group(-1, node.shape)
     index = offset(begun.indices, buffer.strides)
-    start = before.body([Store(buffer, index, before.value(node.inputs[0], begun.indices))])
+    stores = [Store(buffer, index, before.value(node.inputs[0], begun.indices))]
+    start = before.body([] if is_joined(node) else stores)
     adding = Lowering(group, layout)
     places = scatter_index(node, group.indices, group)
     index = offset(places, buffer.strides)

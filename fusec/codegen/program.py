@@ -32,7 +32,7 @@ from fusec.codegen.steps import (
 )
 from fusec.config import log
 from fusec.ir.graph import Node
-from fusec.passes.groups import Group, Partition
+from fusec.passes.groups import Group, Partition, is_joined
 from fusec.passes.parts import home
 from fusec.trace.standin import stand_in
 
@@ -87,8 +87,11 @@ class _Builder:
             slot = self._slot("input", node.dtype, node.shape, strides, node)
             self.program.inputs.append(slot.number)
         for group in reversed(partition.groups):
-            if group.kind == "join":
-                self._join(next(iter(group.members)))
+            node = next(iter(group.members))
+            if group.kind == "join" and node.op.name == "concatenate":
+                self._join(node)
+            elif group.kind in ("join", "scatter") and is_joined(node):
+                self._updated(node)
         for node in self.stored & {*inplace}:
             slot = self.slot_of[inplace[node]]
             self.out_of[node] = self.slot_of[node] = self.program.inplace[node] = slot
@@ -146,11 +149,15 @@ class _Builder:
 
     def _updated(self, node: Node) -> None:
         """Give what an argument is changed with its place in the argument."""
-        part, param = node.inputs[1], node
+        part, param, base = node.inputs[1], node, node.inputs[0]
         while param.op.name != "param":
             param = param.inputs[0]
         slot = self.slot_of[param]
         self.out_of[node] = self.slot_of[node] = self.program.inplace[node] = slot
+        if node.op.family == "scatter":
+            within = _elements(slot) if base is param else (1,)
+            self.program.parts[node] = Place(param, within, 0)
+            return
         start, step = node.attrs["start"], node.attrs["step"]
         steps = [s * n for s, n in zip(_elements(slot), step)]
         offset = sum([s * n for s, n in zip(_elements(slot), start)])
@@ -158,8 +165,6 @@ class _Builder:
 
     def _join(self, node: Node) -> None:
         """Give the parts of a concatenation their places in it."""
-        if node.op.name == "slice_update":
-            return self._updated(node)
         if node not in self.program.parts:
             role = "result" if node in self.partition.graph.outputs else "temp"
             self._slot(role, node.dtype, node.shape, self.wanted.get(node), node)

@@ -24,7 +24,7 @@ def _scatter_flat(x: Any, index: Any, v: Any) -> Any:
     return out
 
 
-def _scatter_add(x: Any, v: Any, *indices: Any) -> Any:
+def _scatter_add(x: Any, v: Any, *indices: Any, joined: bool = False) -> Any:
     out = np.array(x, order="C")
     lead, tail = x.shape[: len(indices)], x.shape[len(indices) :]
     places = np.broadcast_to(np.ravel_multi_index(np.broadcast_arrays(*indices), lead),
@@ -89,8 +89,8 @@ scatter_set = register(
     Op(
         name="scatter_set",
         family="scatter",
-        impl=lambda x, v, index: _scatter_flat(x, index, v),
-        infer_aval=lambda x, v, index: x,
+        impl=lambda x, v, index, joined=False: _scatter_flat(x, index, v),
+        infer_aval=lambda x, v, index, joined=False: x,
         vjp=NONDIFFERENTIABLE,
     )
 )
@@ -101,7 +101,7 @@ scatter_add = register(
         name="scatter_add",
         family="scatter",
         impl=_scatter_add,
-        infer_aval=lambda x, v, *indices: x,
+        infer_aval=lambda x, v, *indices, joined=False: x,
         vjp=_added_vjp,
     )
 )

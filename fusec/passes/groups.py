@@ -144,7 +144,7 @@ def fusable(node: Node) -> bool:
     """Whether a kernel can compute ``node``."""
     op = node.op
     if is_joined(node):
-        return False
+        return op.family == "scatter"
     if op.family == "elementwise":
         kinds = [i.dtype for i in node.inputs] + [node.dtype]
         if any(not is_number(d) or (is_narrow(d) and op.name not in OF_BITS) for d in kinds):
@@ -167,7 +167,7 @@ def fusable(node: Node) -> bool:
 
 
 def is_joined(node: Node) -> bool:
-    """Whether its parts are computed in its memory: a concatenation's, or a changed argument's."""
+    """Whether its parts are computed in its memory: a concatenation's, a changed argument's."""
     return bool(node.attrs.get("joined"))
 
 

@@ -7,7 +7,16 @@ less than a store and a load. Neither becomes a member of a group.
 from fusec.ir.graph import Graph, Node
 from fusec.ops.registry import COSTLY
 from fusec.passes.access import MOVES
-from fusec.passes.groups import LEAVES, POINTWISE, fusable, is_call, is_free, path_kind, source_of
+from fusec.passes.groups import (
+    LEAVES,
+    POINTWISE,
+    fusable,
+    is_call,
+    is_free,
+    is_joined,
+    path_kind,
+    source_of,
+)
 
 MAX_RECOMPUTE = 4  # additions that are cheaper to do again than a store and a load
 
@@ -16,7 +25,8 @@ def stored_values(graph: Graph, order: list[Node]) -> set[Node]:
     """Nodes that must have a buffer of the program's own: results, and what calls read."""
     roots = set(graph.outputs)
     for node in order:
-        whole = node.inputs if is_call(node) else node.inputs[: node.op.family == "scatter"]
+        every = is_call(node) or is_joined(node)  # a joined scatter runs when all else is done
+        whole = node.inputs if every else node.inputs[: node.op.family == "scatter"]
         for child in whole:
             while child.op.name in MOVES:
                 child = child.inputs[0]

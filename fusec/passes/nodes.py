@@ -49,3 +49,13 @@ def meet(first: list[range], second: list[range]) -> bool:
         return not apart and (abs(a.step) != abs(b.step) or (a.start - b.start) % a.step == 0)
 
     return all(along(a, b) for a, b in zip(first, second))
+
+
+def distinct(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
+    """Whether no two elements of an array share memory."""
+    reach = itemsize
+    for step, n in sorted((abs(s), n) for s, n in zip(strides, shape) if n > 1):
+        if step < reach:
+            return False
+        reach = step * (n - 1) + reach
+    return True

@@ -9,27 +9,31 @@ nothing else needs the old value, only the part is computed, where it belongs::
 
 Several parts of an argument (``t[0] = 0; t[-1] = 1``) are a chain of such updates, if they are
 apart. A part may be computed of its own old elements (``t[5:25] += v``), but of no others.
+
+What is stored or added at places that data choose is done where the argument lies, too, after all
+else is: indices and values have been stored and checked by then (``t[idx] += v``).
 """
 
 from collections.abc import Sequence
 from itertools import combinations, pairwise
 
 from fusec.ir.graph import Graph, Node, toposort
-from fusec.passes.groups import is_call
-from fusec.passes.nodes import meet, node_of, spans
+from fusec.passes.groups import Group, fusable, is_call, is_joined
+from fusec.passes.nodes import distinct, meet, node_of, spans
 
 LEAST = 4  # a part whose elements are not side by side is at most one in so many of all
 
 
-def updated(graph: Graph, writes: Sequence[tuple[int, int]]) -> Graph:
+def updated(
+    graph: Graph, writes: Sequence[tuple[int, int]], strides: Sequence[tuple[int, ...]]
+) -> Graph:
     """Mark the updates that are to be done in the memory of params.
 
-    writes: numbers of changed params and of the outputs with their new values. Programs that may
-    raise an error change nothing before they are done.
+    writes: numbers of changed params and of the outputs with their new values; strides: of the
+    params, in bytes. Programs that may raise an error change nothing before all else is done.
     """
     nodes = graph.nodes()
-    if not writes or graph.checks or any(n.op.checked or is_call(n) for n in nodes):
-        return graph
+    raises = graph.checks or any(n.op.checked or is_call(n) for n in nodes)
     users: dict[Node, list[Node]] = {}
     for node in nodes:
         for child in node.inputs:
@@ -37,10 +41,17 @@ def updated(graph: Graph, writes: Sequence[tuple[int, int]]) -> Graph:
     outputs = list(graph.outputs)
     for number, k in writes:
         param, result = graph.params[number], graph.outputs[k]
-        chain = _chain(param, result)
         once = graph.outputs.count(result) == 1 and param not in graph.outputs
-        alone = all(users[a] == [b] for a, b in pairwise(chain)) and result not in users
-        if chain and once and alone and _apart(chain) and _own(param, chain, users):
+        apart = distinct(param.shape, strides[number], param.dtype.itemsize)
+        if not (once and apart) or result in users:
+            continue
+        scatter = _scatter(param, result, users, strides[number])
+        if scatter is not None:
+            outputs[k] = _stored_first(scatter, param)
+            continue
+        chain = _chain(param, result) if not raises else []
+        alone = all(users[a] == [b] for a, b in pairwise(chain))
+        if chain and alone and _apart(chain) and _own(param, chain, users):
             base = param
             for node in chain:
                 value = node_of("identity", node.inputs[1])
@@ -48,6 +59,39 @@ def updated(graph: Graph, writes: Sequence[tuple[int, int]]) -> Graph:
                 base.loc = value.loc = node.loc
             outputs[k] = base
     return Graph(graph.params, outputs, graph.checks)
+
+
+def changes_arguments(group: Group) -> bool:
+    """Whether it is a scatter to an argument, for which all else has to be done."""
+    return group.kind == "scatter" and is_joined(next(iter(group.members)))
+
+
+def _scatter(
+    param: Node, result: Node, users: dict[Node, list[Node]], strides: tuple[int, ...]
+) -> Node | None:
+    """The scatter to ``param`` that ``result`` is, whatever their shapes."""
+    node = result
+    while node.op.name == "reshape":
+        node = node.inputs[0]
+        if len(users[node]) > 1:
+            return None
+    base = node.inputs[0] if node.op.family == "scatter" and fusable(node) else node
+    flat = base.op.name == "reshape"
+    while base.op.name == "reshape":
+        base = base.inputs[0]
+    step, plain = param.dtype.itemsize, True
+    for n, stride in zip(reversed(param.shape), reversed(strides)):
+        plain, step = plain and (stride == step or n == 1), step * n
+    return node if base is param is not node and (plain or not flat) else None
+
+
+def _stored_first(node: Node, param: Node) -> Node:
+    """The scatter, marked; what is computed of the old value is no view of it."""
+    _, *others = node.inputs
+    others = [node_of("identity", x) if param in toposort([x]) else x for x in others]
+    made = node_of(node.op.name, node.inputs[0], *others, joined=True)
+    made.loc = node.loc
+    return made
 
 
 def _chain(param: Node, result: Node) -> list[Node]:
