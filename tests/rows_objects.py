@@ -136,6 +136,11 @@ for name, fn in {
 }.items():
     for n in (np.int64(3), np.int32(2), np.uint8(4), np.int64(0)):
         row(f"number-{name}-{n!r}", fn, LINE, n)
+for n in (np.float64(2.0), np.bool_(True), 2.0):
+    row(f"number-repeat-{n!r}", lambda x, n: np.repeat(x, n), LINE, n)
+    row(f"number-bins-{n!r}", lambda x, n: np.bincount(x.astype(int), minlength=n), LINE, n)
+row("number-bins-none", lambda x: np.bincount(x.astype(int), minlength=None), LINE)
+row("number-is-integer", lambda x, n: (n.is_integer(), x), LINE, np.float64(2.0))
 for name, fn in {
     "float-list": lambda x, n: [1, 2] * x[0], "float-tuple": lambda x, n: n * (1, 2),
     "array-list": lambda x, n: x * [1, 2, 3, 4, 5, 6], "none": lambda x, n: x * 2 if n > 1 else x,
@@ -215,3 +220,8 @@ for name, fn, *cases in (
 ):
     for k, x in enumerate(cases):
         row(f"{name}-{k}", lambda x, fn=fn: fn(x) * 1, x, rel=1e-12)
+for name, i in {
+    "bool": np.array([True]), "float": np.array([1.0]), "row": np.array([[1]]),
+}.items():  # fmt: skip
+    row(f"window-at-{name}", lambda x, i: x[i[0] : i[0] + 3], LINE, i)
+    row(f"window-at-array-{name}", lambda x, i: x[i.reshape(()) : i[0] + 3], LINE, i)

@@ -1123,6 +1123,56 @@ def test_a_message_that_a_logger_drops_costs_nothing(caplog):
     assert [r.getMessage() for r in caplog.records] == ["shape (3,)"] * 2
 
 
+ASKED = {
+    "level": lambda: LOGGER.level <= logging.DEBUG,
+    "effective": lambda: LOGGER.getEffectiveLevel() <= logging.DEBUG,
+    "adapter": lambda: ADAPTER.getEffectiveLevel() <= logging.DEBUG,
+    "disabled": lambda: LOGGER.disabled,
+    "handlers": lambda: not LOGGER.handlers,
+    "has-handlers": lambda: LOGGER.hasHandlers(),
+    "root": lambda: logging.root.level <= logging.DEBUG,
+    "named": lambda: logging.getLogger().isEnabledFor(logging.DEBUG),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_what_a_logger_tells_is_asked_at_every_call(asked, monkeypatch):
+    def program(x):
+        return x * (3 if asked() else 2)
+
+    jitted = fusec.jit(program)
+    told = []
+    for logger, level, disabled, handlers in [
+        (LOGGER, 30, False, []), (LOGGER, 10, True, [logging.NullHandler()]),
+        (LOGGER, 30, False, []), (logging.root, 10, False, []), (logging.root, 30, False, []),
+    ]:  # fmt: skip
+        monkeypatch.setattr(LOGGER, "propagate", False)
+        monkeypatch.setattr(LOGGER, "disabled", disabled)
+        monkeypatch.setattr(LOGGER, "handlers", handlers)
+        logger.setLevel(level)
+        np.testing.assert_array_equal(jitted(X), program(X))
+        told.append(asked())
+    LOGGER.setLevel(logging.NOTSET)
+    logging.root.setLevel(logging.WARNING)
+    assert len({*map(bool, told)}) == 2
+
+
+def test_a_logger_is_changed_at_every_call():
+    def program(x):
+        LOGGER.setLevel(logging.ERROR)
+        LOGGER.propagate = False
+        return x * 2
+
+    jitted = fusec.jit(program)
+    for _ in range(2):
+        LOGGER.setLevel(logging.NOTSET)
+        LOGGER.propagate = True
+        jitted(X)
+        assert (LOGGER.level, LOGGER.propagate) == (logging.ERROR, False)
+    LOGGER.setLevel(logging.NOTSET)
+    LOGGER.propagate = True
+
+
 def _sets_environ():
     os.environ["A"] = "1"
 

@@ -1,5 +1,6 @@
 """Elements by index: take, put, choose, and writes through masks."""
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from fusec.trace.ufuncs import as_element, store_out, weak_type
 @implements(np.bincount)
 def bincount(session: Session, x: Any, weights: Any = None, minlength: Any = 0) -> Any:
     """``np.bincount``: planned for ``minlength`` counts; NumPy runs where the data need more."""
-    n = minlength.__index__()
+    n = operator.index(minlength)
     if not n:
         raise data_dependent(session, "np.bincount", "Say how many counts there are: minlength=n.")
     places = as_tracer(session, x)

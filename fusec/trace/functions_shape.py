@@ -196,7 +196,7 @@ def repeat(session: Session, a: Any, repeats: Any, axis: Any = None) -> Tracer:
     x = as_tracer(session, a)
     counts = plain(repeats)
     if type(counts) is Tracer and counts._scalar:
-        counts = counts.__index__()
+        counts = counts._value("A count", counts._OUT)[()]
     if type(counts) is Tracer:
         raise data_dependent(session, "np.repeat", "Give the counts as numbers.")
     if axis is None or x._like.ndim == 0:

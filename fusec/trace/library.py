@@ -259,23 +259,33 @@ def _effect(name: str) -> Callable[["Capture"], Forbidden]:
 
 
 class Log:
-    """A logger: NumPy runs a function that logs, unless the logger drops the message."""
+    """A logger: NumPy runs a function that logs, unless the logger drops the message.
+
+    What else it is asked is answered as it is, and guarded; what might change it NumPy runs.
+    """
 
     def __init__(self, capture: "Capture", real: Any) -> None:
-        self._capture, self._real = capture, real
+        self.__dict__.update(_capture=capture, _real=real)
 
     def __getattr__(self, name: str) -> Any:
-        if name not in _LEVELS:
-            return getattr(self._real, name)
-        return lambda *args, **kwargs: self.log(_LEVELS[name])
+        if name in _LEVELS:
+            return lambda *args, **kwargs: self.log(_LEVELS[name])
+        if name in _QUESTIONS:
+            return lambda *args: self._told(operator.methodcaller(name, *args))
+        if not isinstance(getattr(self._real, name), str | int):
+            self._changed(name)
+        return self._told(operator.attrgetter(name))
 
-    def isEnabledFor(self, level: int) -> bool:
-        """As the logger says, which is guarded."""
-        asked = operator.methodcaller("isEnabledFor", level)
+    def _told(self, asked: Callable[[Any], Any]) -> Any:
         path = self._capture.guards.pin(self._real, f"the level of {self._real.name}")
-        enabled: bool = asked(self._real)
-        self._capture.guards.add(path.through(asked), "same", enabled)
-        return enabled
+        answer = asked(self._real)
+        self._capture.guards.add(path.through(asked), "same", answer)
+        return answer
+
+    def _changed(self, name: str, *value: object) -> None:
+        _effect(f"{name} of a logger")(self._capture)()
+
+    __setattr__ = __delattr__ = _changed
 
     def log(self, level: int, *args: object, **kwargs: object) -> None:
         """A message, of which nothing is written while tracing."""
@@ -288,11 +298,13 @@ _LEVELS = {
     "warn": logging.WARNING, "error": logging.ERROR, "exception": logging.ERROR,
     "critical": logging.CRITICAL, "fatal": logging.CRITICAL,
 }  # fmt: skip
+_QUESTIONS = {"isEnabledFor", "getEffectiveLevel", "hasHandlers"}
 _EFFECTS = (
     *("builtins.print", "builtins.breakpoint", "warnings.warn", "warnings.warn_explicit"),
     *("sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__", "pprint.pprint", "pprint.pp"),
     *("traceback.print_exc", "traceback.print_exception", "traceback.print_stack"),
     *("numpy.seterr", "numpy.seterrcall", "numpy.set_printoptions"),
+    *("logging.disable", "logging.basicConfig"),
 )
 
 
@@ -310,6 +322,7 @@ _OWN: dict[str, Callable[["Capture"], Any]] = {
     "builtins.eval": lambda capture: Forbidden("eval", _refuse_code),
     "builtins.exec": lambda capture: Forbidden("exec", _refuse_code),
     "logging.getLogger": _logger,
+    "logging.root": lambda capture: Log(capture, logging.root),
     "importlib.import_module": _import_module,
     "dataclasses.replace": _replace,
     "datetime.datetime": _clock_class("datetime"),

@@ -46,6 +46,9 @@ def _moves(item: slice) -> bool:
 def _window(x: Tracer, axis: int, item: slice) -> Tracer:
     session, n = x._session, x._like.shape[axis]
     bounds, width = (item.start, item.stop), None
+    for p in [p for p in bounds if type(p) is Tracer]:
+        one = np.zeros((1,) * p._like.ndim, p.dtype)
+        np.empty(0)[one[()] if p._scalar else one :]  # raises unless it is an integer
     if not any(p is None for p in bounds) and (item.step is None or item.step.__index__() == 1):
         start, stop = [session.cast(as_tracer(session, p).node, INT) for p in bounds]
         width = _distance(session, start, stop)
