@@ -301,7 +301,9 @@ def native_layout(x: Any) -> Any:
     size = x.dtype.itemsize
     if x.flags.aligned and x.dtype.isnative and all(s % size == 0 for s in x.strides if size):
         return x
-    return x.astype(x.dtype.newbyteorder("="), order="K", copy=True)
+    made = x.astype(x.dtype.newbyteorder("="), order="K", copy=True)
+    made.flags.writeable = x.flags.writeable
+    return made
 
 
 def _signature(leaf: Any, x: Any, static: bool) -> Any:

@@ -126,7 +126,7 @@ def _input(plan: Plan, k: int, leaves: Sequence[Any]) -> ArraySpec | FloatSpec:
     if source.kind == "scalar" and param.dtype == np.float64:
         return FloatSpec()
     changed = any(s is source for s, _ in trace.writes)
-    dtype, writeable = np.dtype(param.dtype.type), changed
+    dtype, writeable = np.dtype(param.dtype.type), changed or None
     if source.kind == "arg" and isinstance(leaves[source.ref], np.ndarray):
         given = leaves[source.ref]  # the entry compares dtypes by identity
         dtype, writeable = given.dtype, given.flags.writeable

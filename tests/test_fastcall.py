@@ -204,3 +204,23 @@ def test_what_a_number_decides_is_part_of_the_program():
         np.testing.assert_array_equal(choose(x, t), x * 2 if t * 2 > 1 else x * 3)
         np.testing.assert_array_equal(choose(x, float(t)), x * 2 if t * 2 > 1 else x * 3)
     assert [len(plans) for plans in choose._plans.values()] == [2, 2]
+
+
+FROZEN_SOMETIMES = np.ones(3)
+
+
+@pytest.mark.parametrize("order", ["wwrrww", "rrwwrr"])
+@pytest.mark.parametrize("where", ["argument", "misaligned", "captured"])
+def test_writeable_is_asked_at_every_call(order, where):
+    odd = np.frombuffer(bytearray(25), np.uint8)[1:].view("f8")
+    x = {"argument": np.ones(3), "misaligned": odd, "captured": FROZEN_SOMETIMES}[where]
+
+    def program(x):
+        asked = FROZEN_SOMETIMES if where == "captured" else x
+        return x * 2 if asked.flags.writeable else x + 3
+
+    jitted = fusec.jit(program)
+    for letter in order:
+        x.flags.writeable = letter == "w"
+        np.testing.assert_array_equal(jitted(x), program(x))
+    x.flags.writeable = True

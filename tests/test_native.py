@@ -34,7 +34,7 @@ from fusec.runtime.native import (
 X = np.arange(8.0)
 
 
-def spec(array, writeable=False):
+def spec(array, writeable=None):
     return ArraySpec(array.dtype, array.shape, array.strides, writeable)
 
 
@@ -48,7 +48,7 @@ def axpb(n, source=0, target=1, a=2, b=1, chunk=1 << 20):
 
 def plan(x=X, **options):
     """y = 2 * x + 1 for arrays like ``x``."""
-    return NativePlan([spec(x, options.pop("writeable", False))], [out(x)], [axpb(x.size)],
+    return NativePlan([spec(x, options.pop("writeable", None))], [out(x)], [axpb(x.size)],
                       **options)  # fmt: skip
 
 

@@ -40,13 +40,14 @@ _ALIGNED, _WRITEABLE = 0x100, 0x400  # NPY_ARRAY_ALIGNED, NPY_ARRAY_WRITEABLE
 class ArraySpec:
     """An argument that is exactly an ndarray, aligned, of this dtype object, shape and strides.
 
-    changed: the program writes it; arguments that share its memory are a MISS.
+    writeable: whether it is (None: either). changed: the program writes it; arguments that share
+    its memory are a MISS.
     """
 
     dtype: Any
     shape: tuple[int, ...]
     strides: tuple[int, ...]
-    writeable: bool = False
+    writeable: bool | None = None
     changed: bool = False
 
 
@@ -248,14 +249,17 @@ def _input(spec: ArraySpec | FloatSpec) -> layout.Spec:
     if isinstance(spec, FloatSpec):
         return layout.Spec()
     made = _array(np.dtype(spec.dtype), spec.shape, spec.strides)
-    made.flags = _ALIGNED | (_WRITEABLE if spec.writeable else 0)
+    made.checked, made.flags = _ALIGNED, _ALIGNED | _WRITEABLE * bool(spec.writeable)
+    if spec.writeable is not None:
+        made.checked |= _WRITEABLE
     made.changed = spec.changed
     return made
 
 
 def _captured(array: np.ndarray[Any, Any]) -> layout.Spec:
     made = _array(array.dtype, array.shape, array.strides)
-    made.object, made.data, made.flags = id(array), array.ctypes.data, array.flags.num & _ALIGNED
+    made.object, made.data, made.checked = id(array), array.ctypes.data, _ALIGNED
+    made.flags = array.flags.num & _ALIGNED
     return made
 
 

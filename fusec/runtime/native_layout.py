@@ -172,13 +172,14 @@ class Spec(Structure):
 
     object: a captured array, checked in place of an argument, whose memory must still be `data`.
     descr: NULL stands for a Python float. low, high: where its bytes begin and end, relative to its
-        first element. changed: the program writes it, so no other argument may lie in its memory.
+        first element. checked: which of NumPy's flags must be as in ``flags``.
+        changed: the program writes it, so no other argument may lie in its memory.
     """
 
     _fields_ = (
         ("object", ptr), ("data", ptr), ("descr", ptr), ("nd", i64), ("dims", i64s),
-        ("strides", i64s), ("flags", i64), ("scalar", i64), ("low", i64), ("high", i64),
-        ("changed", i64),
+        ("strides", i64s), ("checked", i64), ("flags", i64), ("scalar", i64),
+        ("low", i64), ("high", i64), ("changed", i64),
     )  # fmt: skip
 
 

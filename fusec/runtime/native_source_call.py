@@ -140,7 +140,7 @@ def apart(plan: PlanPtr, args: Objects, number: i64) -> i64:
 def same_array(api: ApiPtr, spec: SpecPtr, array: ArrayPtr) -> i64:
     if array.type != api.array_type or array.descr != spec.descr or array.nd != spec.nd:
         return 0
-    if (array.flags & spec.flags) != spec.flags:
+    if (array.flags & spec.checked) != spec.flags:
         return 0
     for i in range(spec.nd):
         if array.dims[i] != spec.dims[i] or array.strides[i] != spec.strides[i]:

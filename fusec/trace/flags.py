@@ -31,8 +31,8 @@ class Flags:
             return getattr(np.zeros(1, x.dtype)[0].flags, name)
         if name in _OF_LAYOUT or not hasattr(layout, name):
             return getattr(layout, name)
-        writeable = is_writeable(x)
-        if name == "writeable":
+        writeable, source = is_writeable(x), x._storage.source
+        if name == "writeable" and (source is None or source.kind == "arg"):
             return writeable
         own, c, f = is_owner(x, "flags"), layout.c_contiguous, layout.f_contiguous
         return {
