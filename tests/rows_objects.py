@@ -18,6 +18,14 @@ def is_double(kind):
     return kind is np.float64
 
 
+def caught(x):
+    try:
+        double = is_double(x.dtype.type)
+    except:  # noqa: E722
+        double = False
+    return x * 2 if double else x * 3
+
+
 def named_kind(x):
     kind = x.dtype.type
     return x * 2 if kind is np.float64 else x * 3 if kind is not np.int32 else x
@@ -25,7 +33,7 @@ def named_kind(x):
 
 for name, fn in {
     "is": lambda x: x * 2 if x.dtype.type is np.float64 else x * 3,
-    "named": named_kind,
+    "named": named_kind, "caught": caught,
     "helper": lambda x: x * 2 if is_double(x.dtype.type) else x * 3,
     "equal": lambda x: x * 2 if x.dtype.type == np.float32 else x * 3,
     "subclass": lambda x: x * 2 if issubclass(x.dtype.type, np.floating) else x * 3,

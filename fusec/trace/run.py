@@ -97,10 +97,16 @@ def trace(
     that is returned is that very object.
     Raises what the function raises, and UnsupportedError for effects that tracing can't express.
     """
+    session = Session(Guards())
     try:
-        return _trace(Session(Guards()), fn, leaves, tree, static, same)
-    except Retrace:
-        return _trace(Session(Guards(), own_types=True), fn, leaves, tree, static, same)
+        made = _trace(session, fn, leaves, tree, static, same)
+    except (Retrace, Exception):
+        if not session.compares_types:
+            raise
+    else:
+        if not session.compares_types:  # a bare `except:` may have caught Retrace
+            return made
+    return _trace(Session(Guards(), own_types=True), fn, leaves, tree, static, same)
 
 
 def _trace(

@@ -62,7 +62,7 @@ class Storage:
         return self.source is not None and self.node is not self.start
 
 
-class Retrace(BaseException):  # which no function catches
+class Retrace(BaseException):  # which few functions catch
     """The trace has to begin again, with NumPy's own types."""
 
 
@@ -218,8 +218,12 @@ class Session:
     def noted(self, parts: frozenset[str]) -> None:
         """Code that has these parts of ``x.dtype.type is np.float64`` is about to run."""
         self._noted |= parts
-        if len(self._noted) == 2 and not self.own_types:
+        if self.compares_types and not self.own_types:
             raise Retrace
+
+    @property
+    def compares_types(self) -> bool:
+        return len(self._noted) == 2
 
     def numpy_override(self, name: str) -> Callable[..., Any] | None:
         from fusec.trace.overrides import override
