@@ -87,11 +87,8 @@ class _Builder:
             slot = self._slot("input", node.dtype, node.shape, strides, node)
             self.program.inputs.append(slot.number)
         for group in reversed(partition.groups):
-            node = next(iter(group.members))
-            if group.kind == "join" and node.op.name == "concatenate":
-                self._join(node)
-            elif group.kind in ("join", "scatter") and is_joined(node):
-                self._updated(node)
+            for node in filter(is_joined, group.members):
+                (self._join if node.op.name == "concatenate" else self._updated)(node)
         for node in self.stored & {*inplace}:
             slot = self.slot_of[inplace[node]]
             self.out_of[node] = self.slot_of[node] = self.program.inplace[node] = slot

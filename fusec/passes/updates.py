@@ -63,7 +63,7 @@ def updated(
 
 def changes_arguments(group: Group) -> bool:
     """Whether it is a scatter to an argument, for which all else has to be done."""
-    return group.kind == "scatter" and is_joined(next(iter(group.members)))
+    return group.kind == "scatter" and any(map(is_joined, group.members))
 
 
 def _scatter(
