@@ -187,7 +187,7 @@ def test_neighbours_in_memory_are_reached_through_one_pointer():
     loads = [line for line in kernel.source.splitlines() if "= x0" in line]
     pointers = [line.partition("= ")[2].partition("[")[0] for line in loads]
     assert pointers == ["x0"] * 3 + ["x0_1"] * 3 + ["x0_2"] * 3
-    assert "i2 * y0_s2 + 8] = v8" in kernel.source
+    assert "i2 * 9 + 8] = v8" in kernel.source
 
 
 def test_four_rows_of_a_running_sum_go_side_by_side():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import fusec
+from fusec.codegen import target
 from fusec.codegen.unroll import fixed
 from fusec.passes.access import Data, Index, Quotient, Remainder
 
@@ -14,6 +15,11 @@ RNG = np.random.default_rng(5)
 P = RNG.normal(size=(200, 3))
 Q = RNG.normal(size=(50, 3))
 V = np.array([1.0, -2.0, 0.5])
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
 
 
 def values(n, *shape):
@@ -114,6 +120,24 @@ def test_records_are_read_through_one_pointer_and_columns_keep_their_stride():
     assert "x0[i0 * 8 + 7]" in kernel.source
     (kernel,) = fusec.jit(lambda x: x[:, 5] * x[:, 2]).lower(table).kernels
     assert " 8" not in kernel.source
+
+
+@pytest.mark.parametrize("n", [5, 6, 7, 10, 16])
+def test_records_of_any_length_are_vectors(n):
+    low = fusec.jit(softmax).lower(fusec.ShapeDtype((100, n), "f4"))
+    assert f"x0[i0 * {n} + 1]" in low.kernels[0].source
+    (kernel,) = low.compile().kernels
+    if "+avx512f" in target.host().features:
+        assert "fdiv <16 x float>" in kernel.llvm
+        assert "vgather" not in kernel.asm and "vscatter" not in kernel.asm
+
+
+def test_what_computes_little_leaves_long_records_to_llvm():
+    table = fusec.ShapeDtype((100, 10), "f4")
+    little, much = (lambda x: x / x.sum(axis=1, keepdims=True)), softmax
+    for f, fixed_stride in ((little, False), (much, True)):
+        (kernel,) = fusec.jit(f).lower(table).kernels
+        assert ("i0 * 10 + 1]" in kernel.source) == fixed_stride
 
 
 def test_fixed_places():

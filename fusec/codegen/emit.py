@@ -25,6 +25,7 @@ from fusec.ir.aval import is_bfloat, short
 from fusec.ir.graph import Loc, Node
 from fusec.ops import OPS
 from fusec.ops.elementwise import expression
+from fusec.ops.registry import COSTLY
 from fusec.passes.access import Data, Index, Quotient, Remainder
 
 HEADER = (
@@ -35,7 +36,8 @@ CUDA_HEADER = HEADER.replace("pointers", "cuda_threads")
 
 
 SHORT_STRIDE = 4  # the longest stride that is written into the source
-RECORDS = (8, 16)  # longer ones, where most of the elements between are read or written as well
+RECORD = 16  # the longest, where most of the elements between are read or written as well
+PLAIN_RECORD = 8  # the longest where little is computed between reading and writing
 
 
 @dataclass
@@ -208,9 +210,19 @@ class Emitter:
     def _short_stride(self, buffer: Buffer, index: Index) -> int:
         """The stride along the vector axis where it is written as a number, else 0."""
         stride = dict(index.terms).get(self.vector_axis, 1)
-        record = stride in RECORDS and 2 * self.records[buffer, stride] > stride
-        short = 1 < abs(stride) <= SHORT_STRIDE or stride == -1 or record
-        return stride if self.short_strides and short else 0
+        record = 1 < stride <= RECORD and 2 * self.records[buffer, stride] > stride
+        short = abs(stride) <= SHORT_STRIDE or (record and self._worth_turning(stride))
+        return stride if self.short_strides and stride not in (0, 1) and short else 0
+
+    def _worth_turning(self, stride: int) -> bool:
+        """Whether vectors of records pay for their shuffles: else LLVM makes vectors of a record.
+
+        Measured for up to 3 and from 5 operations an element.
+        """
+        lines = [x for x in all_lines(self.body) if x.kind == "op"]
+        ops = sum(x.cost if x.cost >= COSTLY else 1 for x in lines)
+        roles = {b.role for b, s in self.records if b is not None and s == stride}
+        return stride <= PLAIN_RECORD or len(roles) < 2 or ops >= 4 * stride
 
     def _records(self) -> Counter[tuple[Buffer | None, int]]:
         """How many elements are read or written at each stride along the vector axis."""
