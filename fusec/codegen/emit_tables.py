@@ -24,7 +24,7 @@ are added as they lie in memory. What belongs to a column is written out for 32 
 
 from math import prod
 
-from fusec.codegen.emit import KernelSource, loaded, ordered, stored
+from fusec.codegen.emit import KernelSource, loaded, stored
 from fusec.codegen.emit_columns import STRIPS, WIDE, ColumnEmitter, whole_lanes
 from fusec.codegen.emit_rows import BLOCK, LANES
 from fusec.codegen.loops import Fold, Line, closure, operands
@@ -42,7 +42,7 @@ def narrow(plan: Schedule) -> bool:
         return False
     (row,) = plan.reduced
     width = body.extents[col]
-    if body.extents[row] < BLOCK or not any(map(ordered, body.folds)):
+    if body.extents[row] < BLOCK:
         return False
     for line in body.lines:
         if row not in line.variables:
@@ -61,6 +61,10 @@ class NarrowEmitter(ColumnEmitter):
     """Tables of few columns; see the module."""
 
     pitch, between, apart = "width", "wide", True
+
+    @staticmethod
+    def laned(folds: list[Fold]) -> bool:
+        return bool(folds)  # also those whose order doesn't show: a lane is a register
 
     def stage(self, stage: int) -> None:
         folds = [f for f in self.body.folds if f.value.stage == stage]
