@@ -385,11 +385,6 @@ def stored(dtype: np.dtype, text: str) -> str:
     return f"cast_u1({text})" if dtype.kind == "b" else text
 
 
-def ordered(fold: Fold) -> bool:
-    """Whether the order of the reduction shows in its bits."""
-    return fold.op in ("sum", "prod") and fold.value.dtype.kind in "fc"
-
-
 def pair(fold: Fold, a: str, b: str) -> str:
     """The combination of two partial results."""
     dtype = fold.value.dtype

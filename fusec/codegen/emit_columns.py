@@ -26,10 +26,10 @@ The order of every sum is that of a row program, so the bits do not depend on th
 
 import os
 
-from fusec.codegen.emit import KernelSource, loaded, ordered, pair, stored
+from fusec.codegen.emit import KernelSource, loaded, pair, stored
 from fusec.codegen.emit_map import LoopEmitter
 from fusec.codegen.emit_rows import BLOCK, LANES
-from fusec.codegen.loops import Buffer, Fold, Line, closure, operands
+from fusec.codegen.loops import Buffer, Fold, Line, closure, operands, ordered
 from fusec.codegen.schedule import Schedule, inner_stores, row_stores, stage_targets
 from fusec.ops.registry import MEDIUM
 
@@ -48,6 +48,7 @@ class ColumnEmitter(LoopEmitter):
     """
 
     pitch, between, apart = WIDE, "pitch", False
+    nested = True
 
     def __init__(self, plan: Schedule, split: bool) -> None:
         super().__init__(plan)

@@ -16,10 +16,10 @@ Threads beyond the last column compute it too and store nothing. Running sums ta
 column. Few columns with many rows are split into chunks, which a second kernel combines.
 """
 
-from fusec.codegen.emit import KernelSource, loaded, ordered, pair, stored
+from fusec.codegen.emit import KernelSource, loaded, pair, stored
 from fusec.codegen.emit_cuda import MAX_Y, WARP, CudaLimits
 from fusec.codegen.emit_cuda_rows import CHAIN, CudaReducer, identity
-from fusec.codegen.loops import Buffer, Fold, closure
+from fusec.codegen.loops import Buffer, Fold, closure, ordered
 from fusec.codegen.schedule import Schedule, is_inner, one_loop, row_stores, stage_targets
 from fusec.ir.aval import short
 

@@ -23,9 +23,9 @@ fits, each element by the thread that uses it. Softmax::
 
 import numpy as np
 
-from fusec.codegen.emit import KernelSource, cell, loaded, ordered, pair, stored
+from fusec.codegen.emit import KernelSource, cell, loaded, pair, stored
 from fusec.codegen.emit_cuda import WARP, CudaEmitter, CudaLimits
-from fusec.codegen.loops import Buffer, Fold, Line, closure
+from fusec.codegen.loops import Buffer, Fold, Line, closure, ordered
 from fusec.codegen.lower import IDENTITY
 from fusec.codegen.schedule import Schedule, is_inner, row_stores, stage_targets
 from fusec.ir.aval import short

@@ -28,11 +28,17 @@ from fusec.passes.access import Index, make, var
 MAX_LINES = 400  # scalar lines of a kernel whose loops have been cut
 LONG = 512  # bytes of a row whose vectors take turns; of a shorter one too many would be left over
 VECTOR = 64  # bytes of a vector under a mask, which a row of less is
+LEFT = 4  # costly elements behind the last whole vector of a row that are worth a mask
 FEW = 16  # elements of a span at the edge that is not worth vectors
 
 
 class LoopEmitter(Emitter):
     """Rows, levels and stores, shared by all forms of kernels."""
+
+    @property
+    def nested(self) -> bool:
+        """Whether the loop that LLVM makes vectors of runs again and again."""
+        return bool(self.plan.outer)
 
     def rows(self, names: list[str], row: str = "row") -> None:
         """Take the row number apart into its loop variables, fastest last."""
@@ -89,11 +95,16 @@ class LoopEmitter(Emitter):
         lines = [x for x in self.body.lines if x in need and is_inner(x, self.plan)]
         length, widest = self.body.extents[axis], max([x.dtype.itemsize for x in lines], default=0)
         count = turns(lines, targets)
-        if count > 1 and (length * widest >= LONG or not self.plan.outer):
+        if count > 1 and (length * widest >= LONG or not self.nested):
             self.w(f"interleave({axis}, {count})")
         plain = all(x.kind in ("op", "load", "index", "size") for x in lines)
-        if self.plan.outer and plain and 0 < length * widest < VECTOR:
-            self.w(f"few({axis}, {VECTOR // widest})")
+        group = VECTOR // widest if plain and widest else 0
+        if group and length % group >= LEFT and sum(x.cost for x in lines) >= COSTLY:
+            few = self.nested
+        else:
+            few = bool(self.plan.outer) and length < group
+        if few:
+            self.w(f"few({axis}, {group})")
 
     def work(self) -> float:
         """Estimated nanoseconds of one pass of the innermost loops of a row."""

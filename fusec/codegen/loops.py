@@ -95,6 +95,11 @@ class Fold:
     axes: frozenset[str]
 
 
+def ordered(fold: Fold) -> bool:
+    """Whether the order of the reduction shows in its bits."""
+    return fold.op in ("sum", "prod") and fold.value.dtype.kind in "fc"
+
+
 @dataclass(eq=False)
 class Body:
     """All that a group computes, without loops. short: variables that are to be written out.

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from fusec.codegen.loops import Body, Line, Store, closure
+from fusec.codegen.loops import Body, Line, Store, closure, ordered
 from fusec.codegen.unroll import unroll_kept, unroll_period, unroll_short
 from fusec.ops.registry import COSTLY, MEDIUM
 from fusec.passes.access import Index, Quotient, Remainder, make
@@ -49,6 +49,8 @@ def schedule(body: Body) -> Schedule:
     kept = _order(body, kept)
     pinned = _pinned(body)
     kept = _merge(body, kept, pinned)
+    if not any(map(ordered, body.folds)) and all(x.kind != "scan" for x in body.lines):
+        reduced = _order(body, reduced)
     reduced = _merge(body, reduced, pinned)
     if kept and len(kept) + len(reduced) > 1 and unroll_kept(body, kept[-1]):
         kept.pop()
