@@ -93,7 +93,42 @@ def test_rows_shorter_than_a_vector_are_read_as_one():
     assert packed(lambda x: x.std(axis=0), x)
     assert not packed(lambda x: x[:, :7].sum(axis=0), x)  # others lie between
     assert not packed(lambda x, w: (x * w).sum(axis=0), x, x[:, :1].copy())  # a value of each row
-    assert not packed(lambda x: x.max(axis=0), x)
+    for fn in (lambda x: x.max(axis=0), lambda x: (x > 2).any(axis=0), lambda x: (x > 2).sum(axis=0)):
+        assert packed(fn, x)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "i8", "u1", "?"])
+@pytest.mark.parametrize("columns", [5, 8, 33, 64])
+@pytest.mark.parametrize("rows", [256, 300, 1025])
+def test_a_table_of_few_columns(rows, columns, dtype):
+    x = np.random.default_rng(rows).normal(size=(rows, columns)) * 20
+    x = (x > 0 if dtype == "?" else abs(x)).astype(dtype)
+    if dtype == "f4":
+        x[rows // 2, 1], x[-1, 2] = np.nan, np.inf
+    for fn in (lambda x: x.max(axis=0), lambda x: x.min(axis=0), lambda x: x.argmax(axis=0),
+               lambda x: (x > 30).any(axis=0), lambda x: (x < 30).all(axis=0),
+               lambda x: (x > 20).sum(axis=0), lambda x: x.astype("i8").prod(axis=0)):  # fmt: skip
+        with np.errstate(invalid="ignore"):
+            wanted, found = fn(x), fusec.jit(fn)(x)
+        assert wanted.dtype == found.dtype
+        np.testing.assert_array_equal(wanted, found)
+
+
+FREE = [
+    ("max", lambda x: x.max(), True),
+    ("any", lambda x: (x > 2).any(), True),
+    ("count", lambda x: np.count_nonzero(x), True),
+    ("sum of integers", lambda x: (x > 2).sum(), True),
+    ("sum", lambda x: x.sum(), False),
+]
+
+
+@pytest.mark.parametrize(("f", "free"), [row[1:] for row in FREE], ids=[row[0] for row in FREE])
+def test_where_the_order_does_not_show_memory_is_read_as_it_lies(f, free):
+    turned = np.arange(6000, dtype="f8").reshape(50, 120).T
+    text = fusec.jit(f).lower(turned).kernels[0].source
+    assert ("x0_s" not in text and "remainder" not in text) == free
+    assert fusec.jit(f)(turned) == f(turned)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i1", "i8", "u2"])

@@ -1,6 +1,7 @@
 """Short axes are straight lines, short strides are numbers, whole powers are products."""
 
 import itertools
+import re
 
 import mpmath
 import numpy as np
@@ -236,3 +237,30 @@ def test_rows_of_a_few_elements_are_a_vector_under_a_mask(length, dtype):
     for found, wanted in zip(jitted(x, y.copy()), f(x, y.copy()), strict=True):
         np.testing.assert_array_equal(found, wanted, strict=True)
     assert ("few(" in low.kernels[0].source) == (length * x.itemsize < 64)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, y: np.concatenate([x, y * 2, x]),
+        lambda x, y: np.roll(x, 7, axis=0),
+        lambda x, y: np.pad(x, ((2, 3), (0, 0))),
+        lambda x, y: np.concatenate([x[k : k + 3] for k in range(12)] + [y]),
+        lambda x, y: np.stack([x, x * 2]),
+    ],
+)
+def test_short_rows_with_a_branch_between_them_are_one_long_row(f):
+    x, y = RNG.normal(size=(40, 5)), RNG.normal(size=(30, 5))
+    (kernel,) = fusec.jit(f).lower(x, y).kernels
+    assert len({*re.findall(r"for (\w+) in", kernel.source)}) == 1 and "else" not in kernel.source
+    np.testing.assert_array_equal(fusec.jit(f)(x, y), f(x, y))
+
+
+@pytest.mark.parametrize("n", [15, 17, 24, 31, 100, 128])
+def test_costly_rows_end_under_a_mask(n):
+    x = RNG.normal(size=(50, n)).astype("f4")
+    for f in (softmax, lambda x: softmax(x.T).T, lambda x: np.exp(x - x[:1]) * x[:, :1]):
+        text = "".join(k.source for k in fusec.jit(f).lower(x).kernels)
+        written_out = f is softmax and n < 16
+        assert ("few(" in text) == (n % 16 >= 4 and not written_out)
+        np.testing.assert_allclose(fusec.jit(f)(x), f(x), rtol=1e-4)

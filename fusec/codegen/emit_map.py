@@ -195,17 +195,25 @@ class MapEmitter(LoopEmitter):
             self._span(first, last)
             return
         line, along, outside = found
+        share = copies // pieces if pieces > 2 or outside or not self._ends(line) else copies
         depth, steps = len(self.sides), any(b.step != 1 for b in along)
         if along and not (steps and outside):
-            self._cut(line, along, outside, first, last, copies // pieces, depth)
+            self._cut(line, along, outside, first, last, share, depth)
             return
         with self.w.block(f"if {self.condition(outside)}:"):
             if steps:
-                self._cut(line, along, [], first, last, copies // pieces, depth)
+                self._cut(line, along, [], first, last, share, depth)
             else:
-                self._side(line, 0, first, last, copies // pieces)
+                self._side(line, 0, first, last, share)
         with self.w.block("else:"):
-            self._side(line, 1, first, last, copies // pieces)
+            self._side(line, 1, first, last, share)
+
+    def _ends(self, line: Line) -> bool:
+        """Whether the first side of a branch has no other: a chain of them is as many loops."""
+        self.sides[line] = 0
+        last = self._cuttable() is None
+        del self.sides[line]
+        return last
 
     def _span(self, first: str, last: str) -> None:
         """One loop. What the chosen sides made the same for the whole span stands before it.

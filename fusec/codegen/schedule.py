@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from fusec.codegen.loops import Body, Line, Store, closure, ordered
+from fusec.codegen.loops import Body, Bound, Line, Store, closure, ordered
 from fusec.codegen.unroll import unroll_kept, unroll_period, unroll_short
 from fusec.ops.registry import COSTLY, MEDIUM
-from fusec.passes.access import Index, Quotient, Remainder, make
+from fusec.passes.access import Index, Quotient, Remainder, make, var
 
 SMALL = 16  # shorter axes are not worth a tile
+SHORT_ROW = 256  # elements of rows that may be one long row in spite of a branch between them
 SHORT_AXIS = 4  # a contiguous axis shorter than this is no axis to vectorise along
 CHAIN = 16  # operations, each of which waits for the one before, that a processor can't hide
 VALUES = 48  # of all vectors that take turns: somewhat more than there are registers
@@ -134,7 +135,7 @@ def _pinned(body: Body) -> set[str]:
         if line.kind == "index" and line.index is not None:
             pinned |= line.index.variables()
         for bound in line.guard:
-            pinned |= bound.index.variables()
+            pinned |= bound.index.variables() if not _edge(bound) else set()
     for place in memory(body):
         for atom, _ in place.terms:
             if isinstance(atom, Quotient | Remainder):
@@ -142,22 +143,46 @@ def _pinned(body: Body) -> set[str]:
     return pinned
 
 
+def _edge(bound: Bound) -> bool:
+    """Whether the places inside a bound are some neighbours along one axis."""
+    return bound.step == 1 and [c for _, c in bound.index.terms] == [1]
+
+
 def _merge(body: Body, names: list[str], pinned: set[str]) -> list[str]:
-    """Merge neighbours whose strides fit in every access; the faster name stands for both."""
+    """Merge neighbours whose strides fit in every access; the faster name stands for both.
+
+    Short rows that a branch tells apart (``np.concatenate``) are one long row as well.
+    """
     names = list(names)
     k = len(names) - 1
     while k > 0:
         slow, fast = names[k - 1], names[k]
         n = body.extents[fast]
-        fits = not {slow, fast} & pinned and all(
+        guards = set().union(*[b.index.variables() for x in all_lines(body) for b in x.guard])
+        edges = slow in guards and n > SHORT_ROW
+        fits = not ({slow, fast} & pinned or fast in guards or edges) and all(
             _coefficient(i, slow) == _coefficient(i, fast) * n for i in memory(body)
         )
         if fits:
+            _scale_guards(body, slow, fast, n)
             body.extents[fast] = n * body.extents[slow]
             _forget(body, slow)
             names.pop(k - 1)
         k -= 1
     return names
+
+
+def _scale_guards(body: Body, slow: str, fast: str, n: int) -> None:
+    """Say of elements what guards say of rows of ``n``."""
+
+    def scaled(bound: Bound) -> Bound:
+        low, high = (None if x is None else x * n for x in (bound.low, bound.high))
+        return Bound(var(fast).plus(Index((), bound.index.const * n)), low, high)
+
+    for line in all_lines(body):
+        if any(slow in b.index.variables() for b in line.guard):
+            line.guard = [scaled(b) if slow in b.index.variables() else b for b in line.guard]
+            line.variables |= {fast}
 
 
 def _forget(body: Body, name: str) -> None:
