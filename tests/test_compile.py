@@ -155,6 +155,14 @@ def test_fastmath_contracts_and_nothing_else_does():
         assert "vfmadd" in compile_kernel(*args, fastmath=True).asm
 
 
+def test_elements_that_stand_apart_are_vectors_of_single_loads():
+    text = MAP.format("y[i] = x[i * x_s0] * x[i * x_s0]").replace("stop, ", "stop, x_s0, ")
+    code = compile_kernel(text, ("x_s0",), (("x", "<f4"), ("y", "<f4")))
+    if "+avx512f" in target.host().features:
+        assert re.search(r"fmul <16 x float>", code.llvm) and "vgather" not in code.asm
+    assert "ident.check" not in code.llvm  # LLVM's test whether the stride is 1
+
+
 def test_vectors_have_the_full_width():
     code = compile_kernel(MAP.format("y[i] = x[i] * x[i]"), (), (("x", "<f4"), ("y", "<f4")))
     assert re.search(r"fmul <\d+ x float>", code.llvm)

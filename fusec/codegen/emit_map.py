@@ -99,8 +99,9 @@ class LoopEmitter(Emitter):
             self.w(f"interleave({axis}, {count})")
         plain = all(x.kind in ("op", "load", "index", "size") for x in lines)
         group = VECTOR // widest if plain and widest else 0
+        apart = any(abs(dict(x.index.terms).get(axis, 0)) > 1 for x in lines if x.index)
         if group and length % group >= LEFT and sum(x.cost for x in lines) >= COSTLY:
-            few = self.nested
+            few = self.nested and not apart
         else:
             few = bool(self.plan.outer) and length < group
         if few:

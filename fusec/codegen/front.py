@@ -67,6 +67,8 @@ def define(
     set.add(function.attributes, '"no-builtins"')
     walk = _Walk(function, names)
     for parameter, value, kind in zip(kernel.args.args, function.args, kinds):
+        if "_s" in parameter.arg and kind == types.int64:
+            value = _any_stride(walk.b, value)
         walk.assign(parameter.arg, Typed(value, kind))
     walk.statements(kernel.body)
     return function
@@ -314,6 +316,15 @@ class _Walk:
             raise Foreign(f"{ast.unparse(node)} of {[a.type for a in args]}")
         value = build(_Context, self.b, signature, [a.value for a in args])
         return Typed(value, signature.return_type)
+
+
+def _any_stride(b: Any, stride: Any) -> Any:
+    """The same number, of which LLVM does not expect that it is 1.
+
+    Of an argument it does (``LoopAccessAnalysis``, symbolic strides), and has scalars otherwise.
+    """
+    least = _I64(-(1 << 62))
+    return b.select(b.icmp_signed(">", stride, least), stride, least)
 
 
 def _group(node: ast.For) -> int:
