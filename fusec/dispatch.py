@@ -343,9 +343,9 @@ def overlaps(plan: Plan, leaves: list[Any], hidden: list[np.ndarray]) -> bool:
     arrays = [x for x in [*leaves, *hidden] if isinstance(x, np.ndarray)]
     for source, _ in plan.trace.writes:
         target = leaves[source.ref] if source.kind == "arg" else hidden[source.ref]
-        if not distinct(target.shape, target.strides, target.itemsize):
-            return True
         same = [a for a in arrays if a is target]
+        if any(not distinct(a.shape, a.strides, a.itemsize) for a in same):
+            return True
         others = [a for a in arrays if a is not target]
         if len(same) > 1 or any(np.may_share_memory(target, a) for a in others):
             return True
