@@ -182,7 +182,6 @@ def test_values_that_overlap_the_argument():
     np.testing.assert_array_equal(t, plain)
 
 
-
 # -- places that data choose
 
 
@@ -241,8 +240,18 @@ def two_arguments(t, i, v):
     v[i % 20] += 1
 
 
+def from_a_changed_one(t, i, v):
+    t[i] = v
+    v[i % 20] = 0
+
+
+def into_a_changed_one(t, i, v):
+    v[i % 20] += t[i]
+    t[i] = 7
+
+
 SCATTERED = [
-    assign, augment, add_at, exchange, one, sum_before, places_of_itself, checked_elsewhere,
+    from_a_changed_one, into_a_changed_one, assign, augment, add_at, exchange, one, sum_before, places_of_itself, checked_elsewhere,
     called_elsewhere, assign_twice, assign_and_read, two_arguments,
 ]  # fmt: skip
 LAST = {"inside": 250, "outside": 300, "far below": -301}
@@ -269,6 +278,21 @@ def test_scattered(function, dtype, last):
             np.testing.assert_allclose(got, want) if want is not None else None
         for a, b in zip(mine, plain):
             np.testing.assert_array_equal(a, b)
+
+
+def test_a_changed_argument_is_read_before_it_is_changed():
+    """Whichever of the two comes first among the arguments."""
+
+    def move(u, t, i, j):
+        t[i] = u
+        u[j] = 0
+
+    mine, plain = [[np.arange(20.0) + 100, np.arange(50.0)] for _ in range(2)]
+    i, j = np.arange(20) * 3 % 50, np.arange(20)
+    fusec.jit(move)(*mine, i, j)
+    move(*plain, i, j)
+    for a, b in zip(mine, plain):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("function", [assign, augment, add_at])

@@ -39,6 +39,7 @@ def updated(
         for child in node.inputs:
             users.setdefault(child, []).append(node)
     outputs = list(graph.outputs)
+    changed = {graph.params[number] for number, _ in writes}
     for number, k in writes:
         param, result = graph.params[number], graph.outputs[k]
         once = graph.outputs.count(result) == 1 and param not in graph.outputs
@@ -47,7 +48,7 @@ def updated(
             continue
         scatter = _scatter(param, result, users, strides[number])
         if scatter is not None:
-            outputs[k] = _stored_first(scatter, param)
+            outputs[k] = _stored_first(scatter, changed)
             continue
         chain = _chain(param, result) if not raises else []
         alone = all(users[a] == [b] for a, b in pairwise(chain))
@@ -85,10 +86,10 @@ def _scatter(
     return node if base is param is not node and (plain or not flat) else None
 
 
-def _stored_first(node: Node, param: Node) -> Node:
-    """The scatter, marked; what is computed of the old value is no view of it."""
+def _stored_first(node: Node, changed: set[Node]) -> Node:
+    """The scatter, marked; what it reads of changed params is no view of them, but stored."""
     _, *others = node.inputs
-    others = [node_of("identity", x) if param in toposort([x]) else x for x in others]
+    others = [node_of("identity", x) if changed & {*toposort([x])} else x for x in others]
     made = node_of(node.op.name, node.inputs[0], *others, joined=True)
     made.loc = node.loc
     return made
