@@ -252,7 +252,8 @@ def into_a_changed_one(t, i, v):
 
 SCATTERED = [
     from_a_changed_one, into_a_changed_one, assign, augment, add_at, exchange, one, sum_before,
-    places_of_itself, checked_elsewhere, called_elsewhere, assign_twice, assign_and_read, two_arguments,
+    places_of_itself, checked_elsewhere, called_elsewhere, assign_twice, assign_and_read,
+    two_arguments,
 ]  # fmt: skip
 LAST = {"inside": 250, "outside": 300, "far below": -301}
 

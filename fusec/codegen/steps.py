@@ -122,7 +122,8 @@ class Program:
 
     inplace: new values of arguments that are written where the arguments lie. over: values that
     are written over a temporary that the same kernel reads last. parts: values that lie in the
-    memory of a concatenation, or of an argument that they change. on_device: its arrays lie in the memory of a GPU, or are said to.
+    memory of a concatenation, or of an argument that they change. on_device: its arrays lie in the
+    memory of a GPU, or are said to.
     """
 
     graph: Graph
