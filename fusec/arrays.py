@@ -227,7 +227,9 @@ def _jitted(function: Callable[..., Any]) -> JitFunction:
         return function(*args, **kwargs)
 
     run.__name__ = run.__qualname__ = getattr(function, "__name__", "function")
-    return JitFunction(run)
+    made = JitFunction(run)
+    made.falls_back = False
+    return made
 
 
 @lru_cache(1024)

@@ -172,11 +172,11 @@ class _Check:
         function, leaves = self.function, copied(self.leaves)
         try:
             if self.device is None:
-                plan, hidden, _ = function.plan(leaves, self.tree)
+                plan, hidden = function.plan(leaves, self.tree)
                 self.device = plan.device if isinstance(plan, Elsewhere) else None
             if self.device is not None:
                 static = function._static_leaves(self.tree)
-                plan, hidden = function.device_plan(self.device, leaves, self.tree, static)
+                plan, hidden, _ = function.device_plan(self.device, leaves, self.tree, static)
         except Exception as error:
             self.report.notes.append(f"tracing raises {type(error).__name__}")
             return None, []

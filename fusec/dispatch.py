@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
+import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,9 +19,11 @@ import numpy as np
 
 from fusec import fastcall, remote
 from fusec.config import config, log
+from fusec.decided import Fallback, Route, Run, Undecided
 from fusec.device_plan import DevicePlan, Elsewhere, is_remote
-from fusec.errors import UnsupportedError
+from fusec.errors import DataDependentShapeError, FallbackWarning, UnsupportedError
 from fusec.host_plan import HostPlan
+from fusec.ir.graph import Loc
 from fusec.passes.nodes import distinct
 from fusec.plan import Plan
 from fusec.runtime import cpu
@@ -28,25 +31,23 @@ from fusec.runtime.array import Array
 from fusec.runtime.device import Device
 from fusec.runtime.executor import KernelError
 from fusec.runtime.native import ERROR, MISS
+from fusec.trace.locate import user_location
 from fusec.trace.overrides import LOUD
-from fusec.trace.run import Trace, session_of, trace
+from fusec.trace.run import Answer, Trace, session_of, trace
 from fusec.trace.scalars import NUMBERS
 from fusec.trace.tree import TreeDef, flatten, outline
 
 MAX_FAST = 4  # native entries that a call tries in turn
 MAX_PLANS = 256  # signatures kept for one function; the least recently used goes
+NUMPYS = (DataDependentShapeError, Undecided)
+"""Errors of which a call only hears as a warning: NumPy runs the function."""
 MAX_GROWN = 8  # signatures made for arguments whose lists the function itself makes longer
-
-
-class Fallback:
-    """Stands for a plan where tracing can't express the function: NumPy runs it."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
 
 
 class JitFunction:
     """A compiled function. Call it like the function it wraps."""
+
+    falls_back = True  # to NumPy where shapes depend on data, else that is raised
 
     def __init__(
         self,
@@ -110,7 +111,8 @@ class JitFunction:
             return _inline(self.fn, session)(*args, **kwargs)
         if self.device is not None or any(map(is_remote, leaves)):
             return remote.call(self, leaves, tree, (args, kwargs))
-        plan, hidden, arrays = self.plan(leaves, tree)
+        route, arrays = self.route(leaves, tree)
+        plan, hidden = route.plan, route.hidden
         if isinstance(plan, Elsewhere):
             return remote.call(self, leaves, tree, (args, kwargs), plan.device)
         if isinstance(plan, Fallback) or overlaps(plan, leaves, hidden):
@@ -124,7 +126,7 @@ class JitFunction:
             result = plan.run(leaves, arrays, hidden)
         except (KernelError, UnsupportedError):
             return self.fn(*args, **kwargs)
-        self._hasten(plan, tree, leaves, arrays)
+        self._hasten(route, tree, leaves, arrays)
         return plan.delivered(held, leaves, result)
 
     @property
@@ -132,57 +134,81 @@ class JitFunction:
         """The user's function: where it was made says which trace a call may be a part of."""
         return self.fn
 
-    def _hasten(self, plan: Plan, tree: TreeDef, leaves: list[Any], arrays: list[Any]) -> None:
+    def _hasten(self, route: Route, tree: TreeDef, leaves: list[Any], arrays: list[Any]) -> None:
         """Let later calls of this signature go through a native entry."""
-        if plan.hastened:
-            if plan.hastened[0] is not None and plan.hastened[0] not in self._fast:
-                self._fast = [plan.hastened[0], *self._fast[: MAX_FAST - 1]]
-            return
+        plan, call = route.plan, (tree, leaves, arrays, self._static_leaves(tree))
         with cpu.native_lock:
-            fast = fastcall.make(plan, tree, leaves, arrays, self._static_leaves(tree))
-        plan.hastened.append(fast)
-        if fast is not None:
-            self._hasten(plan, tree, leaves, arrays)
+            if not plan.hastened:
+                plan.hastened.append(fastcall.make(plan, *call))
+            fast = plan.hastened[0] and route.hasten(plan.hastened[0], *call)
+        if fast is not None and fast not in self._fast:
+            self._fast = [fast, *self._fast[: MAX_FAST - 1]]
 
-    def plan(
-        self, leaves: list[Any], tree: TreeDef
-    ) -> tuple[Plan | Fallback, list[np.ndarray], list[Any]]:
-        """The plan for these arguments, the captured arrays and the arguments in native layout."""
+    def plan(self, leaves: list[Any], tree: TreeDef) -> tuple[Plan | Fallback, list[Any]]:
+        """The plan for these arguments, and the captured arrays."""
+        route, _ = self.route(leaves, tree)
+        return route.plan, route.hidden
+
+    def route(self, leaves: list[Any], tree: TreeDef) -> tuple[Route, list[Any]]:
+        """The way to the plan for these arguments, and the arguments in native layout."""
         static = self._static_leaves(tree)
         arrays = [native_layout(x) for x in leaves]
         pairs = enumerate(zip(leaves, arrays))
         key = (tree, tuple([_signature(leaf, x, k in static) for k, (leaf, x) in pairs]))
-        found = self._find(key, leaves)
+
+        def run(plan: Plan, hidden: list[Any]) -> Any:
+            return plan.run(leaves, arrays, hidden)
+
+        found = self._find(key, leaves, run)
         if found is None:
             with cpu.making():  # a fork waits for it: imports and compiles are never cut in two
-                found = self._find(key, leaves) or self._make(key, arrays, tree, static, leaves)
-        return (*found, arrays)
+                found = self._find(key, leaves, run)
+                found = found or self._make(key, arrays, tree, static, leaves, run)
+        return found, arrays
 
     def device_plan(
         self, device: Device, leaves: list[Any], tree: TreeDef, static: frozenset[int]
-    ) -> tuple[Plan | Fallback, list[Any]]:
-        """The plan for these arguments on a device, and the captured arrays."""
+    ) -> tuple[Plan | Fallback, list[Any], Callable[[], list[Any]]]:
+        """The plan for these arguments on a device, captured arrays, what moves the arguments."""
         key = device_key(device.name, leaves, tree, static)
-        found = self._find(key, leaves)
+        moved = functools.cache(lambda: remote.on_device(self, device, leaves, tree, static))
+
+        def run(plan: Any, hidden: list[Any]) -> Any:
+            return plan.call(self.fn, moved(), tree, hidden, ())
+
+        found = self._find(key, leaves, run)
         if found is None:
             arrays = [x if k in static else remote.layout(x) for k, x in enumerate(leaves)]
             with cpu.making():
-                found = self._find(key, leaves)
-                if found is None:
-                    found = self._make(key, arrays, tree, static, leaves, device)
-        return found
+                found = self._find(key, leaves, run)
+                found = found or self._make(key, arrays, tree, static, leaves, run, device)
+        return found.plan, found.hidden, moved
 
-    def _find(self, key: Any, leaves: list[Any]) -> tuple[Plan | Fallback, list[np.ndarray]] | None:
-        for plan in self._plans.get(key, ()):
-            if isinstance(plan, Fallback):
-                return plan, []
-            hidden = plan.matches(leaves)
-            if hidden is not None:
-                if len(self._plans) > 1:
-                    with suppress(KeyError):  # another thread may have dropped it
-                        self._plans.move_to_end(key)
-                return plan, hidden
-        return None
+    def _find(self, key: Any, leaves: list[Any], run: Run | None) -> Route | None:
+        plans = self._plans.get(key)
+        if not plans:
+            return None
+        route = Route(plans, leaves, self._build, run)
+        try:
+            found = route.find()
+        except Undecided as error:
+            route.levels[-1].insert(0, self._fallback(error))
+            found = route.find()
+        if not found:
+            return None
+        if len(self._plans) > 1:
+            with suppress(KeyError):  # another thread may have dropped it
+                self._plans.move_to_end(key)
+        return route
+
+    def _build(self, traced: Trace, hidden: list[Any], device: Device | None = None) -> Plan:
+        if device is not None and device.native:
+            return HostPlan(traced, self.fastmath, device)
+        if device is not None:
+            return DevicePlan(traced, self.fastmath, device, hidden)
+        if any(map(is_remote, hidden)):
+            return Elsewhere(traced, hidden)
+        return Plan(traced, self.fastmath)
 
     def _make(
         self,
@@ -191,53 +217,56 @@ class JitFunction:
         tree: TreeDef,
         static: frozenset[int],
         leaves: list[Any],
+        run: Run,
         device: Device | None = None,
-    ) -> tuple[Plan | Fallback, list[np.ndarray]]:
+    ) -> Route:
         log("recompile", "%s: a new signature", self.__name__)
         plan: Plan | Fallback
-        hidden: list[np.ndarray] = []
+        plans = self._plans.setdefault(key, [])
+        route = Route(plans, leaves, functools.partial(self._build, device=device), run)
         kind = outline(tree)
         if device is None and self._grown[kind] >= MAX_GROWN:
-            return Fallback("it changes the length of a list at each call"), hidden
+            return route.ends(Fallback("it changes the length of a list at each call"))
+        hidden: list[Any] = []
         try:
-            traced = self.traced(leaves, arrays, tree, static)
+            traced = self.traced(leaves, arrays, tree, static, answer=route.answer)
             self._grown[kind] += traced.update is not None and traced.update.grows
-            hidden = traced.guards.arrays(leaves)
-            if device is not None and device.native:
-                plan = HostPlan(traced, self.fastmath, device)
-            elif device is not None:
-                plan = DevicePlan(traced, self.fastmath, device, hidden)
-            elif any(map(is_remote, hidden)):
-                plan = Elsewhere(traced, hidden)
-            else:
-                plan = Plan(traced, self.fastmath)
+            hidden = traced.guards.arrays(leaves) + route.handed
+            plan = route.build(traced, hidden)
             plan.prepare()
             if config.dump is not None:
                 from fusec.stages import dump
 
                 dump(self, plan.trace, tree, arrays)
         except UnsupportedError as error:
-            if type(error) is not UnsupportedError:
-                raise
-            plan = Fallback(str(error))
-            if error.__cause__ is not None:  # whether the function raises may depend on values
-                return plan, hidden
-        plans = self._plans.setdefault(key, [])
-        plans.insert(0, plan)
+            plan = self._fallback(error)
+            if error.__cause__ is not None and not route.steps:  # it may depend on values
+                return route.ends(plan)
+        route.levels[-1].insert(0, plan)
         del plans[MAX_PLANS:]
         self._plans.move_to_end(key)
         while len(self._plans) > MAX_PLANS:
             self._plans.popitem(last=False)
-        return plan, hidden
+        return route.ends(plan, hidden)
+
+    def _fallback(self, error: UnsupportedError) -> Fallback:
+        """What stands for a plan after an error, which is raised if it has to be."""
+        if type(error) is not UnsupportedError:
+            if not (self.falls_back and isinstance(error, NUMPYS)):
+                raise error
+            text = f"NumPy runs {self.__name__}: {error}"
+            loc = user_location() or Loc("<fusec>", 0, "")
+            warnings.warn_explicit(text, FallbackWarning, loc.filename, loc.line)
+        return Fallback(str(error))
 
     def traced(
         self, leaves: list[Any], arrays: list[Any], tree: TreeDef, static: frozenset[int],
-        same: bool = True,
-    ) -> Trace:
+        same: bool = True, answer: Answer | None = None,
+    ) -> Trace:  # fmt: skip
         """Trace one call. Raises UnsupportedError where NumPy has to run the function."""
         if any(isinstance(x, np.ndarray) and not x.dtype.isnative for x in leaves):
             raise UnsupportedError("byte-swapped arrays: NumPy runs the function")
-        return trace(self.fn, arrays, tree, static, same)
+        return trace(self.fn, arrays, tree, static, same, answer)
 
     def _static_leaves(self, tree: TreeDef) -> frozenset[int]:
         if not self._static:

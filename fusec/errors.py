@@ -65,5 +65,9 @@ class VerifyWarning(UserWarning):
     """With ``FUSEC_VERIFY=1``: a first call gave another result than NumPy."""
 
 
+class FallbackWarning(UserWarning):
+    """NumPy runs a function: shapes in it depend on data, or Python decides on too many values."""
+
+
 class TransferWarning(UserWarning):
     """With ``config.transfers = "warn"``: a copy between host and device nobody asked for."""

@@ -15,6 +15,7 @@ from fusec.codegen.steps import Call, Launch, Program
 from fusec.ir.aval import short
 from fusec.ir.graph import Loc, Node
 from fusec.passes.groups import Group, source_of
+from fusec.trace.decisions import Decision
 from fusec.trace.run import Trace
 from fusec.traffic import Printable, Traffic, amount, counted, peak, place
 
@@ -99,8 +100,12 @@ def explain(
     fallback: str,
     copies: Sequence[str],
     names: Sequence[str],
+    asked: Sequence[tuple[Decision, Explanation]] = (),
 ) -> Explanation:
-    """Put together everything that is known of a lowered program; names: of the arguments."""
+    """Put together everything that is known of a lowered program.
+
+    names: of the arguments. asked: the decisions before it, and what is known of their programs.
+    """
     found = Explanation(name, fallback, copies=list(copies))
     if program is None or trace is None:
         return found
@@ -122,6 +127,12 @@ def explain(
             found.bytes_moved += traffic.call(step)
     found.edges = list(_edges(traffic))
     _arguments(found, program, trace, names)
+    for decision, ask in asked:
+        found.notes.append(
+            f"{place(decision.loc)} decides: {decision.value} here, found by "
+            f"{counted(len(ask.kernels), 'kernel')} that move {amount(ask.bytes_moved)}; what "
+            "follows is a program for this answer"
+        )
     found.bytes_least = traffic.least()
     found.bytes_peak = peak(program)
     return found

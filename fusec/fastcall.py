@@ -4,7 +4,7 @@ It takes the arguments apart as their structure was, computes what follows from 
 hands arrays and numbers to the plan's native entry, which checks and runs them. For
 ``step(params, x, rate)`` with a list of two arrays::
 
-    def call(args, kwargs):
+    def call(args, kwargs, handed=()):  # by the programs of decisions
         if len(args) != 3 or kwargs: return MISS
         t1 = args[0]
         if type(t1) is not list or len(t1) != 2: return MISS
@@ -192,6 +192,8 @@ class _Writer:
         every = "".join([f"l{k}, " for k in range(len(self.leaves))])
         self.lines.append(f"hidden = fetch(({every}))")
         self._miss("hidden is None")
+        if trace.decisions:
+            self.lines.append("hidden += handed")
         if trace.scalar_guards or trace.numbers:
             self._miss(f"not holds(({every}))")
         if update is not None:
@@ -199,7 +201,7 @@ class _Writer:
             self.lines.append(f"held = held_by([None, {', '.join(self.held)}], ({every}))")
         inputs = ", ".join([self._input(k) for k in self.places])
         body = "\n        ".join([*self.lines, f"result = entry({inputs})"])
-        text = (f"def call(args, kwargs):\n    try:\n        {body}\n"
+        text = (f"def call(args, kwargs, handed=()):\n    try:\n        {body}\n"
                 "    except Exception:\n        return MISS\n")  # fmt: skip
         if not self.direct or update is not None:
             text += "    if result is MISS or result is ERROR: return result\n"

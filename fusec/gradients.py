@@ -15,12 +15,11 @@ from fusec.autodiff import custom, transform
 from fusec.autodiff.linear import Linear
 from fusec.autodiff.point import Positions, as_positions
 from fusec.autodiff.vmap import vmap as batched
-from fusec.dispatch import JitFunction, native_layout
-from fusec.errors import ShapeError, UnsupportedError
-from fusec.ir.graph import Graph, evaluate
-from fusec.plan import Plan
+from fusec.dispatch import JitFunction
+from fusec.errors import ShapeError
+from fusec.interpreted import interpreted
 from fusec.runtime.array import recording
-from fusec.trace.run import session_of, trace
+from fusec.trace.run import session_of
 from fusec.trace.session import Session
 from fusec.trace.tree import flatten
 from fusec.trace.twins import trace_code
@@ -50,30 +49,6 @@ class Derived(JitFunction):
     @property
     def _inner(self) -> Function:
         return self.__wrapped__  # type: ignore[no-any-return]
-
-
-class _Interpreter:
-    """Runs a graph op by op through NumPy: for exceptions, ``np.errstate`` and FUSEC_DISABLE."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-
-    def run(self, inputs: Sequence[Any]) -> list[Any]:
-        return evaluate(self.graph, inputs)
-
-
-def interpreted(fn: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """``fn(*args, **kwargs)``, traced and then run by NumPy."""
-    leaves, tree = flatten((args, kwargs))
-    arrays = [native_layout(x) for x in leaves]
-    try:
-        traced = trace(fn, arrays, tree, frozenset())
-    except UnsupportedError as error:
-        raise error.__cause__ or error from None
-    plan = Plan(traced)
-    plan._executor = _Interpreter(traced.graph)  # type: ignore[assignment]
-    held = plan.held((args, kwargs), leaves)
-    return plan.delivered(held, leaves, plan.run(leaves, arrays, traced.guards.arrays(leaves)))
 
 
 @functools.lru_cache(maxsize=MAX_KNOWN)

@@ -102,6 +102,23 @@ def _launch(step: Launch | Product, fastmath: bool) -> LaunchSpec:
     )
 
 
+def inputs_of(
+    trace: Trace, leaves: Sequence[Any], arrays: Sequence[Any], hidden: list[np.ndarray]
+) -> list[np.ndarray]:
+    """The value of every param of a trace's graph for a call."""
+    inputs = []
+    for source, param in zip(trace.sources, trace.graph.params):
+        if source.kind == "arg":
+            inputs.append(arrays[source.ref])
+        elif source.kind == "captured":
+            inputs.append(hidden[source.ref])
+        elif source.kind == "constant":
+            inputs.append(source.ref)
+        else:
+            inputs.append(np.asarray(compute(source.ref, list(leaves)), param.dtype))
+    return [np.asarray(a) for a in inputs]
+
+
 class Plan:
     """What a call of one signature does. ``run(leaves, hidden)`` does it."""
 
@@ -126,11 +143,17 @@ class Plan:
         assert self._executor is not None
         return self._executor
 
-    def matches(self, leaves: Sequence[Any]) -> list[np.ndarray] | None:
-        """The hidden arrays of this call, or None when the plan is not for it."""
+    def matches(
+        self, leaves: Sequence[Any], handed: Sequence[Any] = ()
+    ) -> list[np.ndarray] | None:
+        """The hidden arrays of this call, or None when the plan is not for it.
+
+        handed: arrays from the programs of earlier decisions; see ``decided``.
+        """
         hidden: list[np.ndarray] | None = self.fetch(leaves)
         if hidden is None or not self.trace.holds(leaves):
             return None
+        hidden += handed
         for source, param, written in self._hidden:
             array = hidden[source.ref]
             if array.shape != param[0] or array.dtype != param[1] or array.strides != param[2]:
@@ -153,17 +176,7 @@ class Plan:
         self, leaves: Sequence[Any], arrays: Sequence[Any], hidden: list[np.ndarray]
     ) -> list[np.ndarray]:
         """The value of every param of the graph for this call."""
-        inputs = []
-        for source, param in zip(self.trace.sources, self.trace.graph.params):
-            if source.kind == "arg":
-                inputs.append(arrays[source.ref])
-            elif source.kind == "captured":
-                inputs.append(hidden[source.ref])
-            elif source.kind == "constant":
-                inputs.append(source.ref)
-            else:
-                inputs.append(np.asarray(compute(source.ref, list(leaves)), param.dtype))
-        return [np.asarray(a) for a in inputs]
+        return inputs_of(self.trace, leaves, arrays, hidden)
 
     def run(self, leaves: Sequence[Any], arrays: Sequence[Any], hidden: list[np.ndarray]) -> Any:
         """The user's result. ``arrays``: the leaves with arrays in native layout.

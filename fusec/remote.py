@@ -47,16 +47,14 @@ def call(
     device = device_of(function, leaves) or home
     assert device is not None
     static = function._static_leaves(tree)
-    plan, captured = function.device_plan(device, leaves, tree, static)
+    plan, captured, there = function.device_plan(device, leaves, tree, static)
     if not isinstance(plan, DevicePlan | HostPlan) or plan.shares(leaves, captured):
         return on_host(function.fn, device, leaves, given)
     if config.verify and not plan.verified:
         from fusec.checking import check_first_call
 
         check_first_call(function, *tree.unflatten(leaves))
-    moved = leaves
-    if any(isinstance(x, np.ndarray) for x in leaves):
-        moved = _moved(function, device, leaves, tree, static)
+    moved = there()
     paths = tree.paths("") if function.donated else ()
     kept = [id(own[k]) for k in plan.trace.update.kept] if plan.trace.update is not None else []
     donated = [
@@ -88,7 +86,7 @@ def device_of(function: JitFunction, leaves: Sequence[Any]) -> Device | None:
     return device
 
 
-def _moved(
+def on_device(
     function: JitFunction,
     device: Device,
     leaves: list[Any],
@@ -96,6 +94,8 @@ def _moved(
     static: frozenset[int],
 ) -> list[Any]:
     """The arguments with NumPy's arrays copied to the device."""
+    if not any(isinstance(x, np.ndarray) for x in leaves):
+        return leaves
     names = labels(function.fn, tree)
     hidden = "" if function.device else f"other arguments are on {device.name}; {ADVICE}"
     called = function.__name__  # type: ignore[attr-defined]

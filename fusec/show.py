@@ -13,7 +13,8 @@ from fusec.ir.aval import short
 from fusec.traffic import amount, counted
 
 if TYPE_CHECKING:
-    from fusec.stages import Kernel, Lowered
+    from fusec.stage_kernels import Kernel
+    from fusec.stages import Lowered
 
 MAX_STEPS = 24  # steps that are printed of a program
 

@@ -16,17 +16,20 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fusec.codegen.backends import BACKENDS
-from fusec.codegen.ptxas import PROCESSORS, Resources, assemble, disassemble
+from fusec.codegen.ptxas import PROCESSORS
 from fusec.codegen.steps import Launch, Program
 from fusec.device_plan import adopt
 from fusec.errors import DTypeError, ShapeError, UnsupportedError
 from fusec.explain import Explanation, explain
+from fusec.interpreted import by_numpy
 from fusec.ir.graph import Graph
 from fusec.plan import lower_graph
 from fusec.runtime.array import Array, same_device
 from fusec.runtime.cache import cache
 from fusec.runtime.device import Device
 from fusec.show import program_text, write
+from fusec.stage_kernels import CompiledKernel, CudaKernel, Kernel
+from fusec.trace.decisions import Decision
 from fusec.trace.run import Trace, labels
 from fusec.trace.standin import is_stand_in, stand_in
 from fusec.trace.tree import TreeDef, flatten
@@ -34,7 +37,6 @@ from fusec.trace.writeback import containers
 from fusec.traffic import Printable, Traffic
 
 if TYPE_CHECKING:
-    from fusec.codegen.target import ObjectCode
     from fusec.dispatch import JitFunction
 
 
@@ -88,7 +90,7 @@ class Traced(Printable):
     @classmethod
     def of(cls, function: JitFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
         """Trace ``function(*args, **kwargs)``; arguments may be ``ShapeDtype``."""
-        from fusec.dispatch import native_layout
+        from fusec.dispatch import NUMPYS, native_layout
 
         leaves, tree = flatten((args, kwargs))
         leaves = [stand_in(x.shape, x.dtype) if type(x) is ShapeDtype else adopt(x) for x in leaves]
@@ -102,13 +104,15 @@ class Traced(Printable):
             for name, x, y in zip(made.names, leaves, arrays)
             if x is not y
         ]
+        answer = None if any(map(_like, leaves)) else by_numpy(leaves, arrays).answer
         try:
-            made.trace = function.traced(leaves, arrays, tree, function._static_leaves(tree))
+            static = function._static_leaves(tree)
+            made.trace = function.traced(leaves, arrays, tree, static, answer=answer)
             made.fallback = made._overlapping([None if _like(x) else x for x in leaves])
             if made.trace.update is not None:
                 made.trace.update.held(containers((args, kwargs)), leaves)
         except UnsupportedError as error:
-            if type(error) is not UnsupportedError:
+            if type(error) not in (UnsupportedError, *(NUMPYS if answer else ())):
                 raise
             made.fallback = str(error)
         return made
@@ -159,114 +163,6 @@ class Traced(Printable):
             known = ", ".join([f"cuda:{name}" for name in PROCESSORS])
             raise UnsupportedError(f"target={target!r}: say 'cpu' or one of {known}")
         return Lowered(self, kind, arch)
-
-
-class Kernel:
-    """One kernel of a lowered program.
-
-    name: as in the list of steps; source: the kernel as Python text; rows: the grid it is launched
-    over; ints: its size and stride arguments with the values for this call; notes: (op, user's
-    line) of everything it computes; chunk: rows that are worth one more thread. For CUDA, grid and
-    block: (x, y) of its launch.
-    """
-
-    def __init__(self, step: Launch, read: int, written: int, fastmath: bool, arch: str) -> None:
-        self._kernel = step.kernel
-        self._fastmath = fastmath
-        self.arch = arch
-        self.grid, self.block = step.kernel.grid, step.kernel.block
-        self.name = step.kernel.name
-        self.source = step.kernel.text
-        self.rows = step.kernel.rows
-        self.ints = dict(step.kernel.ints)
-        self.notes = list(step.kernel.notes)
-        self.chunk = step.chunk
-        self.bytes_read = read
-        self.bytes_written = written
-
-    @property
-    def title(self) -> str:
-        """The names of its ops."""
-        names = list(dict.fromkeys([what.split()[0] for what, _ in self.notes]))
-        return ", ".join(names[:8]) + (f", {len(names) - 8} more" if len(names) > 8 else "")
-
-    def __repr__(self) -> str:
-        return f"<kernel {self.name}: {self.title}>"
-
-    def _repr_html_(self) -> str:
-        return (
-            f"<details><summary>{html.escape(f'{self.name}: {self.title}')}</summary>"
-            f"<pre>{html.escape(self.source)}</pre></details>"
-        )
-
-
-class CompiledKernel(Kernel):
-    """A kernel with its machine code. ``llvm`` and ``asm`` are texts, ``object`` an object file."""
-
-    @cached_property
-    def _code(self) -> ObjectCode:
-        from fusec.codegen.numba_cpu import compile_kernel
-
-        kernel = self._kernel
-        return compile_kernel(
-            kernel.text, kernel.int_names, kernel.ptr_types, fastmath=self._fastmath
-        )
-
-    @property
-    def llvm(self) -> str:
-        """The optimised LLVM module."""
-        return self._code.llvm
-
-    @property
-    def asm(self) -> str:
-        """The assembly for this machine."""
-        return self._code.asm
-
-    @property
-    def object(self) -> bytes:
-        """The object file that the cache keeps."""
-        return self._code.object
-
-    @property
-    def object_size(self) -> int:
-        """Bytes of the object file."""
-        return len(self._code.object)
-
-
-class CudaKernel(Kernel):
-    """A CUDA kernel with its code. ``sass`` and ``resources`` need NVIDIA's ``ptxas``."""
-
-    @cached_property
-    def ptx(self) -> str:
-        """The PTX, as the driver gets it."""
-        kernel = self._kernel
-        return cache.ptx(
-            kernel.text,
-            kernel.int_names,
-            kernel.ptr_types,
-            self.arch,
-            fastmath=self._fastmath,
-            aligned=kernel.aligned,
-        )[1]
-
-    @cached_property
-    def _assembled(self) -> tuple[bytes, Resources]:
-        return assemble(self.ptx, self.arch, self.block[0] * self.block[1])
-
-    @property
-    def cubin(self) -> bytes:
-        """The machine code. Raises UnsupportedError where ``ptxas`` is missing."""
-        return self._assembled[0]
-
-    @property
-    def resources(self) -> Resources:
-        """Registers, shared memory, spills and occupancy."""
-        return self._assembled[1]
-
-    @cached_property
-    def sass(self) -> str:
-        """The machine code as text. Raises UnsupportedError where ``nvdisasm`` is missing."""
-        return disassemble(self.cubin)
 
 
 class Lowered(Printable):
@@ -332,7 +228,17 @@ class Lowered(Printable):
     def explain(self) -> Explanation:
         """Each kernel's ops and bytes, and the reason for everything that is not fused."""
         t = self.traced
-        return explain(self.name, self.program, t.trace, self.fallback, t.copies, t.names)
+        asked = [(d, low.explain()) for d, low in self.decisions]
+        return explain(self.name, self.program, t.trace, self.fallback, t.copies, t.names, asked)
+
+    @cached_property
+    def decisions(self) -> list[tuple[Decision, Lowered]]:
+        """What Python has decided on for these arguments, and the program that gave the value."""
+        t = self.traced
+        return [
+            (d, Lowered(Traced(t.function, t.tree, t.arrays, d.trace), self.target, self.arch))
+            for d in (t.trace.decisions if t.trace is not None else ())
+        ]
 
     def compile(self) -> Compiled:
         """Compile every kernel, or find it in the cache."""

@@ -185,9 +185,9 @@ def outlined(
     """What a call would give, traced once for each signature, and the arrays that it captures."""
     static = function._static_leaves(tree)
     key = device_key("outline", leaves, tree, static)
-    found: Any = function._find(key, leaves)
+    found = function._find(key, leaves, None)
     if found is not None:
-        return found  # type: ignore[no-any-return]
+        return found.plan, found.hidden
     arrays = [x if k in static else remote.layout(x) for k, x in enumerate(leaves)]
     try:
         with cpu.native_lock:

@@ -21,7 +21,7 @@ class Row:
     """One comparison with NumPy.
 
     `ulp` and `rel` allow a distance (see `oracle.check`), `refuse` allows one of fusec's own
-    errors, `later` says why the row is not expected to work yet.
+    errors.
     """
 
     id: str
@@ -30,7 +30,6 @@ class Row:
     ulp: float = 0
     rel: float = 0
     refuse: bool = False
-    later: str = ""
 
 
 class Table(list[Row]):

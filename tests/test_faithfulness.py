@@ -26,25 +26,12 @@ ALL = [
     )
     for row in rows.ROWS
 ]
-NOW = [p for p in ALL if not p.values[0].later]
-LATER = [p for p in ALL if p.values[0].later]
 
 
-@pytest.mark.parametrize("row", NOW)
+@pytest.mark.filterwarnings("ignore::fusec.errors.FallbackWarning")
+@pytest.mark.parametrize("row", ALL)
 def test_as_numpy(row):
     check(row.fn, *row.args, ulp=row.ulp, rel=row.rel, refuse=row.refuse)
-
-
-@pytest.mark.parametrize("row", LATER)
-def test_later(row):
-    pytest.skip(row.later)
-
-
-@pytest.mark.parametrize("row", LATER)
-def test_later_raises_a_clear_error(row):
-    with pytest.raises(fusec.errors.UnsupportedError) as caught:
-        fusec.jit(row.fn)(*row.args)
-    assert "rows_arrays.py" in str(caught.value), "the message names the user's line"
 
 
 def test_enough_rows():

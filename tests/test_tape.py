@@ -66,9 +66,9 @@ def test_a_second_pass_traces_and_compiles_nothing(monkeypatch):
     traces, plans = [], []
     traced, make = JitFunction.traced, JitFunction._make
 
-    def count_trace(self, *args):
+    def count_trace(self, *args, **kwargs):
         traces.append(self.__name__)
-        return traced(self, *args)
+        return traced(self, *args, **kwargs)
 
     def count_plan(self, *args):
         plans.append(self.__name__)

@@ -736,7 +736,7 @@ def test_a_list_that_grows_at_each_call_is_not_compiled_at_each():
 
     jitted, traced = fusec.jit(f), []
     original = jitted.traced
-    jitted.traced = lambda *args: traced.append(1) or original(*args)
+    jitted.traced = lambda *args, **kw: traced.append(1) or original(*args, **kw)
     want, got = ({"w": line(), "hist": []} for _ in range(2))
     for k in range(20):
         f(want, line() + k)

@@ -235,7 +235,8 @@ def _plan(spec: NativePlan) -> layout.Plan:
 
 
 def _array(dtype: Any, shape: Sequence[int], strides: Sequence[int] | None) -> layout.Spec:
-    made = layout.Spec(descr=id(dtype), nd=len(shape), dims=_words(shape))
+    kind = layout.Descr.from_address(id(dtype)).kind if dtype.kind in "biufc" else 0
+    made = layout.Spec(descr=id(dtype), kind=kind, nd=len(shape), dims=_words(shape))
     if strides is not None:
         made.strides = _words(strides)
         reach = [(n - 1) * step for n, step in zip(shape, strides)]

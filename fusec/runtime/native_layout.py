@@ -39,6 +39,12 @@ class Array(Structure):
     )  # fmt: skip
 
 
+class Descr(Structure):
+    """The head of NumPy's _PyArray_Descr; kind: its letters, byte order and number as one word."""
+
+    _fields_ = (("refcount", i64), ("type", ptr), ("scalar_type", ptr), ("kind", i64))
+
+
 class Time(Structure):
     """C's struct timespec."""
 
@@ -171,14 +177,15 @@ class Spec(Structure):
     """What an array must be, or what a result will be.
 
     object: a captured array, checked in place of an argument, whose memory must still be `data`.
-    descr: NULL stands for a Python float. low, high: where its bytes begin and end, relative to its
-        first element. checked: which of NumPy's flags must be as in ``flags``.
-        changed: the program writes it, so no other argument may lie in its memory.
+    descr: NULL stands for a Python float. kind: of the dtypes that are as good, made by pickle for
+        example; 0 for those that need more than that to be equal. low, high: where its bytes begin
+        and end, relative to its first element. checked: which of NumPy's flags must be as in
+        ``flags``. changed: the program writes it, so no other argument may lie in its memory.
     """
 
     _fields_ = (
-        ("object", ptr), ("data", ptr), ("descr", ptr), ("nd", i64), ("dims", i64s),
-        ("strides", i64s), ("checked", i64), ("flags", i64), ("scalar", i64),
+        ("object", ptr), ("data", ptr), ("descr", ptr), ("kind", i64), ("nd", i64),
+        ("dims", i64s), ("strides", i64s), ("checked", i64), ("flags", i64), ("scalar", i64),
         ("low", i64), ("high", i64), ("changed", i64),
     )  # fmt: skip
 
@@ -210,7 +217,8 @@ class Entry(Structure):
     )  # fmt: skip
 
 
-ObjectPtr, ArrayPtr, PoolPtr, StepPtr = map(POINTER, (Object, Array, Pool, Step))
+ObjectPtr, ArrayPtr, DescrPtr = map(POINTER, (Object, Array, Descr))
+PoolPtr, StepPtr = map(POINTER, (Pool, Step))
 ProgramPtr, SpecPtr, GuardPtr, PlanPtr = map(POINTER, (Program, Spec, Guard, Plan))
 EntryPtr, BlockPtr, ApiPtr, TimePtr = map(POINTER, (Entry, Block, Api, Time))
 Objects = POINTER(ObjectPtr)

@@ -138,7 +138,9 @@ def apart(plan: PlanPtr, args: Objects, number: i64) -> i64:
 
 
 def same_array(api: ApiPtr, spec: SpecPtr, array: ArrayPtr) -> i64:
-    if array.type != api.array_type or array.descr != spec.descr or array.nd != spec.nd:
+    if array.type != api.array_type or array.nd != spec.nd:
+        return 0
+    if array.descr != spec.descr and cast(array.descr, DescrPtr).kind != spec.kind:
         return 0
     if (array.flags & spec.checked) != spec.flags:
         return 0

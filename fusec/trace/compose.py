@@ -53,10 +53,11 @@ def call(session: Session, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Run the twin of ``func`` in ``session``."""
     before = getattr(_current, "session", None)
     _current.session = session
+    ask, session.ask = session.ask, None  # NumPy decides on values of its own when it is called
     try:
         return _twin(func._implementation)(*args, **kwargs)
     finally:
-        _current.session = before
+        _current.session, session.ask = before, ask
 
 
 def _twin(function: types.FunctionType) -> Callable[..., Any]:

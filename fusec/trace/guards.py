@@ -203,6 +203,12 @@ class Guards:
             self._fetch = _compile(self._guards, self._arrays)
         return self._fetch
 
+    def copy(self) -> "Guards":
+        """What has been read until now."""
+        made = Guards()
+        made._guards, made._arrays = dict(self._guards), list(self._arrays)
+        return made
+
     def check(self, args: Sequence[object] = ()) -> bool:
         """Whether everything that was read is still what it was."""
         return self.compiled()(args) is not None

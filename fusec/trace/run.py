@@ -16,15 +16,19 @@ from fusec.errors import FusecError, UnsupportedError
 from fusec.ir.aval import is_number
 from fusec.ir.graph import Graph, Node, toposort
 from fusec.trace import capture
+from fusec.trace.decisions import Decision, after
 from fusec.trace.guards import Guards
 from fusec.trace.scalars import NUMBERS, PyScalar, Recipe, compute
 from fusec.trace.session import Retrace, Session, Source, Storage, escaped
-from fusec.trace.standin import copy_like
+from fusec.trace.standin import copy_like, stand_in
 from fusec.trace.steps import Step
 from fusec.trace.tracer import Tracer
 from fusec.trace.tree import TreeDef, flatten
 from fusec.trace.twins import trace_code
 from fusec.trace.writeback import Update, Watched
+
+Answer = Callable[[int, "Trace"], np.ndarray]
+"""``(number of the decision, its program) -> its value``; see ``trace``."""
 
 
 @dataclass
@@ -49,6 +53,7 @@ class Trace:
     """One traced call. ``writes``: (source, graph output) of arrays the function changed.
 
     update: of changed containers; ``results`` and ``tree`` are then those of its values.
+    decisions: what ``if`` and its like have found, for which the graph was made.
     """
 
     graph: Graph
@@ -63,6 +68,7 @@ class Trace:
     notes: list[str] = field(default_factory=list)
     checkpoints: list[tuple[str, int]] = field(default_factory=list)
     update: Update | None = None
+    decisions: list[Decision] = field(default_factory=list)
 
     @functools.cached_property
     def numbers(self) -> list[Recipe]:
@@ -89,31 +95,39 @@ class Trace:
 
 def trace(
     fn: Callable[..., Any], leaves: Sequence[Any], tree: TreeDef, static: frozenset[int],
-    same: bool = True,
-) -> Trace:
+    same: bool = True, answer: Answer | None = None,
+) -> Trace:  # fmt: skip
     """Trace ``fn(*args, **kwargs)`` where ``(args, kwargs)`` flattens to ``leaves`` and ``tree``.
 
     static: numbers of the leaves that are handed over as they are. same: an argument's container
-    that is returned is that very object.
+    that is returned is that very object. answer: runs the program that gives a value which Python
+    decides on; its first result is the value. None: such a decision raises TracerBoolError.
     Raises what the function raises, and UnsupportedError for effects that tracing can't express.
     """
     session = Session(Guards())
     try:
-        made = _trace(session, fn, leaves, tree, static, same)
+        made = _trace(session, fn, leaves, tree, static, same, answer)
     except (Retrace, Exception):
         if not session.compares_types:
             raise
     else:
         if not session.compares_types:  # a bare `except:` may have caught Retrace
             return made
-    return _trace(Session(Guards(), own_types=True), fn, leaves, tree, static, same)
+    return _trace(Session(Guards(), own_types=True), fn, leaves, tree, static, same, answer)
 
 
 def _trace(
     session: Session, fn: Any, leaves: Sequence[Any], tree: TreeDef, static: frozenset[int],
-    same: bool,
-) -> Trace:
+    same: bool, answer: Answer | None,
+) -> Trace:  # fmt: skip
     names = session.labels = labels(fn, tree)
+    if answer is not None:
+
+        def ask(number: int, nodes: list[Node]) -> tuple[np.ndarray, Trace]:
+            asked = _asked(session, nodes)
+            return answer(number, asked), asked
+
+        session.ask = ask
     run = capture.twin(fn, session)
     traced = [
         leaf if k in static else _argument(session, k, leaf, names[k])
@@ -135,12 +149,12 @@ def _trace(
         return made
     except Exception as error:
         changed = watched.changed() or any(s.mutated for s in session.storages)
-        if isinstance(error, FusecError) or not changed:
+        if isinstance(error, FusecError) or not (changed or session.decisions):
             raise
-        said = f"it raises {type(error).__name__} when it has changed an argument"
-        raise UnsupportedError(said) from error
+        after = "it has changed an argument" if changed else "it has looked at values"
+        raise UnsupportedError(f"it raises {type(error).__name__} when {after}") from error
     finally:
-        session.active = False
+        session.active, session.ask = False, None
 
 
 def labels(fn: Callable[..., Any], tree: TreeDef) -> list[str]:
@@ -216,24 +230,47 @@ def _close(session: Session, value: Any) -> Trace:
             storages.append(storage)
     if any(n.op.name == "param" for n in toposort(outputs, session.params)[len(session.params) :]):
         raise escaped(None)  # one example's value, kept by a function under ``vmap``
+    layouts = [copy_like(s.like).strides if s.source else s.like.strides for s in storages]
+    made = _of_graph(session, outputs, layouts, results, tree)
+    made.writes = writes
+    return made
+
+
+def _asked(session: Session, nodes: list[Node]) -> Trace:
+    """The program that gives nodes of a trace under way, as a tuple: the first as a number."""
+    tree = flatten((0,) * len(nodes))[1]
+    results = [Result("output", k, scalar=k == 0) for k in range(len(nodes))]
+    layouts = [stand_in(n.shape, n.dtype).strides for n in nodes]
+    made = _of_graph(session, nodes, layouts, results, tree)
+    made.guards, made.scalar_guards = made.guards.copy(), {**made.scalar_guards}
+    made.sources, made.decisions = [*made.sources], [*made.decisions]
+    return made
+
+
+def _of_graph(
+    session: Session, outputs: list[Node], layouts: list[tuple[int, ...]],
+    results: list[Result], tree: TreeDef,
+) -> Trace:  # fmt: skip
+    """What earlier decisions have handed on are captured arrays that follow all others."""
     params = {id(s.start): s for s in session.storages}
     strides = [
         params[id(p)].like.strides if id(p) in params else (0,) * p.aval.ndim
         for p in session.params
     ]
+    checks, sources = _checks(session), session.sources
+    handed_on = list(session.handed_on.values())
+    if handed_on:
+        now = after(session, [*outputs, *checks])
+        outputs, checks = [now[n] for n in outputs], [now[n] for n in checks]
+        first = len(session.captured)
+        sources = [*sources, *[Source("captured", first + k, n.attrs["name"])
+                               for k, n in enumerate(handed_on)]]  # fmt: skip
+        strides += [stand_in(n.shape, n.dtype).strides for n in handed_on]
+    graph = Graph([*session.params, *handed_on], outputs, checks)
     return Trace(
-        Graph(session.params, outputs, _checks(session)),
-        session.sources,
-        strides,
-        [copy_like(s.like).strides if s.source else s.like.strides for s in storages],
-        results,
-        tree,
-        writes,
-        session.guards,
-        session.scalar_guards,
-        session.notes,
-        session.checkpoints,
-    )
+        graph, sources, strides, layouts, results, tree, [], session.guards,
+        session.scalar_guards, session.notes, session.checkpoints, None, session.decisions,
+    )  # fmt: skip
 
 
 def _checks(session: Session) -> list[Node]:

@@ -15,6 +15,7 @@ from fusec.ir.aval import Aval
 from fusec.ir.graph import Literal, Loc, Node
 from fusec.ops import OPS
 from fusec.ops.registry import Op
+from fusec.trace.decisions import Ask, Decision
 from fusec.trace.locate import user_location
 from fusec.trace.scalars import PyScalar, Recipe
 from fusec.trace.standin import is_stand_in, like_array, stand_in
@@ -94,6 +95,9 @@ class Session:
         self.labels: list[str] = []  # of the arguments' leaves
         self.at: Loc | None = None  # the line that new nodes stand for, where it is not the caller
         self.checkpoints: list[tuple[str, int]] = []  # name and line, bytes that are not kept
+        self.ask: Ask | None = None  # gives the values of the call that is traced
+        self.decisions: list[Decision] = []
+        self.handed_on: dict[Node, Node] = {}  # to what follows a decision, as params
 
     # -- nodes ------------------------------------------------------------------------------
 
@@ -158,7 +162,7 @@ class Session:
         """The tracer of an array argument or of a captured array."""
         from fusec.trace.tracer import Tracer
 
-        dtype = array.dtype.newbyteorder("=")
+        dtype = array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
         if dtype.names or dtype.char in "gG":
             raise UnsupportedError(f"{source.label} has dtype {dtype}: NumPy runs the function")
         like = like_array(array)

@@ -17,6 +17,7 @@ import numpy as np
 from fusec.errors import ConcreteValueError, TracerBoolError, UnsupportedError
 from fusec.ir.aval import is_number
 from fusec.ir.graph import Node
+from fusec.trace.decisions import decided
 from fusec.trace.scalars import PyScalar, sized
 from fusec.trace.session import Session, Storage, escaped
 from fusec.trace.standin import result_like, stand_in
@@ -175,6 +176,8 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     def _value(self, what: str, advice: str) -> Any:
         found = guarded(self._session, self.node)
+        if found is None and self._like.size == 1:
+            found = decided(self._session, self.node)
         if found is None and self._session.own_types:
             raise UnsupportedError(f"{what} beside a comparison of types: NumPy runs the function")
         if found is None:
@@ -192,11 +195,14 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
             return bool(np.zeros(min(self._like.size, 2)))  # raises
         found = guarded(self._session, self.node)
         if found is None:
+            found = decided(self._session, self._session.cast(self.node, np.dtype("?")))
+        if found is None:
             raise TracerBoolError(
                 self._message(
                     "`if`, `while`, `and`, `or` or `not`",
-                    "Write np.where(condition, a, b) for a choice between arrays, pass the value "
-                    "as a Python number, or do the test outside the jitted function.",
+                    "Call it with real arrays, write np.where(condition, a, b) for a choice "
+                    "between arrays, pass the value as a Python number, or do the test outside "
+                    "the jitted function.",
                 )
             )
         return bool(found)

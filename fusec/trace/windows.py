@@ -1,6 +1,7 @@
 """``x[i : i + 3]`` with a computed ``i``: a view of known length at a place that is not known.
 
 Where it would reach over an end of ``x`` NumPy's slice is shorter: then NumPy runs the function.
+Bounds at a distance that is not known either are decided on, see ``decisions``.
 """
 
 from collections import Counter
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fusec.errors import DataDependentShapeError
+from fusec.errors import ConcreteValueError, DataDependentShapeError
 from fusec.ir.graph import Graph, Node
 from fusec.ir.rewrite import rebuild
 from fusec.trace.scalars import sized
@@ -26,8 +27,8 @@ def windowed(x: Tracer, index: Any) -> tuple[Tracer, Any]:
     for k in moving:
         widths = [_axes(i) for i in items]
         rest = x._like.ndim - sum(widths)
-        x = _window(x, sum(widths[:k]) + rest * any(i is ... for i in items[:k]), items[k])
-        items[k] = slice(None)
+        found = _window(x, sum(widths[:k]) + rest * any(i is ... for i in items[:k]), items[k])
+        x, items[k] = (found, slice(None)) if found is not None else (x, _decided(items[k]))
     return x, tuple(items) if moving else index
 
 
@@ -43,7 +44,21 @@ def _moves(item: slice) -> bool:
     return any(guarded(p._session, p.node) is None for p in traced)
 
 
-def _window(x: Tracer, axis: int, item: slice) -> Tracer:
+def _decided(item: slice) -> slice:
+    """A slice whose bounds are numbers."""
+    parts = (item.start, item.stop, item.step)
+    try:
+        return slice(*[p.__index__() if type(p) is Tracer else p for p in parts])
+    except ConcreteValueError as error:
+        session = next(p for p in parts if type(p) is Tracer)._session
+        raise DataDependentShapeError(
+            f"{session.location()}: the length of this slice depends on the data. Write "
+            "x[i : i + 3] with a length that is a number, or keep the shape: "
+            "np.where(np.arange(len(x)) < i, x, 0)"
+        ) from error
+
+
+def _window(x: Tracer, axis: int, item: slice) -> Tracer | None:
     session, n = x._session, x._like.shape[axis]
     bounds, width = (item.start, item.stop), None
     for p in [p for p in bounds if type(p) is Tracer]:
@@ -53,11 +68,7 @@ def _window(x: Tracer, axis: int, item: slice) -> Tracer:
         start, stop = [session.cast(as_tracer(session, p).node, INT) for p in bounds]
         width = _distance(session, start, stop)
     if width is None or not 0 < width <= n:
-        raise DataDependentShapeError(
-            f"{session.location()}: the length of this slice depends on the data. Write "
-            "x[i : i + 3] with a length that is a number, or keep the shape: "
-            "np.where(np.arange(len(x)) < i, x, 0)"
-        )
+        return None
     at, end, length = fresh(session, start), fresh(session, stop), sized(n, session)
     fits = (at >= 0) & (at <= length - width) | (at >= -length) & (at < -width)
     fits &= end == at + width  # no integer has wrapped

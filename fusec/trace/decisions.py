@@ -1,0 +1,73 @@
+"""Python decisions on computed values: ``if np.any(x < 0): raise ValueError``.
+
+The trace so far is a program that gives the value, an *ask*. ``Session.ask`` runs it on the arrays
+of the call that is being traced, and tracing goes on with the answer: what a trace tells holds for
+calls whose asks are answered alike. What an ask computes at some cost (sums, products, NumPy's
+functions) it hands on, so that the program after the decision begins where it ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fusec.ir.graph import Loc, Node, toposort
+from fusec.ops import OPS
+
+if TYPE_CHECKING:
+    from fusec.trace.session import Session
+
+Ask = Callable[[int, list[Node]], tuple[np.ndarray, Any]]
+"""``(number of the decision, [what is decided, *what is handed on]) -> its value, its trace``."""
+COSTLY = frozenset(["reduce", "scan", "scatter", "matmul", "host_out"])
+"""Ops, or families of them, whose results are not computed again."""
+MOST_HANDED_ON = 16
+
+
+class Decision(NamedTuple):
+    """One that has been made: at which line, of what, the value, and the trace of its program."""
+
+    loc: Loc | None
+    node: Node
+    value: np.ndarray
+    trace: Any
+
+
+def decided(session: Session, node: Node) -> np.ndarray | None:
+    """The value of a node in this call; None where no call's values are at hand.
+
+    Inside the body of a loop, or for one example of many, there are none.
+    """
+    for made in session.decisions:
+        if made.node is node:
+            return made.value
+    if session.ask is None or not _is_known(session, node):
+        return None
+    nodes = [n for n in toposort([node], known=session.handed_on) if n is not node]
+    costly = [n for n in nodes if n.op.name in COSTLY or n.op.family in COSTLY]
+    costly = costly[-MOST_HANDED_ON:]
+    value, trace = session.ask(len(session.decisions), [node, *costly])
+    session.decisions.append(Decision(session.location(), node, value, trace))
+    for n in costly:
+        attrs = {"name": f"known:{len(session.handed_on)}", "aval": n.aval}
+        session.handed_on[n] = Node(OPS["param"], (), attrs, n.aval)
+    return value
+
+
+def _is_known(session: Session, node: Node) -> bool:
+    """Whether a node depends on nothing but the call's inputs."""
+    inputs = {*session.params}
+    return all(n in inputs for n in toposort([node]) if n.op.name == "param")
+
+
+def after(session: Session, nodes: Iterable[Node]) -> dict[Node, Node]:
+    """Each node, over what earlier decisions have found and handed on."""
+    known = {**session.handed_on, **{d.node: session.const(d.value) for d in session.decisions}}
+    for node in toposort(nodes, known=known):
+        inputs = tuple([known[i] for i in node.inputs])
+        same = all(map(lambda a, b: a is b, inputs, node.inputs))
+        known[node] = node if same else node.replace(inputs)
+    return known
+

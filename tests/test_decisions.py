@@ -1,0 +1,351 @@
+"""Python decisions on computed values (``if np.any(x < 0)``): every branch has NumPy's answer."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fusec
+from fusec.decided import MOST_OF_A_LINE
+from fusec.errors import DataDependentShapeError, FallbackWarning, TracerBoolError
+
+X = np.linspace(-2.0, 3.0, 101)
+LIMIT = 1.0
+
+
+def checked(x):
+    if np.any(x < 0):
+        raise ValueError(f"negative: {x.min()}")
+    if not np.isfinite(x).all():
+        raise ArithmeticError("not finite", x.max())
+    return np.sqrt(x)
+
+
+def normalised(x):
+    s = x.sum()
+    if s > 0:
+        return x / s
+    if np.isnan(s):
+        return np.zeros_like(x)
+    return -x
+
+
+def chosen(x):
+    return (x.max() > 2 and x * 2) or -x[:3]
+
+
+def newton(x):
+    x = np.abs(x) + 1
+    steps = 0
+    while np.abs(x * x - 2).max() > 1e-2:
+        x = x - (x * x - 2) / (2 * x)
+        steps += 1
+    return x, steps
+
+
+def halved(x):
+    while np.abs(x).max() > 1e-4:
+        x = x / 2
+    return x
+
+
+def counted(x):
+    total = np.zeros(3)
+    for k in range(int((x > 2).sum())):
+        total[k % 3] += x[k]
+    return total
+
+
+def updated(x):
+    x[0] = 5.0
+    if x.sum() > 10:
+        x[1:3] = 7.0
+    elif x[-1] < 0:
+        raise RuntimeError(f"last is {x[-1]}")
+    return x * 2
+
+
+def reused(x):
+    product = np.outer(x, x) @ np.ones((x.size, 2))
+    if product[0, 0] > 0:
+        return product
+    return product.sum(axis=0), product
+
+
+def extremes(x):
+    return sorted(x)[:3], any(x > 2.5), all(x > -9), max(x), x.argmax() in (0, 100)
+
+
+def nested(x):
+    return inner(x) if x[0] > 0 else inner(-x)
+
+
+@fusec.jit
+def inner(x):
+    if x.mean() > LIMIT:
+        return x - x.mean()
+    return x + 1
+
+
+def appended(x, into):
+    if x.max() > 2:
+        into.append(x.max())
+    return len(into)
+
+
+def known(x):
+    found = np.any(x > 2)
+    if found:
+        return x * found + found
+    return np.where(found, x, -x)
+
+
+def raised(x):
+    return x / x[x.argmax() + 60] if x[np.int64(x[0]) + 3] > 0 else x
+
+
+def twice(x):
+    big = x.max() > 2
+    y = x + 1 if big else x - 1
+    return y * 3 if big else y * 4
+
+
+FUNCTIONS = [checked, normalised, chosen, newton, halved, counted, updated, reused, extremes,
+             nested, known, raised, twice]  # fmt: skip
+INPUTS = [X, -X, X + 2, X * 0, X * np.nan, X[::-1], X.astype("f4"), np.arange(5), np.ones(1)]
+
+
+def outcome(function, args):
+    """What a call gives or raises, and what it leaves of its arguments."""
+    args = [a.copy() if isinstance(a, np.ndarray) else list(a) for a in args]
+    try:
+        return function(*args), None, args
+    except Exception as error:
+        return None, error, args
+
+
+def same(got, want):
+    if isinstance(want, tuple | list):
+        assert type(got) is type(want) and len(got) == len(want)
+        for g, w in zip(got, want):
+            same(g, w)
+        return
+    assert type(got) is type(want)
+    if isinstance(want, np.ndarray | np.generic):
+        assert got.dtype == want.dtype and got.shape == want.shape
+        tolerance = 1e-12 if want.dtype == np.float64 else 1e-5
+        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+    else:
+        assert got == want
+
+
+def compare(jitted, function, *args):
+    (got, error, left), (want, expected, wanted) = outcome(jitted, args), outcome(function, args)
+    assert type(error) is type(expected) and str(error) == str(expected)
+    same(got, want)
+    same(left, wanted)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::fusec.errors.FallbackWarning")
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+def test_every_branch_in_any_order(function):
+    jitted = fusec.jit(function)
+    for k in range(3):
+        for x in INPUTS[k:] + INPUTS[:k]:
+            compare(jitted, function, x)
+
+
+def test_a_container_of_the_caller_is_changed_in_one_branch_only():
+    jitted = fusec.jit(appended)
+    for x in (X, -X * 0.5, X, -X * 0.5):
+        compare(jitted, appended, x, [1.0])
+
+
+def test_the_short_way_takes_every_branch():
+    jitted = fusec.jit(normalised)
+    for _ in range(3):
+        for x in (X + 2, -X - 2, X * np.nan):
+            compare(jitted, normalised, x)
+    assert len(jitted._fast) == 1
+    _, entry = jitted._fast[0]
+    for x in (X + 2, -X - 2, X * np.nan):
+        same(entry((x,), {}), normalised(x))
+
+
+def test_what_a_decision_has_computed_is_not_computed_again():
+    low = fusec.jit(normalised).lower(X + 2)
+    assert [k.title for k in low.kernels] == ["divide"]
+    ((decision, ask),) = low.decisions
+    assert bool(decision.value) and len(ask.kernels) == 1
+    assert ask.kernels[0].bytes_read == X.nbytes
+    low = fusec.jit(reused).lower(X + 9)
+    ((_, ask),) = low.decisions
+    assert [sum(n.op.name == "matmul" for n in x.graph.nodes()) for x in (low, ask)] == [0, 1]
+
+
+def test_explain_tells_of_decisions():
+    text = str(fusec.jit(normalised).lower(-X - 2).explain())
+    assert "decides: False here, found by 1 kernel" in text
+    text = str(fusec.jit(halved).lower(X).explain())
+    assert f"NumPy runs it. it decides on more than {MOST_OF_A_LINE} times at" in text
+
+
+@pytest.mark.parametrize("limit, function, inputs", [
+    ("MOST_DECISIONS", normalised, [-X - 2]),
+    ("MOST_OF_A_LINE", newton, [X]),
+    ("MOST_ANSWERS", lambda x: x[: int(x[0])], [X + 2, X + 3, X + 4]),
+])  # fmt: skip
+def test_each_limit_gives_the_function_to_numpy(monkeypatch, limit, function, inputs):
+    monkeypatch.setattr(fusec.decided, limit, 1)
+    jitted = fusec.jit(function)
+    with pytest.warns(FallbackWarning, match="it decides on"):
+        for x in inputs:
+            compare(jitted, function, x)
+    compare(jitted, function, inputs[0])
+    (plans,) = jitted._plans.values()
+    assert plans[0].reason.startswith("it decides on")
+
+
+@pytest.mark.parametrize("function", [
+    lambda x: np.unique(x * 2), lambda x: x[x > 0] + 1, lambda x: np.nonzero(x > 0),
+    lambda x: np.flatnonzero(x)[-1],
+])  # fmt: skip
+def test_a_shape_that_depends_on_data(function):
+    jitted = fusec.jit(function)
+    with pytest.warns(FallbackWarning, match="shape of the result of .* depends on the data"):
+        compare(jitted, function, X)
+    compare(jitted, function, X - 1)
+    assert "depends on the data" in jitted.lower(X).fallback
+    with pytest.raises(DataDependentShapeError, match=r"np\.where"):
+        jitted.lower(fusec.ShapeDtype(5, "f8"))
+
+
+def test_a_captured_value_that_changes():
+    limit = np.array(1.0)
+
+    def above(x):
+        return x * 2 if x.max() > limit else x * LIMIT
+
+    jitted = fusec.jit(above)
+    for value in (1.0, 5.0, 1.0, 2.9):
+        limit[...] = value
+        compare(jitted, above, X)
+    global LIMIT
+    try:
+        for LIMIT in (3.0, 1.0, 4.0):
+            compare(jitted, above, X - 3)
+            compare(fusec.jit(nested), nested, X)
+    finally:
+        LIMIT = 1.0
+
+
+@dataclass
+class Model:
+    w: Any
+    calls: int = 0
+
+    def step(self, x):
+        self.calls += 1
+        error = (self.w * x).sum()
+        if error > 0:
+            self.w = self.w - 0.1 * x
+        return error
+
+
+def test_a_method_changes_its_object_in_one_branch_only():
+    model, plain = Model(np.ones(3)), Model(np.ones(3))
+    step = fusec.jit(Model.step)
+    for sign in (1, -1, 1, 1, -1):
+        x = sign * np.array([1.0, 2.0, 3.0])
+        same(step(model, x), plain.step(x))
+        same(model.w, plain.w)
+        assert model.calls == plain.calls
+
+
+def test_gradients_follow_the_branch():
+    def loss(x):
+        s = (x * x).sum()
+        return s if x[0] > 0 else 3 * s
+
+    for call in (fusec.grad(loss), fusec.jit(fusec.grad(loss))):
+        for x in (X + 3, X - 3, X + 3):
+            np.testing.assert_allclose(call(x), 2 * x if x[0] > 0 else 6 * x)
+    with np.errstate(all="raise"):
+        np.testing.assert_allclose(fusec.grad(loss)(X), 6 * X)
+
+
+def test_on_the_device_of_the_host():
+    jitted = fusec.jit(normalised)
+    for x in (X + 2, -X - 2, X * np.nan, X + 2):
+        got = jitted(fusec.to_device(x, "cpu"))
+        assert type(got) is fusec.Array
+        same(got.copy_to_host(), normalised(x))
+
+
+@pytest.mark.parametrize("call", [
+    lambda: fusec.jit(normalised).lower(fusec.ShapeDtype(5, "f8")),
+    lambda: fusec.vmap(normalised)(np.ones((2, 3))),
+])  # fmt: skip
+def test_where_no_values_are_at_hand_it_is_an_error(call):
+    with pytest.raises(TracerBoolError, match=r"np\.where"):
+        call()
+
+
+def test_verify_and_disable(monkeypatch):
+    report = fusec.verify(normalised, X + 2)
+    assert report, str(report)
+    monkeypatch.setattr(fusec.config, "verify", True)
+    jitted = fusec.jit(normalised)
+    for x in (X + 2, -X - 2, X * np.nan):
+        compare(jitted, normalised, x)
+    monkeypatch.setattr(fusec.config, "disable", True)
+    compare(fusec.jit(normalised), normalised, X)
+
+
+def test_threads_share_the_branches():
+    jitted, failed = fusec.jit(normalised), []
+
+    def work(seed):
+        rng = np.random.default_rng(seed)
+        for _ in range(50):
+            x = rng.standard_normal(50) + rng.choice([-1, 1])
+            try:
+                same(jitted(x), normalised(x))
+            except AssertionError as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not failed
+
+
+STEPS = [
+    lambda x, y: x + y,
+    lambda x, y: x * 0.5 if x.sum() > y.sum() else x - y,
+    lambda x, y: y if np.any(x > 2) else x,
+    lambda x, y: x / x.max() if x.max() > 0 and y.min() < 0 else np.cumsum(y),
+    lambda x, y: x @ y * x if bool((x == y).all()) else x[::-1],
+    lambda x, y: x[: max(1, int(y.argmax()))].sum() * y,
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(range(len(STEPS))), min_size=1, max_size=5), st.data())
+def test_random_chains(steps, data):
+    def chain(x, y):
+        for k in steps:
+            x, y = STEPS[k](x, y), x
+        return x, y
+
+    jitted = fusec.jit(chain)
+    values = st.lists(st.integers(-3, 3), min_size=4, max_size=4)
+    for _ in range(4):
+        x, y = (np.array(data.draw(values), float) for _ in range(2))
+        compare(jitted, chain, x, y)
