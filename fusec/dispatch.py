@@ -35,6 +35,7 @@ from fusec.trace.locate import user_location
 from fusec.trace.overrides import LOUD
 from fusec.trace.run import Answer, Trace, session_of, trace
 from fusec.trace.scalars import NUMBERS
+from fusec.trace.standin import is_native
 from fusec.trace.tree import TreeDef, flatten, outline
 
 MAX_FAST = 4  # native entries that a call tries in turn
@@ -327,8 +328,7 @@ def native_layout(x: Any) -> Any:
         raise TypeError(
             f"fusec takes plain NumPy arrays, not {type(x).__name__}: pass np.asarray(x)"
         )
-    size = x.dtype.itemsize
-    if x.flags.aligned and x.dtype.isnative and all(s % size == 0 for s in x.strides if size):
+    if is_native(x):
         return x
     made = x.astype(x.dtype.newbyteorder("="), order="K", copy=True)
     made.flags.writeable = x.flags.writeable

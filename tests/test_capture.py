@@ -1185,3 +1185,36 @@ def _sets_environ():
 def test_effects_on_the_system_raise(effect):
     with pytest.raises(ImpureError, match=r"test_capture\.py"):
         fusec.jit(lambda x: (effect(), x)[1])(X)
+
+
+RECORDS = np.zeros(10, [("x", "f8"), ("flag", "i4")])
+
+
+@pytest.mark.parametrize("layout", ["byte-swapped", "field of records", "misaligned"])
+@pytest.mark.parametrize("place", ["attribute", "closure"])
+def test_captured_memory_that_kernels_cannot_read_is_numpys(place, layout):
+    def made():
+        memory = {
+            "byte-swapped": np.zeros(10, np.dtype("f8").newbyteorder()),
+            "field of records": RECORDS.copy()["x"],
+            "misaligned": np.zeros(81, "u1")[1:].view("f8"),
+        }[layout]
+        memory[...] = np.arange(10.0)
+        return types.SimpleNamespace(memory=memory)
+
+    def program(captured):
+        def change(box, t):
+            memory = box.memory if place == "attribute" else captured.memory
+            memory[2:4] += t[2:4]
+            memory[t[:2].astype("i8")] = 7
+            return memory * t
+
+        return change
+
+    t, mine, plain = np.arange(10.0), made(), made()
+    change = fusec.jit(program(mine))
+    for _ in range(2):
+        np.testing.assert_array_equal(change(mine, t), program(plain)(plain, t))
+        np.testing.assert_array_equal(mine.memory, plain.memory)
+    with pytest.raises(UnsupportedError, match="pass a copy"):
+        fusec.grad(lambda x: (mine.memory * x).sum())(t)

@@ -18,7 +18,7 @@ from fusec.ops.registry import Op
 from fusec.trace.decisions import Ask, Decision
 from fusec.trace.locate import user_location
 from fusec.trace.scalars import PyScalar, Recipe
-from fusec.trace.standin import is_stand_in, like_array, stand_in
+from fusec.trace.standin import is_native, is_stand_in, like_array
 
 WEAK = {bool: np.dtype("?"), int: np.dtype("i8"), float: np.dtype("f8"), complex: np.dtype("c16")}
 
@@ -162,12 +162,10 @@ class Session:
         """The tracer of an array argument or of a captured array."""
         from fusec.trace.tracer import Tracer
 
-        dtype = array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
+        dtype = array.dtype
         if dtype.names or dtype.char in "gG":
             raise UnsupportedError(f"{source.label} has dtype {dtype}: NumPy runs the function")
         like = like_array(array)
-        if dtype != array.dtype:
-            like = stand_in(array.shape, dtype, array.strides)
         storage = self.storage(self.param(Aval(array.shape, dtype), source), like, source)
         storage.writeable = array.flags.writeable or is_stand_in(array)
         storage.root = Tracer(self, storage, (), like)
@@ -214,6 +212,8 @@ class Session:
         """The tracer of a captured array; one array is one hidden input."""
         found = self._lifted.get(id(array))
         if found is None:
+            if isinstance(array, np.ndarray) and not is_native(array):
+                raise UnsupportedError(f"{path} is byte-swapped or misaligned: pass a copy")
             source = Source("captured", len(self.captured), str(path))
             found = self._lifted[id(array)] = self.array_param(array, source)
             self.captured.append(array)

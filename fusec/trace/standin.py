@@ -80,6 +80,13 @@ def like_array(array: np.ndarray) -> np.ndarray:
     return stand_in(array.shape, array.dtype, array.strides)
 
 
+def is_native(array: np.ndarray) -> bool:
+    """Whether kernels can read it: aligned, native byte order, strides of whole elements."""
+    dtype, flags = array.dtype, array.flags
+    whole = not any(s % dtype.itemsize for s in array.strides if dtype.itemsize)
+    return flags.aligned and dtype.isnative and whole
+
+
 def result_like(shape: tuple[int, ...], dtype: np.dtype, operands: list[np.ndarray]) -> np.ndarray:
     """The stand-in of an elementwise result: NumPy's K order over the operands' strides."""
     if all(o.flags.c_contiguous for o in operands):
