@@ -909,6 +909,8 @@ row(
 )
 row("put_along_axis", lambda k, x, i: k.np.put_along_axis(x, i, 7.0, 1), A, np.argsort(A, 1)[:, :2])
 row("put", lambda k, x, i: (k.np.put(x, i, [1.0, 2.0]), x.put([0], 5)), A, IDX)
+row("put-nothing", lambda k, x, i: (k.np.put(x, i, x[:0]), k.np.put(x[:0], i[:0], 1)), A, IDX)
+row("put-to-nothing", lambda k, x, i: k.np.put(x[:0], i, x[:0]), A, IDX)
 row("put-modes", lambda k, x, i: k.np.put(x, i, 3, mode="clip"), V, IDX * 9)
 row("copyto", lambda k, x, y, m: (k.np.copyto(x, y, where=m), k.np.copyto(y, 2)), A, I, MASK)
 row("copyto-cast", lambda k, x, y: k.np.copyto(y, x), A, I)
@@ -1324,6 +1326,7 @@ for name in ("sum", "prod", "mean", "max", "min", "any", "all", "var", "std"):
         ulp=4,
     )
     row(f"selection-{name}-none", lambda k, x, name=name: getattr(x[x > 99], name)(), A)
+row("selection-complex", lambda k, x: (x[x.real > 0].max(), x[x.imag > 0].min(0)), Z, host=True)
 row(
     "selection-rows",
     lambda k, x, m: (x[m].sum(axis=0), x[m].mean(), x[m].max(0)),

@@ -46,12 +46,16 @@ def _reduction(name: str, ufunc: np.ufunc, vjp: Any) -> Op:
 def _lowest(dtype: np.dtype) -> Any:
     if dtype.kind == "b":
         return False
+    if dtype.kind == "c":
+        return complex(-np.inf, -np.inf)
     return -np.inf if kind_of(dtype) == "f" else np.iinfo(dtype).min
 
 
 def _highest(dtype: np.dtype) -> Any:
     if dtype.kind == "b":
         return True
+    if dtype.kind == "c":
+        return complex(np.inf, np.inf)
     return np.inf if kind_of(dtype) == "f" else np.iinfo(dtype).max
 
 

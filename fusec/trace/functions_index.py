@@ -134,7 +134,7 @@ def put(session: Session, a: Any, ind: Any, v: Any, mode: str = "raise") -> None
     x, index = as_tracer(session, a), as_tracer(session, ind).astype(INT).ravel()
     values = fresh(session, as_element(session, v, x.dtype)).ravel()
     count = index._like.size
-    if count == 0 or values._like.size == 0:
+    if count == 0 or (values._like.size == 0 and x._like.size):
         return
     node = index.node
     if mode != "raise":

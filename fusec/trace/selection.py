@@ -10,9 +10,9 @@ from typing import Any, Never
 import numpy as np
 
 from fusec.errors import DataDependentShapeError, UnsupportedError
-from fusec.ir.aval import kind_of
 from fusec.ir.graph import Graph, Node
 from fusec.ir.rewrite import rebuild
+from fusec.ops.reduce import IDENTITY
 from fusec.trace.session import Session
 from fusec.trace.table import check, data_dependent
 from fusec.trace.tracer import Tracer, fresh
@@ -99,9 +99,9 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
             raise self._refuse(f"{name}(axis={axis})")
         if name not in ("max", "min"):
             return method(axis=axes, where=self._spread(), **kwargs)
-        worst = _extreme(self.dtype, name)
-        if self.dtype.kind == "c" or "initial" in kwargs:
+        if "initial" in kwargs:
             raise self._refuse(name)
+        worst = IDENTITY[name](self.dtype)
         result = method(axis=axes, where=self._spread(), initial=worst, **kwargs)
         if self.source._like.size == 0:
             np.max(np.empty(0))
@@ -227,13 +227,3 @@ def _named(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str
 
 def given_out(out: Any) -> bool:
     return out is not None and out != (None,)
-
-
-def _extreme(dtype: np.dtype, name: str) -> Any:
-    """The value that no other one loses against."""
-    if dtype.kind == "b":
-        return name == "min"
-    if kind_of(dtype) == "f":
-        return dtype.type(-np.inf if name == "max" else np.inf)
-    info = np.iinfo(dtype)
-    return dtype.type(info.min if name == "max" else info.max)
