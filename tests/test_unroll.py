@@ -256,6 +256,21 @@ def test_short_rows_with_a_branch_between_them_are_one_long_row(f):
     np.testing.assert_array_equal(fusec.jit(f)(x, y), f(x, y))
 
 
+@pytest.mark.parametrize(
+    "turn",
+    [lambda a: np.tile(a, (2, 1)), lambda a: np.repeat(a, 2, axis=0),
+     lambda a: np.roll(np.tile(a, (2, 1)), 2, axis=0)],
+)  # fmt: skip
+def test_a_branch_that_comes_again_is_no_edge_between_rows(turn):
+    def f(x, s):
+        a, b = np.broadcast_to(s, (3, 5)), np.broadcast_to(-s, (4, 5))
+        return turn(np.concatenate([a, b])) + x, turn(np.pad(a, ((1, 3), (0, 0)))) * x
+
+    x, s = RNG.normal(size=(14, 5)), np.array(2.5)
+    for found, wanted in zip(fusec.jit(f)(x, s), f(x, s)):
+        np.testing.assert_array_equal(found, wanted)
+
+
 @pytest.mark.parametrize("n", [15, 17, 24, 31, 100, 128])
 def test_costly_rows_end_under_a_mask(n):
     x = RNG.normal(size=(50, n)).astype("f4")

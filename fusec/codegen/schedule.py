@@ -145,7 +145,7 @@ def _pinned(body: Body) -> set[str]:
 
 def _edge(bound: Bound) -> bool:
     """Whether the places inside a bound are some neighbours along one axis."""
-    return bound.step == 1 and [c for _, c in bound.index.terms] == [1]
+    return bound.step == 1 and [(type(a), c) for a, c in bound.index.terms] == [(str, 1)]
 
 
 def _merge(body: Body, names: list[str], pinned: set[str]) -> list[str]:
