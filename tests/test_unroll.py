@@ -271,6 +271,17 @@ def test_a_branch_that_comes_again_is_no_edge_between_rows(turn):
         np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+def test_what_only_a_branch_between_rows_tells_apart_is_computed_in_the_long_row(dtype):
+    def f(x, s):
+        y = np.concatenate([np.broadcast_to(s, (3, 5)), np.broadcast_to(s * 2, (4, 5))]) + s
+        return y - y.sum(), np.sqrt(y) * 3, (y > 4).any(), np.roll(y, 1, axis=0).max(), x + y
+
+    x, s = np.ones((7, 5), dtype), np.array(2, dtype)
+    for found, wanted in zip(fusec.jit(f)(x, s), f(x, s)):
+        np.testing.assert_allclose(found, wanted, strict=True, rtol=1e-6)
+
+
 @pytest.mark.parametrize("n", [15, 17, 24, 31, 100, 128])
 def test_costly_rows_end_under_a_mask(n):
     x = RNG.normal(size=(50, n)).astype("f4")

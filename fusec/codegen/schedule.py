@@ -180,8 +180,8 @@ def _scale_guards(body: Body, slow: str, fast: str, n: int) -> None:
         return Bound(var(fast).plus(Index((), bound.index.const * n)), low, high)
 
     for line in all_lines(body):
-        if any(slow in b.index.variables() for b in line.guard):
-            line.guard = [scaled(b) if slow in b.index.variables() else b for b in line.guard]
+        line.guard = [scaled(b) if slow in b.index.variables() else b for b in line.guard]
+        if slow in line.variables:  # if only for a guard, of its own or of what it is computed from
             line.variables |= {fast}
 
 
