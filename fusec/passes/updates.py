@@ -115,7 +115,8 @@ def _apart(chain: list[Node]) -> bool:
 
 def _own(param: Node, chain: list[Node], users: dict[Node, list[Node]]) -> bool:
     """Whether the old value is read by its updates only, each at the elements that it changes."""
-    readers = [n for n in users[param] if n is not chain[0]]
+    readers = [*users[param]]
+    readers.remove(chain[0])  # which may read it as what is stored as well
     for node in chain:
         needing = {n for n in readers if _same_part(n, node)}
         for inner in toposort([node.inputs[1]]):
