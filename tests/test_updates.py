@@ -85,6 +85,10 @@ def read_after(t, v):
     return t.sum()
 
 
+def turned(t, v):
+    t[::-1] = t
+
+
 def all_then_part(t, v):
     t *= 2
     t[5:25] = v
@@ -98,6 +102,7 @@ IN_PLACE = [part, add, ends, backwards, halves]
 OTHERS = [
     steps, every_other, shifted, of_the_whole, twice, from_another_part, old_part_returned,
     old_part_elsewhere, maximum_of_the_part, returned, read_after, all_then_part, with_a_call,
+    turned,
 ]  # fmt: skip
 LAYOUTS = {
     "C": lambda t: t,
@@ -205,6 +210,12 @@ def one(t, i, v):
     t[i[0]] = v[0]
 
 
+def of_one_value(t, i, v):
+    """Places to read at are checked, although all that is there is the same."""
+    t[:] = v[0]
+    t[i] = t[i[::-1] + 1]
+
+
 def sum_before(t, i, v):
     s = t.sum()
     t[i] = v
@@ -253,7 +264,7 @@ def into_a_changed_one(t, i, v):
 SCATTERED = [
     from_a_changed_one, into_a_changed_one, assign, augment, add_at, exchange, one, sum_before,
     places_of_itself, checked_elsewhere, called_elsewhere, assign_twice, assign_and_read,
-    two_arguments,
+    two_arguments, of_one_value,
 ]  # fmt: skip
 LAST = {"inside": 250, "outside": 300, "far below": -301}
 

@@ -90,11 +90,6 @@ class CudaAdditions(Scattering, CudaEmitter):
     def kept(self) -> list[str]:
         return [*self.plan.outer, *([self.plan.column] if self.plan.column else [])]
 
-    @property
-    def effects(self) -> list[Line]:
-        """The lines that may report an error."""
-        return [x for x in self.body.lines if x.effect]
-
     def lines(self, targets: list[Line], known: set[Line], effects: list[Line]) -> set[Line]:
         """Write what changes with the values; gives all that is known then."""
         need = closure([*targets, *effects], known)

@@ -21,7 +21,7 @@ import numpy as np
 from fusec.codegen.emit import KernelSource, loaded, stored
 from fusec.codegen.emit_columns import CPUS
 from fusec.codegen.emit_map import LoopEmitter, MapEmitter
-from fusec.codegen.loops import Body, Buffer, Store, closure
+from fusec.codegen.loops import Body, Buffer, Line, Store, closure
 from fusec.codegen.schedule import Schedule, is_inner, schedule, schedule_scatter
 from fusec.ir.aval import short
 from fusec.ops import OPS
@@ -61,6 +61,11 @@ class Scattering(LoopEmitter):
     @property
     def dtype(self) -> np.dtype:
         return self.store.buffer.dtype
+
+    @property
+    def effects(self) -> list[Line]:
+        """The lines that may report an error."""
+        return [x for x in self.body.lines if x.effect]
 
     @property
     def length(self) -> int:
@@ -138,11 +143,12 @@ class ScatterEmitter(Scattering):
 
     def _lines(self, columns: bool) -> None:
         """What changes with the values, but (or only) with the column."""
-        need = closure([self.store.value, *self.store.data.values()], set(self.known))
+        targets = [self.store.value, *self.store.data.values(), *self.effects]
+        need = closure(targets, set(self.known))
         along = {*self.plan.reduced} | ({self.plan.column} if columns else set())
         for line in self.body.lines:
             mine = line.variables & along and (self.plan.column in line.variables) == columns
-            if mine and (line in need or line.effect):
+            if mine and line in need:
                 self.line(line)
 
     def _additions(self, first: str, last: str) -> None:
