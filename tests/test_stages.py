@@ -268,6 +268,18 @@ def test_verify_looks_at_changed_arguments_and_changes_none():
     assert np.array_equal(x, np.ones(4))
 
 
+def test_verify_of_what_catches_an_error():
+    def careful(x, m):
+        try:
+            np.linalg.cholesky(m)
+        except np.linalg.LinAlgError:
+            return x + 1
+        return x
+
+    report = fusec.verify(careful, np.ones(4), np.zeros((3, 3)))
+    assert report, report
+
+
 def test_verify_keeps_views_of_one_memory():
     x = np.arange(9.0)
     report = fusec.verify(update, x[1:], x[:-1])
