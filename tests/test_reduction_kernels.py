@@ -114,6 +114,14 @@ def test_a_table_of_few_columns(rows, columns, dtype):
         np.testing.assert_array_equal(wanted, found)
 
 
+@pytest.mark.parametrize("shape", [(255, 40), (256, 40), (2000, 40), (700, 130)])
+def test_costly_values_of_columns_are_read_again_where_they_were_stored(shape):
+    x = np.random.default_rng(7).random(shape)
+    for fn in (lambda x: np.sqrt(x).var(axis=0), lambda x: np.exp(x.T).std(axis=-1),
+               lambda x: (np.tanh(x) - np.tanh(x).mean(axis=0)).sum(axis=0) + 1):  # fmt: skip
+        np.testing.assert_allclose(fusec.jit(fn)(x), fn(x), rtol=1e-10)
+
+
 FREE = [
     ("max", lambda x: x.max(), True),
     ("any", lambda x: (x > 2).any(), True),

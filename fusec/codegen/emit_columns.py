@@ -309,8 +309,11 @@ class ColumnEmitter(LoopEmitter):
 
     def turns(self, targets: list[Line], folds: list[Fold], first: str) -> None:
         """The sums over row ``first`` of a block and every 32nd after it."""
+        kept = any(x in self.known for x in self.plan.saved)  # they lie at row e
         for turn in range(BLOCK // LANES):
             self.rows(self.plan.reduced, f"({first} + {turn * LANES})")
+            if kept:
+                self.w(f"e = {first} + {turn * LANES}")
             self.across([*targets, *[f.value for f in folds]])
             self.columns([*targets, *[f.value for f in folds]])
             for fold in folds:
