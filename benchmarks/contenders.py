@@ -34,7 +34,8 @@ class Contender:
     make: ``(kernel, device) -> bind`` and ``bind(args) -> call``, compiled once for all arguments;
     raises `Unable` where it has no form of the kernel.
     devices: kinds of device it runs on. strict: kept out of "best peer" where a relaxed form of
-    the same peer is in it.
+    the same peer is in it. apart: its products are made by SciPy's OpenBLAS, whose threads wait for
+    cores that NumPy's then lacks: it is timed after the others where products are.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Contender:
     make: Callable[[Kernel, str], Bind]
     devices: tuple[str, ...] = ("cpu",)
     strict: bool = False
+    apart: bool = False
 
     @property
     def installed(self) -> bool:
@@ -172,8 +174,8 @@ CONTENDERS: dict[str, Contender] = {
         Contender("fusec", "fusec", _fusec, BOTH),
         Contender("numpy", "numpy", _numpy),
         Contender("numexpr", "numexpr", _numexpr),
-        Contender("numba", "numba", _numba(fastmath=True)),
-        Contender("numba-strict", "numba", _numba(fastmath=False), strict=True),
+        Contender("numba", "numba", _numba(fastmath=True), apart=True),
+        Contender("numba-strict", "numba", _numba(fastmath=False), strict=True, apart=True),
         Contender("jax", "jax", _jax, BOTH),
         Contender("torch", "torch", _torch, BOTH),
         Contender("cupy", "cupy", _cupy, ("cuda",)),
