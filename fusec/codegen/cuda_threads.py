@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numba.np import numpy_support
 
@@ -160,11 +159,8 @@ def _shared(letters: str) -> Any:
     element = numpy_support.from_dtype(dtype) if letters != "b1" else types.uint8
 
     def typer(context: Any, count: Any) -> Any:
-        if not isinstance(count, types.IntegerLiteral):
-            raise TypingError("shared memory has a size that is written in the kernel")
-
         def build(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
-            kind = ir.ArrayType(ctx.get_data_type(element), count.literal_value)
+            kind = ir.ArrayType(ctx.get_value_type(element), args[0].constant)
             name = b.module.get_unique_name(f"shared_{letters}")
             array = ir.GlobalVariable(b.module, kind, name, addrspace=_SHARED)
             array.linkage = "internal"
@@ -173,11 +169,11 @@ def _shared(letters: str) -> Any:
             first = b.gep(array, [_I32(0), _I32(0)])
             return b.addrspacecast(first, ctx.get_value_type(sig.return_type))
 
-        return types.CPointer(element)(count), build  # type: ignore[no-untyped-call]
+        return types.CPointer(element)(types.int64), build  # type: ignore[no-untyped-call]
 
     typer.__name__ = f"shared_{letters}"
     typer.__doc__ = f"An array of {letters} that the threads of a block share."
-    return intrinsic(prefer_literal=True)(typer)
+    return intrinsic(typer)
 
 
 @intrinsic

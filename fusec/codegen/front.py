@@ -2,8 +2,8 @@
 
 Kernels are a small part of Python: they assign names and elements, loop over ranges, branch, and
 call primitives. The type of every value is known where it is written, so nothing is inferred, and
-a kernel is IR in a tenth of the time that Numba's compiler takes for the same text. What the walk
-does not know (`Foreign`) is left to Numba, whose types and primitives are used here, too.
+a kernel is IR in a tenth of the time that Numba's compiler takes for the same text. Types and
+primitives are Numba's; what else Python has (`Foreign`) no kernel is made of.
 """
 # mypy: disable-error-code="no-untyped-call"
 
@@ -55,7 +55,8 @@ def define(
     """Add ``def kernel`` of ``text`` to a module, as an internal function that gives an int64.
 
     names: what the text imports, by name. kinds: Numba types of the arguments.
-    Raises Foreign, and Numba's TypingError for primitives with arguments of other types.
+    Raises Foreign, and Numba's TypingError for primitives with arguments of other types; both
+    know the line.
     """
     kernel, *others = [x for x in ast.parse(text).body if isinstance(x, ast.FunctionDef)]
     if others:
@@ -66,8 +67,9 @@ def define(
     # a loop stays a loop: rows are often too short for memcpy
     set.add(function.attributes, '"no-builtins"')
     walk = _Walk(function, names)
+    vectors = module.triple == host().triple
     for parameter, value, kind in zip(kernel.args.args, function.args, kinds):
-        if "_s" in parameter.arg and kind == types.int64:
+        if "_s" in parameter.arg and kind == types.int64 and vectors:
             value = _any_stride(walk.b, value)
         walk.assign(parameter.arg, Typed(value, kind))
     walk.statements(kernel.body)
@@ -91,9 +93,13 @@ class _Walk:
     def statements(self, body: list[ast.stmt]) -> None:
         for statement in body:
             write = getattr(self, f"s_{type(statement).__name__}", None)
-            if write is None or self.b.block.is_terminated:
-                raise Foreign(ast.unparse(statement))
-            write(statement)
+            try:
+                if write is None or self.b.block.is_terminated:
+                    raise Foreign(ast.unparse(statement))
+                write(statement)
+            except Exception as error:
+                error.__dict__.setdefault("lineno", statement.lineno)
+                raise
 
     def s_Assign(self, node: ast.Assign) -> None:
         (target,) = node.targets
@@ -124,6 +130,9 @@ class _Walk:
 
     def s_Expr(self, node: ast.Expr) -> None:
         self.value(node.value)
+
+    def s_Pass(self, node: ast.Pass) -> None:
+        """Nothing."""
 
     def s_Return(self, node: ast.Return) -> None:
         if node.value is None:

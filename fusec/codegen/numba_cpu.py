@@ -1,4 +1,4 @@
-"""From kernel text to machine code: `front` makes LLVM IR of it, or else Numba, LLVM the rest.
+"""From kernel text to machine code: `front` makes LLVM IR of it, LLVM the rest.
 
 The compiled entry has one C signature for all kernels::
 
@@ -16,12 +16,10 @@ from typing import Any
 from llvmlite import ir
 from numba.core import fastmathpass, types
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.errors import TypingError
 
 from fusec.codegen import target
-from fusec.codegen.front import Foreign, define, value_type
-from fusec.codegen.lanes import mark_loops
-from fusec.codegen.numba_lower import Machine, errors, load, lower, parse, pointer
+from fusec.codegen.front import value_type
+from fusec.codegen.kernel_module import errors, lowered, parse, pointer
 from fusec.codegen.target import KernelCompileError, ObjectCode, Pointers
 
 __all__ = ["KernelCompileError", "ObjectCode", "compile_kernel"]
@@ -37,8 +35,6 @@ _COUNTED = re.compile(r"^[^#\n]*\brange\(\s*(\d+\s*,\s*)?\d+\s*(,\s*\d+\s*)?\)",
 _I64 = ir.IntType(64)
 _BYTES = ir.IntType(8).as_pointer()
 _ENTRY = ir.FunctionType(_I64, [_I64, _I64, _I64.as_pointer(), _BYTES.as_pointer()])
-# What the entry returns when Numba's own code raised, which no kernel text asks for.
-_RAISED = -1
 
 
 def compile_kernel(
@@ -46,7 +42,7 @@ def compile_kernel(
 ) -> ObjectCode:
     """Compile ``def kernel(start, stop, <ints>, <ptrs>)`` and its entry to an object file.
 
-    text: Python source; other functions it defines are compiled when ``kernel`` calls them.
+    text: Python source of what ``front`` knows, and of imports.
     ints: names of the int64 arguments, in order.
     ptrs: (name, dtype) of the buffers; bool is uint8, float16 and datetimes are integers.
     fastmath: allow contraction, reciprocals, and zeros without sign.
@@ -60,44 +56,17 @@ def compile_kernel(
     symbol = "fusec_" + target.content_hash(text, ints, ptrs, fastmath)[:16]
     kinds = [types.int64] * (2 + len(ints)) + [pointer(dtype) for _, dtype in ptrs]
     with global_compiler_lock, errors(symbol, text):
-        kernel = load(symbol, text)
-        try:
-            module = _walked(symbol, text, kernel.__globals__, kinds, fastmath)
-        except (Foreign, TypingError):
-            module = _typed(symbol, kernel, kinds, fastmath)
-        return target.build(symbol, module, unroll=bool(_COUNTED.search(text)))
+        kernel = lowered(symbol, text, kinds, target.host().triple, target.machine())
+        _add_entry(kernel, symbol, kinds)
+        _apart([x for x, kind in zip(kernel.args, kinds) if kind != types.int64])
+        if fastmath:
+            fastmathpass.FastFloatBinOpVisitor(FASTMATH).visit_Function(kernel)
+        return target.build(symbol, parse(kernel.module), unroll=bool(_COUNTED.search(text)))
 
 
-def _walked(symbol: str, text: str, names: dict[str, Any], kinds: list[Any], fast: bool) -> Any:
-    """The module of a kernel that is made of nothing but what kernels are made of."""
-    module = ir.Module(symbol)
-    module.triple, module.data_layout = target.host().triple, str(target.machine().target_data)
-    kernel = define(module, text, names, kinds)
-    _add_entry(module, symbol, kinds, lambda builder, args: builder.call(kernel, args))
-    _finish(kernel, kernel.args, kinds, fast)
-    mark_loops(kernel)
-    return parse(module)
-
-
-def _typed(symbol: str, kernel: Any, kinds: list[Any], fast: bool) -> Any:
-    """The module as Numba's compiler makes it."""
-    lowered = lower(kernel, tuple(kinds), Machine(target.host().triple, target.machine))
-
-    def call(builder: Any, args: list[Any]) -> Any:
-        descriptor = lowered.descriptor
-        status, result = lowered.context.call_conv.call_function(
-            builder, lowered.kernel, descriptor.restype, descriptor.argtypes, args
-        )
-        return builder.select(status.is_ok, result, _I64(_RAISED))
-
-    _add_entry(lowered.module, symbol, kinds, call)
-    _finish(lowered.kernel, lowered.kernel.args[-len(kinds) :], kinds, fast)
-    return lowered.link()
-
-
-def _add_entry(module: ir.Module, symbol: str, kinds: list[Any], call: Any) -> None:
+def _add_entry(kernel: ir.Function, symbol: str, kinds: list[Any]) -> None:
     """Add the function that unpacks its arguments and calls the kernel."""
-    entry = ir.Function(module, _ENTRY, symbol)
+    entry = ir.Function(kernel.module, _ENTRY, symbol)
     set.add(entry.attributes, '"no-builtins"')
     builder = ir.IRBuilder(entry.append_basic_block())
     start, stop, ints, ptrs = entry.args
@@ -105,15 +74,7 @@ def _add_entry(module: ir.Module, symbol: str, kinds: list[Any], call: Any) -> N
     args += [_item(builder, ints, k) for k in range(len(numbers))]
     for k, kind in enumerate(kinds[2 + len(numbers) :]):
         args.append(builder.bitcast(_item(builder, ptrs, k), value_type(kind)))
-    builder.ret(call(builder, args))
-
-
-def _finish(kernel: Any, parameters: Any, kinds: list[Any], fast: bool) -> None:
-    """The kernel is called by its entry alone."""
-    kernel.linkage = "internal"
-    _apart([x for x, kind in zip(parameters, kinds) if kind != types.int64])
-    if fast:
-        fastmathpass.FastFloatBinOpVisitor(FASTMATH).visit_Function(kernel)
+    builder.ret(builder.call(kernel, args))
 
 
 def _apart(pointers: list[Any]) -> None:

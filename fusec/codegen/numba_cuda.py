@@ -22,8 +22,9 @@ from numba.core import fastmathpass, types
 from numba.core.compiler_lock import global_compiler_lock
 
 from fusec.codegen import target
+from fusec.codegen.front import value_type
+from fusec.codegen.kernel_module import errors, lowered, parse, pointer
 from fusec.codegen.numba_cpu import FASTMATH
-from fusec.codegen.numba_lower import Lowered, Machine, errors, load, lower, pointer
 from fusec.codegen.target import KernelCompileError, Pointers
 from fusec.errors import UnsupportedError
 
@@ -93,20 +94,16 @@ def compile_ptx(
         raise UnsupportedError(f"a kernel of {len(ints) + len(ptrs)} arguments: CUDA takes 511")
     symbol = "fusec_" + target.content_hash(text, ints, ptrs, fastmath)[:16]
     with global_compiler_lock, errors(symbol, text):
-        kernel = load(symbol, text)
-        args = (types.int64,) * len(ints) + tuple(pointer(dtype) for _, dtype in ptrs)
-        lowered = lower(kernel, args, Machine(TRIPLE, lambda: machine("sm_80")))
-        _add_entry(lowered, symbol, len(ints), aligned)
+        kinds = [types.int64] * len(ints) + [pointer(dtype) for _, dtype in ptrs]
+        kernel = lowered(symbol, text, kinds, TRIPLE, machine("sm_80"))
+        _add_entry(kernel, symbol, kinds, aligned)
         if fastmath:
-            fastmathpass.FastFloatBinOpVisitor(FASTMATH).visit_Function(lowered.kernel)
-        return PtxCode(symbol, _emit(symbol, lowered.link(), arch))
+            fastmathpass.FastFloatBinOpVisitor(FASTMATH).visit_Function(kernel)
+        return PtxCode(symbol, _emit(symbol, parse(kernel.module), arch))
 
 
 def _emit(symbol: str, module: Any, arch: str) -> str:
     module.verify()
-    for function in module.functions:
-        if not function.is_declaration and function.name != symbol:
-            function.linkage = "internal"
     target.optimise(module, unroll=True, machine=machine(arch))
     ptx = str(machine(arch).emit_assembly(module))
     if ".extern .func" in ptx:
@@ -115,31 +112,28 @@ def _emit(symbol: str, module: Any, arch: str) -> str:
     return ptx
 
 
-def _add_entry(lowered: Lowered, symbol: str, nints: int, aligned: bool) -> None:
-    """Add the function that CUDA launches; it calls the kernel, which becomes internal."""
-    descriptor, context = lowered.descriptor, lowered.context
-    lowered.kernel.linkage = "internal"
-    lowered.kernel.attributes.add("alwaysinline")
-    pointers = descriptor.argtypes[nints:]
-    kind = ir.FunctionType(ir.VoidType(), [_I64] * nints + [_GLOBAL] * (len(pointers) + 1))
-    entry = ir.Function(lowered.module, kind, symbol)
+def _add_entry(kernel: ir.Function, symbol: str, kinds: list[Any], aligned: bool) -> None:
+    """Add the function that CUDA launches, of which the kernel becomes a part."""
+    kernel.attributes.add("alwaysinline")
+    given = [_I64 if kind == types.int64 else _GLOBAL for kind in kinds]
+    entry = ir.Function(kernel.module, ir.FunctionType(ir.VoidType(), [*given, _GLOBAL]), symbol)
     entry.calling_convention = "ptx_kernel"
-    for parameter in entry.args[nints:]:
-        parameter.add_attribute("noalias")
     builder = ir.IRBuilder(entry.append_basic_block())
-    args = list(entry.args[:nints])
-    for given, wanted in zip(entry.args[nints:], pointers):
-        generic = builder.addrspacecast(given, _I8.as_pointer())
+    args = []
+    for parameter, kind in zip(entry.args, kinds):
+        if kind == types.int64:
+            args.append(parameter)
+            continue
+        parameter.add_attribute("noalias")
+        generic = builder.addrspacecast(parameter, _I8.as_pointer())
         if aligned:
             _assume_aligned(builder, generic)
-        args.append(builder.bitcast(generic, context.get_value_type(wanted)))
-    _status, result = context.call_conv.call_function(
-        builder, lowered.kernel, descriptor.restype, descriptor.argtypes, args
-    )
-    with builder.if_then(builder.icmp_signed("!=", result, ir.Constant(result.type, 0)), False):
-        place = builder.addrspacecast(entry.args[-1], _I8.as_pointer())
-        place = builder.bitcast(place, result.type.as_pointer())
-        builder.store(result, place)
+        args.append(builder.bitcast(generic, value_type(kind)))
+    result, status = builder.call(kernel, args), entry.args[-1]
+    status.add_attribute("noalias")
+    with builder.if_then(builder.icmp_signed("!=", result, _I64(0)), False):
+        place = builder.addrspacecast(status, _I8.as_pointer())
+        builder.store(result, builder.bitcast(place, _I64.as_pointer()))
     builder.ret_void()
 
 
