@@ -7,67 +7,41 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
+
+from fusec.codegen.intrinsic import intrinsic, value_type
 
 ROW_MAJOR = 101  # CBLAS_ORDER
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-_FLOATS = {"f4": (types.float32, ir.FloatType()), "f8": (types.float64, ir.DoubleType())}
 
 
-def _call(b: Any, where: Any, args: list[Any]) -> Any:
+def _call(b: Any, where: Any, turns: list[Any], args: list[Any]) -> Any:
+    """turns: transposition flags, which have 32 bits."""
+    args = [_I32(ROW_MAJOR), *[b.trunc(turn, _I32) for turn in turns], *args]
     kind = ir.FunctionType(ir.VoidType(), [a.type for a in args])
     b.call(b.inttoptr(where, kind.as_pointer()), args)
     return _I64(0)
 
 
-def _flag(b: Any, value: Any) -> Any:
-    return b.trunc(value, _I32)
+def _gemm(b: Any, t: Any, *args: Any) -> Any:
+    """y = a @ x of matrices."""
+    where, turn_a, turn_b, m, n, k, a, a_at, lead_a, x, x_at, lead_x, y, y_at, lead_y = args
+    real = value_type(t[6].dtype)
+    a, x, y = b.gep(a, [a_at]), b.gep(x, [x_at]), b.gep(y, [y_at])
+    return _call(b, where, [turn_a, turn_b],
+                 [m, n, k, real(1.0), a, lead_a, x, lead_x, real(0.0), y, lead_y])  # fmt: skip
 
 
-def _gemm(letters: str) -> Any:
-    numba, real = _FLOATS[letters]
-
-    def typer(  # type: ignore[no-untyped-def]
-        context, where, turn_a, turn_b, m, n, k, a, a_at, lead_a, x, x_at, lead_x, y, y_at, lead_y
-    ):
-        def build(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
-            where, turn_a, turn_b, m, n, k, a, a_at, lead_a, x, x_at, lead_x, y, y_at, lead_y = args
-            a, x, y = b.gep(a, [a_at]), b.gep(x, [x_at]), b.gep(y, [y_at])
-            return _call(b, where, [
-                _I32(ROW_MAJOR), _flag(b, turn_a), _flag(b, turn_b), m, n, k, real(1.0),
-                a, lead_a, x, lead_x, real(0.0), y, lead_y,
-            ])  # fmt: skip
-
-        i, p = types.int64, types.CPointer(numba)  # type: ignore[no-untyped-call]
-        return i(i, i, i, i, i, i, p, i, i, p, i, i, p, i, i), build
-
-    typer.__name__ = f"gemm_{letters}"
-    typer.__doc__ = f"y = a @ x of matrices of {letters}."
-    return intrinsic(typer)
+def _gemv(b: Any, t: Any, *args: Any) -> Any:
+    """y = a @ x of a matrix and a vector."""
+    where, turn, m, k, a, a_at, lead, x, x_at, step, y, y_at, y_step = args
+    real = value_type(t[4].dtype)
+    a, x, y = b.gep(a, [a_at]), b.gep(x, [x_at]), b.gep(y, [y_at])
+    return _call(b, where, [turn], [m, k, real(1.0), a, lead, x, step, real(0.0), y, y_step])
 
 
-def _gemv(letters: str) -> Any:
-    numba, real = _FLOATS[letters]
-
-    def typer(  # type: ignore[no-untyped-def]
-        context, where, turn, m, k, a, a_at, lead, x, x_at, step, y, y_at, y_step
-    ):
-        def build(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
-            where, turn, m, k, a, a_at, lead, x, x_at, step, y, y_at, y_step = args
-            a, x, y = b.gep(a, [a_at]), b.gep(x, [x_at]), b.gep(y, [y_at])
-            return _call(b, where, [
-                _I32(ROW_MAJOR), _flag(b, turn), m, k, real(1.0), a, lead, x, step, real(0.0),
-                y, y_step,
-            ])  # fmt: skip
-
-        i, p = types.int64, types.CPointer(numba)  # type: ignore[no-untyped-call]
-        return i(i, i, i, i, p, i, i, p, i, i, p, i, i), build
-
-    typer.__name__ = f"gemv_{letters}"
-    typer.__doc__ = f"y = a @ x of a matrix and a vector of {letters}."
-    return intrinsic(typer)
-
-
-globals().update({f"gemm_{n}": _gemm(n) for n in _FLOATS})
-globals().update({f"gemv_{n}": _gemv(n) for n in _FLOATS})
-__all__ = [f"{routine}_{n}" for routine in ("gemm", "gemv") for n in _FLOATS]
+__all__ = []
+for _name, _arity, _emit in (("gemm", 15, _gemm), ("gemv", 13, _gemv)):
+    for _letters in ("f4", "f8"):
+        _known = f"{_name}_{_letters}"
+        globals()[_known] = intrinsic(_arity, to=types.int64, mixed=True, name=_known)(_emit)
+        __all__ += [_known]

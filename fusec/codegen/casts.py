@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import types
 
 from fusec.codegen.complexes import ordered
-from fusec.codegen.intrinsic import call, intrinsic, join, names_of, parts
+from fusec.codegen.intrinsic import call, intrinsic, join, names_of, parts, value_type
 
 TYPES: dict[str, Any] = {
     "b1": types.boolean,
@@ -24,10 +24,6 @@ TYPES: dict[str, Any] = {
     "c16": types.complex128,
 }
 """Numba's type of each dtype, by the dtype's two letters."""
-
-
-def _llvm_float(t: Any) -> Any:
-    return ir.FloatType() if t.bitwidth == 32 else ir.DoubleType()
 
 
 def _float_to_signed(b: Any, x: Any, bits: int) -> Any:
@@ -64,7 +60,7 @@ def _int_to_int(b: Any, x: Any, of: Any, width: int) -> Any:
 
 
 def _to_float(b: Any, of: Any, x: Any, t: Any) -> Any:
-    to = _llvm_float(t)
+    to = value_type(t)
     if isinstance(of, types.Float):
         if of.bitwidth == t.bitwidth:
             return x
@@ -100,9 +96,7 @@ def _cast(name: str, t: Any) -> Any:
     def emit(b: Any, of: Any, x: Any) -> Any:
         return convert(b, of, x, t)
 
-    emit.__name__ = f"cast_{name}"
-    emit.__doc__ = f"x as {t}."
-    return intrinsic(1, to=t)(emit)
+    return intrinsic(1, to=t, name=f"cast_{name}", doc=f"x as {t}.")(emit)
 
 
 @intrinsic(1, to=types.float32)
@@ -162,14 +156,10 @@ cast_c8, cast_c16 = (_cast(n, TYPES[n]) for n in ("c8", "c16"))
 
 
 def _bits(name: str, t: Any) -> Any:
-    to = _llvm_float(t) if isinstance(t, types.Float) else ir.IntType(t.bitwidth)
-
     def emit(b: Any, of: Any, x: Any) -> Any:
-        return b.bitcast(x, to)
+        return b.bitcast(x, value_type(t))
 
-    emit.__name__ = f"bits_{name}"
-    emit.__doc__ = f"The bits of x as {t}."
-    return intrinsic(1, to=t)(emit)
+    return intrinsic(1, to=t, name=f"bits_{name}", doc=f"The bits of x as {t}.")(emit)
 
 
 bits_i1, bits_i2, bits_i4, bits_i8 = (_bits(n, TYPES[n]) for n in ("i1", "i2", "i4", "i8"))
@@ -208,9 +198,8 @@ def _comparison(name: str, sign: str) -> Any:
     def emit(b: Any, t: Any, x: Any, y: Any) -> Any:
         return _compare(b, t, sign, x, y)
 
-    emit.__name__ = name
-    emit.__doc__ = f"x {sign} y."
-    return intrinsic(2, to=types.boolean, mixed=True)(emit)
+    doc = f"x {sign} y."
+    return intrinsic(2, to=types.boolean, mixed=True, name=name, doc=doc)(emit)
 
 
 lt, le, gt, ge = (_comparison(*p) for p in (("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">=")))

@@ -29,6 +29,7 @@ from fusec.codegen.folds import (
     _combine,
     _identity,
     _join,
+    internal,
     load,
     load_some,
 )
@@ -57,15 +58,12 @@ def _add(b: Any, p: Any, q: Any, n: Any, *, t: Any, name: str) -> None:
 
 def _function(b: Any, symbol: str, kinds: list[Any], emit: Callable[..., None]) -> Any:
     """The module's internal function of this name, made on first use."""
-    if symbol not in b.module.globals:
-        function = ir.Function(b.module, ir.FunctionType(ir.VoidType(), kinds), symbol)
-        function.linkage = "internal"
-        function.attributes.add("noinline")
-        function.attributes.add("nounwind")
-        inner = ir.IRBuilder(function.append_basic_block())
-        emit(inner, *function.args)
+
+    def whole(inner: Any, *args: Any) -> None:
+        emit(inner, *args)
         inner.ret_void()
-    return b.module.globals[symbol]
+
+    return internal(b, symbol, ir.FunctionType(ir.VoidType(), kinds), whole)
 
 
 def _while(b: Any, first: Any, test: Callable[[Any], Any], body: Callable[[Any], Any]) -> None:
@@ -158,8 +156,8 @@ def _primitive(kind: str, name: str, arity: int, emit: Callable[..., None]) -> A
         b.call(function, args)
         return _I64(0)
 
-    call.__name__, call.__doc__ = f"{kind}_{name}", f"{kind} of a {name}; see the module."
-    return intrinsic(arity, to=types.int64, mixed=True)(call)
+    doc = f"{kind} of a {name}; see the module."
+    return intrinsic(arity, to=types.int64, mixed=True, name=f"{kind}_{name}", doc=doc)(call)
 
 
 _KINDS: dict[str, tuple[int, Callable[..., None]]] = {

@@ -56,8 +56,7 @@ def _function(name: str) -> Any:
     def emit(b: Any, t: Any, *zs: Any) -> Any:
         return _math(b, name, *zs)
 
-    emit.__name__ = name
-    return intrinsic(arity(name) // 2)(emit)
+    return intrinsic(arity(name) // 2, name=name)(emit)
 
 
 globals().update({name: _function(name) for name in COMPLEX})

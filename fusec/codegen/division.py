@@ -30,7 +30,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from fusec.codegen.intrinsic import intrinsic, names_of
+from fusec.codegen.intrinsic import foreign, intrinsic, names_of
 from fusec.codegen.target import host
 
 _I32 = ir.IntType(32)
@@ -47,9 +47,7 @@ def _multiplies() -> bool:
 
 def _state(b: Any, name: str, place: Any) -> None:
     """Store MXCSR in ``place``, or load it."""
-    kind = ir.FunctionType(ir.VoidType(), [_BYTES])
-    name = f"llvm.x86.sse.{name}"
-    b.call(b.module.globals.get(name) or ir.Function(b.module, kind, name), [place])
+    foreign(b, f"llvm.x86.sse.{name}", ir.VoidType(), place)
 
 
 def _read(b: Any) -> tuple[Any, Any]:

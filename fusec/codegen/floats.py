@@ -113,9 +113,7 @@ def _constant_factor(name: str, single: float, double: float) -> Any:
     def emit(b: Any, t: Any, x: Any) -> Any:
         return b.fmul(x, x.type(single if t.bitwidth == 32 else double))
 
-    emit.__name__ = name
-    emit.__doc__ = f"x * {double}."
-    return intrinsic(1)(emit)
+    return intrinsic(1, name=name, doc=f"x * {double}.")(emit)
 
 
 # pi / 180 and 180 / pi, computed in the type itself as NumPy does.

@@ -27,7 +27,7 @@ from llvmlite import ir
 from numba.core import types
 
 from fusec.codegen.floats import ignore, propagate
-from fusec.codegen.intrinsic import intrinsic, join, names_of
+from fusec.codegen.intrinsic import intrinsic, join, names_of, value_type
 
 BLOCK = 256
 LANES = 32
@@ -100,11 +100,7 @@ Values = tuple[Any, ...]
 
 
 def scalar(t: Any) -> Any:
-    if isinstance(t, types.Complex):
-        return scalar(t.underlying_float)
-    if isinstance(t, types.Float):
-        return ir.FloatType() if t.bitwidth == 32 else ir.DoubleType()
-    return ir.IntType(t.bitwidth)
+    return value_type(t.underlying_float if isinstance(t, types.Complex) else t)
 
 
 def _width(t: Any) -> int:
@@ -358,12 +354,12 @@ def _fold(kind: str, name: str) -> Any:
             result = b.call(function, args)
         return b.icmp_unsigned("!=", result, result.type(0)) if logical else result
 
-    emit.__name__ = f"{kind}_{name}"
-    emit.__doc__ = f"The {name} of n elements; see the module."
     return intrinsic(
         3 if kind == "row" else 2,
         to=lambda p, *_: types.boolean if logical else p.dtype,
         mixed=True,
+        name=f"{kind}_{name}",
+        doc=f"The {name} of n elements; see the module.",
     )(emit)
 
 

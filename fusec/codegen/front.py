@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba.core import types
-from numba.core.datamodel.registry import default_manager
 
+from fusec.codegen.intrinsic import value_type
 from fusec.codegen.target import host
 
 _I1, _I64 = ir.IntType(1), ir.IntType(64)
@@ -36,11 +36,6 @@ class Typed(NamedTuple):
 
     value: Any
     type: Any
-
-
-def value_type(kind: Any) -> Any:
-    """LLVM's type of a value of a Numba type."""
-    return default_manager.lookup(kind).get_value_type()
 
 
 class _Context:

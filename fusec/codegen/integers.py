@@ -9,28 +9,21 @@ from fusec.codegen.intrinsic import call, intrinsic, names_of
 from fusec.codegen.target import offers
 
 
-@intrinsic(2)
-def iadd(b: Any, t: Any, x: Any, y: Any) -> Any:
-    """x + y, wrapping."""
-    return b.add(x, y)
+def _instruction(name: str, arity: int, instruction: str, doc: str) -> Any:
+    def emit(b: Any, t: Any, *args: Any) -> Any:
+        return getattr(b, instruction)(*args)
+
+    return intrinsic(arity, name=name, doc=doc)(emit)
 
 
-@intrinsic(2)
-def isub(b: Any, t: Any, x: Any, y: Any) -> Any:
-    """x - y, wrapping."""
-    return b.sub(x, y)
-
-
-@intrinsic(2)
-def imul(b: Any, t: Any, x: Any, y: Any) -> Any:
-    """x * y, wrapping."""
-    return b.mul(x, y)
-
-
-@intrinsic(1)
-def ineg(b: Any, t: Any, x: Any) -> Any:
-    """-x, wrapping."""
-    return b.neg(x)
+iadd = _instruction("iadd", 2, "add", "x + y, wrapping.")
+isub = _instruction("isub", 2, "sub", "x - y, wrapping.")
+imul = _instruction("imul", 2, "mul", "x * y, wrapping.")
+ineg = _instruction("ineg", 1, "neg", "-x, wrapping.")
+iand = _instruction("iand", 2, "and_", "x & y.")
+ior = _instruction("ior", 2, "or_", "x | y.")
+ixor = _instruction("ixor", 2, "xor", "x ^ y.")
+inot = _instruction("inot", 1, "not_", "~x.")
 
 
 @intrinsic(1)
@@ -252,30 +245,6 @@ def lcm(b: Any, t: Any, x: Any, y: Any) -> Any:
 
 
 @intrinsic(2)
-def iand(b: Any, t: Any, x: Any, y: Any) -> Any:
-    """x & y."""
-    return b.and_(x, y)
-
-
-@intrinsic(2)
-def ior(b: Any, t: Any, x: Any, y: Any) -> Any:
-    """x | y."""
-    return b.or_(x, y)
-
-
-@intrinsic(2)
-def ixor(b: Any, t: Any, x: Any, y: Any) -> Any:
-    """x ^ y."""
-    return b.xor(x, y)
-
-
-@intrinsic(1)
-def inot(b: Any, t: Any, x: Any) -> Any:
-    """~x."""
-    return b.not_(x)
-
-
-@intrinsic(2)
 def ishl(b: Any, t: Any, x: Any, y: Any) -> Any:
     """x << y; 0 where y is negative or at least the width."""
     fits = b.icmp_unsigned("<", y, y.type(t.bitwidth))
@@ -313,6 +282,7 @@ def index_bad(b: Any, t: Any, i: Any, n: Any) -> Any:
     """Is i out of range for an axis of n elements?"""
     wrapped = b.select(b.icmp_signed("<", i, i.type(0)), b.add(i, n), i)
     return b.icmp_unsigned(">=", wrapped, n)
+
 
 @intrinsic(2)
 def count_index(b: Any, t: Any, i: Any, n: Any) -> Any:

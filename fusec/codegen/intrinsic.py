@@ -10,42 +10,47 @@
 The arguments of a primitive have one type, unless it is declared with ``mixed``: a mistake in a
 generated kernel is then a typing error and never a silent promotion.
 """
+# mypy: disable-error-code="no-untyped-call"
 
 from collections.abc import Callable
+from inspect import Parameter, Signature
 from typing import Any
 
 from llvmlite import ir
 from numba.core import types
+from numba.core.datamodel.registry import default_manager
 from numba.core.errors import TypingError
 from numba.extending import intrinsic as numba_intrinsic
 
 Emit = Callable[..., ir.Value]
-unliteral: Callable[[Any], Any] = types.unliteral
 
 
-def intrinsic(arity: int, to: Any = None, mixed: bool = False) -> Callable[[Emit], Any]:
+def intrinsic(
+    arity: int, to: Any = None, mixed: bool = False, name: str = "", doc: str = ""
+) -> Callable[[Emit], Any]:
     """A decorator: the emitter becomes a primitive that kernels call by its name.
 
     to: the result's Numba type, or a function of the argument types; by default the first's.
     mixed: arguments of several types, whose tuple is then the emitter's ``t``.
+    name, doc: where they are not the emitter's own.
     """
 
-    def signature(name: str, args: tuple[Any, ...]) -> Any:
-        args = tuple(unliteral(a) for a in args)
-        if not mixed and any(a != args[0] for a in args):
-            raise TypingError(f"{name} takes arguments of one type, not {args}")
-        result = args[0] if to is None else to if isinstance(to, types.Type) else to(*args)
-        return result(*args), args
-
     def wrap(emit: Emit) -> Any:
-        def define(args: tuple[Any, ...]) -> Any:
-            sig, plain = signature(emit.__name__, args)
-            t = plain if mixed else plain[0]
-            return sig, lambda context, builder, _, values: emit(builder, t, *values)
+        known = name or emit.__name__
 
-        definition = _with_arity(arity, define)
-        definition.__name__ = emit.__name__
-        definition.__doc__ = emit.__doc__
+        def define(context: Any, *args: Any) -> Any:
+            args = tuple(types.unliteral(a) for a in args)
+            if not mixed and any(a != args[0] for a in args):
+                raise TypingError(f"{known} takes arguments of one type, not {args}")
+            result = args[0] if to is None else to if isinstance(to, types.Type) else to(*args)
+            t = args if mixed else args[0]
+            return result(*args), lambda context, builder, _, values: emit(builder, t, *values)
+
+        definition: Any = define
+        names = ["context", *[f"x{k}" for k in range(arity)]]  # Numba counts them
+        parameters = [Parameter(n, Parameter.POSITIONAL_OR_KEYWORD) for n in names]
+        definition.__signature__ = Signature(parameters)
+        definition.__name__, definition.__doc__ = known, doc or emit.__doc__
         primitive: Any = numba_intrinsic(definition)
         primitive.emit = emit
         return primitive
@@ -53,28 +58,9 @@ def intrinsic(arity: int, to: Any = None, mixed: bool = False) -> Callable[[Emit
     return wrap
 
 
-def _with_arity(arity: int, define: Callable[[tuple[Any, ...]], Any]) -> Any:
-    """Numba reads the number of arguments off the signature."""
-
-    def none(context: Any) -> Any:
-        return define(())
-
-    def one(context: Any, x: Any) -> Any:
-        return define((x,))
-
-    def two(context: Any, x: Any, y: Any) -> Any:
-        return define((x, y))
-
-    def three(context: Any, x: Any, y: Any, z: Any) -> Any:
-        return define((x, y, z))
-
-    def four(context: Any, x: Any, y: Any, z: Any, v: Any) -> Any:
-        return define((x, y, z, v))
-
-    def five(context: Any, x: Any, y: Any, z: Any, v: Any, w: Any) -> Any:
-        return define((x, y, z, v, w))
-
-    return {0: none, 1: one, 2: two, 3: three, 4: four, 5: five}[arity]
+def value_type(kind: Any) -> Any:
+    """LLVM's type of a value of a Numba type."""
+    return default_manager.lookup(kind).get_value_type()
 
 
 def call(b: Any, name: str, *args: ir.Value) -> ir.Value:
@@ -85,6 +71,12 @@ def call(b: Any, name: str, *args: ir.Value) -> ir.Value:
     function_type = ir.FunctionType(args[0].type, [a.type for a in args])
     function = b.module.declare_intrinsic(name, [args[0].type], function_type)
     return b.call(function, args)
+
+
+def foreign(b: Any, name: str, result: Any, *args: ir.Value) -> ir.Value:
+    """Call what LLVM has under this very name: a processor's own instruction, say."""
+    kind = ir.FunctionType(result, [a.type for a in args])
+    return b.call(b.module.declare_intrinsic(name, (), kind), args)
 
 
 def parts(b: Any, z: ir.Value) -> tuple[ir.Value, ir.Value]:

@@ -26,13 +26,12 @@ variable of the function that is only ever copied whole or touched at fixed plac
 
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.np import numpy_support
 
 from fusec.codegen.folds import FOLDS, LANES, halves, load, scalar
 from fusec.codegen.intrinsic import intrinsic, names_of
+from fusec.codegen.pointers import array_type
 
 _I1 = ir.IntType(1)
 _MARK, _PLAIN, _TURNS = "write out", "one by one", "interleave "
@@ -40,7 +39,7 @@ _MARK, _PLAIN, _TURNS = "write out", "one by one", "interleave "
 
 def _started(name: str, letters: str) -> Any:
     """The primitive ``start_<name>_<letters>()``."""
-    element = numpy_support.from_dtype(np.dtype(letters))
+    element = array_type(letters).dtype
 
     def emit(b: Any, t: Any) -> Any:
         kind = ir.VectorType(scalar(element), LANES)
@@ -49,9 +48,8 @@ def _started(name: str, letters: str) -> Any:
         b.store(ir.Constant(kind, [FOLDS[name].identity(element)] * LANES), lanes)
         return b.bitcast(lanes, scalar(element).as_pointer())
 
-    emit.__name__ = f"start_{name}_{letters}"
-    emit.__doc__ = f"LANES partial results of a {name}, in registers."
-    return intrinsic(0, to=types.CPointer(element), mixed=True)(emit)  # type: ignore[no-untyped-call]
+    known, doc = f"start_{name}_{letters}", f"LANES partial results of a {name}, in registers."
+    return intrinsic(0, to=array_type(letters), mixed=True, name=known, doc=doc)(emit)
 
 
 def _ended(name: str) -> Any:
@@ -64,9 +62,11 @@ def _ended(name: str) -> Any:
         value = b.extract_element(result, ir.IntType(32)(0))
         return b.icmp_unsigned("!=", value, value.type(0)) if logical else value
 
-    emit.__name__ = f"total_{name}"
-    emit.__doc__ = f"The {name} of LANES partial results, the upper half into the lower one."
-    return intrinsic(1, to=lambda p: types.boolean if logical else p.dtype, mixed=True)(emit)
+    def result(p: Any) -> Any:
+        return types.boolean if logical else p.dtype
+
+    doc = f"The {name} of LANES partial results, the upper half into the lower one."
+    return intrinsic(1, to=result, mixed=True, name=f"total_{name}", doc=doc)(emit)
 
 
 @intrinsic(1)

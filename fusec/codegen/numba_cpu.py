@@ -18,7 +18,7 @@ from numba.core import fastmathpass, types
 from numba.core.compiler_lock import global_compiler_lock
 
 from fusec.codegen import target
-from fusec.codegen.front import value_type
+from fusec.codegen.intrinsic import value_type
 from fusec.codegen.kernel_module import errors, lowered, parse, pointer
 from fusec.codegen.target import KernelCompileError, ObjectCode, Pointers
 

@@ -22,7 +22,7 @@ from numba.core import fastmathpass, types
 from numba.core.compiler_lock import global_compiler_lock
 
 from fusec.codegen import target
-from fusec.codegen.front import value_type
+from fusec.codegen.intrinsic import foreign, value_type
 from fusec.codegen.kernel_module import errors, lowered, parse, pointer
 from fusec.codegen.numba_cpu import FASTMATH
 from fusec.codegen.target import KernelCompileError, Pointers
@@ -139,7 +139,5 @@ def _add_entry(kernel: ir.Function, symbol: str, kinds: list[Any], aligned: bool
 
 def _assume_aligned(builder: Any, pointer: Any) -> None:
     """LLVM does not carry an argument's alignment through the cast of its address space."""
-    module, kind = builder.module, ir.FunctionType(ir.VoidType(), [ir.IntType(1)])
-    assume = module.globals.get("llvm.assume") or ir.Function(module, kind, "llvm.assume")
     low = builder.and_(builder.ptrtoint(pointer, _I64), _I64(_ALIGN - 1))
-    builder.call(assume, [builder.icmp_unsigned("==", low, _I64(0))])
+    foreign(builder, "llvm.assume", ir.VoidType(), builder.icmp_unsigned("==", low, _I64(0)))

@@ -1,79 +1,66 @@
 """Pointer and index primitives of kernels: offsets, scratch arrays, unsigned division."""
+# mypy: disable-error-code="no-untyped-call"
 
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
 from numba.np import numpy_support
+
+from fusec.codegen.intrinsic import intrinsic, names_of, value_type
+
+_I32, _I64, _WIDE = ir.IntType(32), ir.IntType(64), ir.DoubleType()
+LETTERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "c8", "c16")
+
+
+def array_type(letters: str) -> Any:
+    """Numba's type of an array of a dtype; booleans are uint8."""
+    return types.CPointer(numpy_support.from_dtype(np.dtype(letters.replace("b1", "u1"))))
 
 
 def _scratch(letters: str) -> Any:
-    dtype = np.dtype(letters)
-    element = numpy_support.from_dtype(dtype) if letters != "b1" else types.uint8
+    kind = array_type(letters)
 
-    def typer(context: Any, base: Any, offset: Any) -> Any:
-        def build(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
-            raw = b.gep(b.bitcast(args[0], ir.IntType(8).as_pointer()), [args[1]])
-            return b.bitcast(raw, ctx.get_value_type(sig.return_type))
+    def emit(b: Any, t: Any, base: Any, offset: Any) -> Any:
+        raw = b.gep(b.bitcast(base, ir.IntType(8).as_pointer()), [offset])
+        return b.bitcast(raw, value_type(kind))
 
-        return types.CPointer(element)(base, types.int64), build  # type: ignore[no-untyped-call]
-
-    typer.__name__ = f"scratch_{letters}"
-    typer.__doc__ = f"The scratch array of {letters} that starts ``offset`` bytes after ``base``."
-    return intrinsic(typer)
+    doc = f"The scratch array of {letters} that starts ``offset`` bytes after ``base``."
+    return intrinsic(2, to=kind, mixed=True, name=f"scratch_{letters}", doc=doc)(emit)
 
 
 def _unsigned(name: str, instruction: str, bits: int = 64) -> Any:
-    whole, part = ir.IntType(64), ir.IntType(bits)
+    def emit(b: Any, t: Any, a: Any, n: Any) -> Any:
+        numbers = [b.trunc(x, ir.IntType(bits)) for x in (a, n)]
+        return b.zext(getattr(b, instruction)(*numbers), _I64)
 
-    def typer(context: Any, a: Any, n: Any) -> Any:
-        def build(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
-            return b.zext(getattr(b, instruction)(*[b.trunc(x, part) for x in args]), whole)
-
-        return types.int64(types.int64, types.int64), build
-
-    typer.__name__ = name
-    typer.__doc__ = f"{name} of two int64 that are never negative and have {bits} bits."
-    return intrinsic(typer)
+    doc = f"{name} of two int64 that are never negative and have {bits} bits."
+    return intrinsic(2, name=name, doc=doc)(emit)
 
 
 def _in_floats(name: str) -> Any:
     """A division that a processor may make where its result is not needed: it can't fail."""
 
-    def typer(context: Any, a: Any, n: Any) -> Any:
-        def build(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
-            x, y = [b.sitofp(a, ir.DoubleType()) for a in args]
-            x = b.fadd(x, x.type(0.5))  # so far from a whole result that x * (1 / y) will do
-            whole = b.fptosi(b.fdiv(x, y), ir.IntType(64))
-            return whole if name == "quotient_f8" else b.sub(args[0], b.mul(whole, args[1]))
+    def emit(b: Any, t: Any, a: Any, n: Any) -> Any:
+        x, y = b.sitofp(a, _WIDE), b.sitofp(n, _WIDE)
+        x = b.fadd(x, _WIDE(0.5))  # so far from a whole result that x * (1 / y) will do
+        whole = b.fptosi(b.fdiv(x, y), _I64)
+        return whole if name == "quotient_f8" else b.sub(a, b.mul(whole, n))
 
-        return types.int64(types.int64, types.int64), build
-
-    typer.__name__ = name
-    typer.__doc__ = f"{name} of two int64 that are never negative and less than 2**50."
-    return intrinsic(typer)
+    doc = f"{name} of two int64 that are never negative and less than 2**50."
+    return intrinsic(2, name=name, doc=doc)(emit)
 
 
-@intrinsic
-def low32(context: Any, x: Any) -> Any:
+@intrinsic(1)
+def low32(b: Any, t: Any, x: Any) -> Any:
     """An int64 that fits in 32 bits, said so that it is computed in 32 bits."""
-
-    def build(ctx: Any, b: Any, sig: Any, args: Any) -> Any:
-        return b.sext(b.trunc(args[0], ir.IntType(32)), ir.IntType(64))
-
-    return types.int64(types.int64), build
+    return b.sext(b.trunc(x, _I32), _I64)
 
 
-quotient = _unsigned("quotient", "udiv")
-remainder = _unsigned("remainder", "urem")
-quotient_u4 = _unsigned("quotient_u4", "udiv", 32)
-remainder_u4 = _unsigned("remainder_u4", "urem", 32)
+quotient, quotient_u4 = _unsigned("quotient", "udiv"), _unsigned("quotient_u4", "udiv", 32)
+remainder, remainder_u4 = _unsigned("remainder", "urem"), _unsigned("remainder_u4", "urem", 32)
 quotient_f8, remainder_f8 = _in_floats("quotient_f8"), _in_floats("remainder_f8")
+globals().update({f"scratch_{n}": _scratch(n) for n in LETTERS})
 
-_NAMES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "c8", "c16")
-globals().update({f"scratch_{n}": _scratch(n) for n in _NAMES})
-
-_DIVISIONS = ("quotient", "remainder", "quotient_u4", "remainder_u4", "quotient_f8", "remainder_f8")
-__all__ = ["low32", *_DIVISIONS, *[f"scratch_{n}" for n in _NAMES]]
+__all__ = names_of(globals())
