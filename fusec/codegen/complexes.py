@@ -85,13 +85,6 @@ def csign(b: Any, t: Any, z: Any) -> Any:
     return join(b, *signs)
 
 
-@intrinsic(1, to=lambda z: z.underlying_float)
-def cabs2(b: Any, t: Any, z: Any) -> Any:
-    """re * re + im * im."""
-    re, im = parts(b, z)
-    return b.fadd(b.fmul(re, re), b.fmul(im, im))
-
-
 def add(b: Any, x: Any, y: Any) -> Any:
     """x + y, also used by the folds."""
     (a, c), (d, e) = parts(b, x), parts(b, y)

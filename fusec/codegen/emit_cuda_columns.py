@@ -18,8 +18,8 @@ column. Few columns with many rows are split into chunks, which a second kernel 
 
 from fusec.codegen.emit import KernelSource, loaded, pair, stored
 from fusec.codegen.emit_cuda import MAX_Y, WARP, CudaLimits
-from fusec.codegen.emit_cuda_rows import CHAIN, CudaReducer, identity
-from fusec.codegen.loops import Buffer, Fold, closure, ordered
+from fusec.codegen.emit_cuda_rows import CHAIN, CudaReducer
+from fusec.codegen.loops import Buffer, Fold, closure
 from fusec.codegen.schedule import Schedule, is_inner, one_loop, row_stores, stage_targets
 from fusec.ir.aval import short
 
@@ -87,21 +87,8 @@ class CudaColumnEmitter(CudaReducer):
         if not targets and not folds:
             return
         self.carries(closure(targets, set(self.known)))
-        for fold in folds:
-            self.w(f"a_{fold.result.name} = {identity(fold)}")
-        share = self.down * CHAIN
-        if any(map(ordered, folds)) and self.length > share:
-            with self.strided("first", self.begin, self.end, str(share)):
-                for fold in folds:
-                    self.w(f"b_{fold.result.name} = a_{fold.result.name}")
-                    self.w(f"a_{fold.result.name} = {identity(fold)}")
-                self.w(f"last = min(first + {share}, {self.end})")
-                self._loop(stage, folds, "first", "last")
-                for fold in folds:
-                    a, b = f"a_{fold.result.name}", f"b_{fold.result.name}"
-                    self.w(f"{a} = {pair(fold, b, a)}")
-        else:
-            self._loop(stage, folds, self.begin, self.end)
+        with self.chained(folds, self.begin, self.end, self.length, self.down) as span:
+            self._loop(stage, folds, *span)
         for fold in folds:
             self._combine(fold)
 

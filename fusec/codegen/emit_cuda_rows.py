@@ -21,23 +21,18 @@ fits, each element by the thread that uses it. Softmax::
         row += gridDim_x()
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from fusec.codegen.emit import KernelSource, cell, loaded, pair, stored
 from fusec.codegen.emit_cuda import WARP, CudaEmitter, CudaLimits
 from fusec.codegen.loops import Buffer, Fold, Line, closure, ordered
-from fusec.codegen.lower import IDENTITY
 from fusec.codegen.schedule import Schedule, is_inner, row_stores, stage_targets
-from fusec.ir.aval import short
 
 MAX_X = 1 << 20  # blocks along x of a grid; more rows are taken in turns
 CHAIN = 64  # additions in a row before a thread starts a new partial sum
-
-
-def identity(fold: Fold) -> str:
-    """The value that a reduction starts from."""
-    dtype = fold.value.dtype
-    return f"cast_{short(dtype)}({IDENTITY[fold.op](dtype)})"
 
 
 class CudaReducer(CudaEmitter):
@@ -60,6 +55,31 @@ class CudaReducer(CudaEmitter):
             if line.kind == "scan" and line in need:
                 assert line.buffer is not None
                 self.w(f"carry_{line.name} = {line.buffer.name}")
+
+    @contextmanager
+    def chained(
+        self, folds: list[Fold], first: str, last: str, length: int, threads: int
+    ) -> Iterator[tuple[str, str]]:
+        """Around the loop that computes ``a_<result>``: over what span it goes.
+
+        Sums whose order shows have a new start for every CHAIN additions of a thread, if there are
+        more in ``length``; threads: that share a row, 0 where it is cut already.
+        """
+        for fold in folds:
+            self.w(f"a_{fold.result.name} = {fold.identity}")
+        share = threads * CHAIN
+        if not share or length <= share or not any(map(ordered, folds)):
+            yield first, last
+            return
+        with self.strided("first", first, last, str(share)):
+            for fold in folds:
+                self.w(f"b_{fold.result.name} = a_{fold.result.name}")
+                self.w(f"a_{fold.result.name} = {fold.identity}")
+            self.w(f"last = min(first + {share}, {last})")
+            yield "first", "last"
+            for fold in folds:
+                a, b = f"a_{fold.result.name}", f"b_{fold.result.name}"
+                self.w(f"{a} = {pair(fold, b, a)}")
 
     def tree(self, fold: Fold) -> None:
         """All threads get the combination of ``a_<result>``."""
@@ -152,22 +172,10 @@ class CudaRowEmitter(CudaReducer):
                 self._partial(fold)
 
     def _accumulate(self, stage: int, folds: list[Fold], keep: dict[Line, str]) -> None:
-        chains = [f for f in folds if ordered(f)]
-        share = self.row_threads * CHAIN
-        for fold in folds:
-            self.w(f"a_{fold.result.name} = {identity(fold)}")
-        if not chains or self.split or self.length <= share:
-            self._loop(stage, folds, keep, *(("begin", "end") if self.split else ("0", self.n)))
-            return
-        with self.strided("begin", "0", self.n, str(share)):
-            for fold in folds:
-                self.w(f"b_{fold.result.name} = a_{fold.result.name}")
-                self.w(f"a_{fold.result.name} = {identity(fold)}")
-            self.w(f"end = min(begin + {share}, {self.n})")
-            self._loop(stage, folds, keep, "begin", "end")
-            for fold in folds:
-                name = fold.result.name
-                self.w(f"a_{name} = {pair(fold, f'b_{name}', f'a_{name}')}")
+        span = ("begin", "end") if self.split else ("0", self.n)
+        threads = 0 if self.split else self.row_threads
+        with self.chained(folds, *span, self.length, threads) as span:
+            self._loop(stage, folds, keep, *span)
 
     def _loop(
         self, stage: int, folds: list[Fold], keep: dict[Line, str], begin: str, end: str
@@ -248,7 +256,7 @@ class CudaRowEmitter(CudaReducer):
         """
         self.carries(need)
         for fold in folds:
-            self.w(f"a_{fold.result.name} = {identity(fold)}")
+            self.w(f"a_{fold.result.name} = {fold.identity}")
         name = self.plan.reduced[0] if len(self.plan.reduced) == 1 else "p"
         with self.strided("base", "0", self.n, str(self.row_threads)):
             self.w(f"{name} = min(base + {self.lane}, {self.n} - 1)")
@@ -319,7 +327,7 @@ class CudaFinishEmitter(CudaReducer):
             self.rows(kept, "row")
             for fold, buffer in self.partials.items():
                 a, pointer = f"a_{fold.result.name}", self.pointer(buffer, 0).name
-                self.w(f"{a} = {identity(fold)}")
+                self.w(f"{a} = {fold.identity}")
                 with self.strided("e", self.lane, groups, str(self.row_threads)):
                     value = loaded(fold.value.dtype, f"{pointer}[row * {groups} + e]")
                     self.w(f"{a} = {pair(fold, a, value)}")

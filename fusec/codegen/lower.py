@@ -255,10 +255,7 @@ class Lowering:
         )
         self.lines.append(result)
         op = node.op.name.removeprefix("reduce_")
-        self.folds.append(
-            Fold(op, value, result, f"cast_{short(node.dtype)}({IDENTITY[op](node.dtype)})",
-                 axes)
-        )  # fmt: skip
+        self.folds.append(Fold(op, value, result, _start(op, node.dtype), axes))
         return result
 
     def _scan(self, node: Node, idx: Idx) -> Line:

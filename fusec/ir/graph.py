@@ -191,15 +191,6 @@ def toposort(
     return order
 
 
-def users(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
-    """For each node the nodes that read it, in order."""
-    table: dict[Node, list[Node]] = {}
-    for node in nodes:
-        for child in dict.fromkeys(node.inputs):
-            table.setdefault(child, []).append(node)
-    return table
-
-
 def evaluate(graph: Graph, values: Iterable[Any]) -> list[Any]:
     """Run a graph op by op through each op's NumPy implementation: the reference."""
     env: dict[Node, Any] = dict(zip(graph.params, values))

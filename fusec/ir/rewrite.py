@@ -11,21 +11,7 @@ Rule = Callable[[Node], Node | None]
 MAX_ROUNDS = 64  # a node that is rewritten more often than this has rules that undo each other
 
 
-class RewriteLog:
-    """Which rule replaced what, for before-and-after views."""
-
-    def __init__(self) -> None:
-        self.entries: list[tuple[str, Node, Node]] = []
-
-    def add(self, rule: Rule, before: Node, after: Node) -> None:
-        self.entries.append((getattr(rule, "__name__", "rule"), before, after))
-
-
-def rebuild(
-    graph: Graph,
-    rules: Mapping[str, Iterable[Rule]] | None = None,
-    log: RewriteLog | None = None,
-) -> Graph:
+def rebuild(graph: Graph, rules: Mapping[str, Iterable[Rule]] | None = None) -> Graph:
     """Walk from the outputs with local value numbering, applying ``rules[op name]`` bottom up.
 
     Nodes that compute the same value become one (CSE); nodes that no output needs are not visited
@@ -62,8 +48,6 @@ def rebuild(
                 raise AssertionError(f"rule {rule} changed {node!r} to {new!r}")
             if rounds > MAX_ROUNDS:
                 raise AssertionError(f"rules do not settle at {node!r}")
-            if log is not None:
-                log.add(rule, node, new)
             done.setdefault(node, node)
             return settle(new, rounds + 1, node.loc)
         return node

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from fusec.config import config, log
 from fusec.ir.graph import Graph
-from fusec.ir.rewrite import RewriteLog, Rule, rebuild
+from fusec.ir.rewrite import Rule, rebuild
 from fusec.ir.text import format_graph
 from fusec.passes.halves import HALVES
 from fusec.passes.parts import joined
@@ -24,9 +24,9 @@ def fold(graph: Graph) -> Graph:
     return rebuild(graph, FOLD)
 
 
-def simplify(graph: Graph, log: RewriteLog | None = None) -> Graph:
+def simplify(graph: Graph) -> Graph:
     """Exact algebraic simplification."""
-    return rebuild(graph, SIMPLIFY, log)
+    return rebuild(graph, SIMPLIFY)
 
 
 def write_out(graph: Graph) -> Graph:

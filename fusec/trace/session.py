@@ -20,8 +20,6 @@ from fusec.trace.locate import user_location
 from fusec.trace.scalars import PyScalar, Recipe
 from fusec.trace.standin import is_native, is_stand_in, like_array
 
-WEAK = {bool: np.dtype("?"), int: np.dtype("i8"), float: np.dtype("f8"), complex: np.dtype("c16")}
-
 
 class Source:
     """Where the value of a param comes from at each call.

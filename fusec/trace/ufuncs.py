@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from fusec.ir.aval import Aval
 from fusec.ir.graph import Node
 from fusec.ops.registry import BY_UFUNC, broadcast_shape, loop_dtypes
 from fusec.trace.flags import is_writeable
@@ -198,9 +197,3 @@ def _out_of_range(
         node = session.broadcast(answer, other._like.shape)
         return fresh(session, node, k_like(node, [other]), scalar=other._like.ndim == 0)
     return None
-
-
-def host_aval(call: Any, *likes: Any) -> Aval:
-    """The aval of ``call`` on zero-sized or tiny arrays of the operands' dtypes."""
-    result = np.asarray(call(*likes))
-    return Aval(result.shape, result.dtype)

@@ -112,9 +112,6 @@ class Val:
     def __add__(self, o: "Val | Number") -> "Val":
         return self._op("fadd", "add", o)
 
-    def __radd__(self, o: Number) -> "Val":
-        return self._op("fadd", "add", o, swap=True)
-
     def __sub__(self, o: "Val | Number") -> "Val":
         return self._op("fsub", "sub", o)
 
@@ -123,9 +120,6 @@ class Val:
 
     def __mul__(self, o: "Val | Number") -> "Val":
         return self._op("fmul", "mul", o)
-
-    def __rmul__(self, o: Number) -> "Val":
-        return self._op("fmul", "mul", o, swap=True)
 
     def __truediv__(self, o: "Val | Number") -> "Val":
         return self._op("fdiv", "udiv", o)
