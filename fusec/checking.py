@@ -35,7 +35,7 @@ from fusec.traffic import Printable, place
 
 if TYPE_CHECKING:
     from fusec.dispatch import JitFunction
-    from fusec.plan import Plan
+    from fusec.plan import Outline
 
 MAX_STEPS = 200  # values that are compared one by one, each with a compile of its own
 
@@ -145,14 +145,14 @@ class _Check:
             self._locate(self.search)
         return self.report
 
-    def _search(self, plan: Plan, hidden: list[np.ndarray]) -> _Search:
+    def _search(self, plan: Outline, hidden: list[np.ndarray]) -> _Search:
         from fusec.dispatch import native_layout
 
         leaves = copied(self.before)
         inputs = plan.inputs(leaves, [native_layout(x) for x in leaves], hidden)
         return _Search(plan, [np.array(x) for x in inputs], self.device)
 
-    def _by_graph(self, plan: Plan, hidden: list[Any]) -> Callable[..., Any]:
+    def _by_graph(self, plan: Outline, hidden: list[Any]) -> Callable[..., Any]:
         """The function as NumPy runs its traced graph: it cannot read arrays of a device."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -168,8 +168,8 @@ class _Check:
 
         return run
 
-    def _plan(self) -> tuple[Plan | None, list[np.ndarray]]:
-        from fusec.plan import Plan
+    def _plan(self) -> tuple[Outline | None, list[np.ndarray]]:
+        from fusec.plan import Outline
 
         function, leaves = self.function, copied(self.leaves)
         try:
@@ -182,7 +182,7 @@ class _Check:
         except Exception as error:
             self.report.notes.append(f"tracing raises {type(error).__name__}")
             return None, []
-        if not isinstance(plan, Plan):
+        if not isinstance(plan, Outline):
             self.report.notes.append(f"NumPy runs the function: {plan.reason}")
             return None, []
         plan.verified = True
@@ -224,7 +224,7 @@ class _Check:
 
     # -- comparing ----------------------------------------------------------------------------
 
-    def _compare_outcomes(self, numpy: _Outcome, ours: _Outcome, plan: Plan | None) -> None:
+    def _compare_outcomes(self, numpy: _Outcome, ours: _Outcome, plan: Outline | None) -> None:
         if numpy.error is not None or ours.error is not None:
             text = f"NumPy: {_raised(numpy.error)}; fusec: {_raised(ours.error)}"
             agree = isinstance(ours.error, type(numpy.error))
@@ -247,7 +247,7 @@ class _Check:
             if isinstance(a, np.ndarray) and not (same(before, a) and same(before, b)):
                 self._compare(f"{names[k]} (changed)", a, b, self._output(plan, k, True))
 
-    def _output(self, plan: Plan | None, k: int, argument: bool = False) -> Node | None:
+    def _output(self, plan: Outline | None, k: int, argument: bool = False) -> Node | None:
         """The node behind result ``k``, or behind the new value of argument ``k``."""
         if plan is None:
             return None
@@ -288,7 +288,7 @@ class _Check:
 class _Search:
     """Compares single values of a traced graph: NumPy op by op against kernels of the prefix."""
 
-    def __init__(self, plan: Plan, inputs: list[np.ndarray], device: Device | None) -> None:
+    def __init__(self, plan: Outline, inputs: list[np.ndarray], device: Device | None) -> None:
         self.plan, self.device = plan, device
         self.inputs = inputs
         self.env = _values(plan.trace.graph, inputs)

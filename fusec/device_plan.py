@@ -15,7 +15,7 @@ import numpy as np
 from fusec.codegen.inplace import elementwise
 from fusec.codegen.steps import Call, Program
 from fusec.errors import DeviceError
-from fusec.plan import Plan, apply_view, lower_graph, slot_specs
+from fusec.plan import Outline, apply_view, lower_graph, slot_specs
 from fusec.runtime.array import (
     Array,
     dense_strides,
@@ -29,7 +29,6 @@ from fusec.runtime.device import Device, Stream
 from fusec.runtime.device_executor import DeviceExecutor
 from fusec.runtime.executor import CallSpec
 from fusec.trace.run import Result, Trace
-from fusec.trace.scalars import compute
 from fusec.trace.tree import TreeDef
 from fusec.trace.writeback import Watched, containers, rebuilt
 
@@ -136,40 +135,32 @@ def _places(group: Sequence[Array], whole: Array) -> list[tuple[Array, int]]:
     return [(x, x.buffer.address + x.offset - begin) for x in group]
 
 
-class Elsewhere(Plan):
+class Elsewhere(Outline):
     """Stands for a plan where the arrays that a function reads from outside are on a device."""
 
     def __init__(self, trace: Trace, hidden: Sequence[Any]) -> None:
-        self.trace = trace
-        self.fetch = trace.guards.compiled()
-        self._hidden = self._captured(trace)
+        super().__init__(trace)
         found = same_device([adopt(x) for x in hidden if is_remote(x)])
         assert found is not None
         self.device = found
 
-    def prepare(self) -> None:
-        """There is nothing to compile."""
 
-
-class DevicePlan(Plan):
+class DevicePlan(Outline):
     """What a call of one signature does on one device."""
 
     def __init__(self, trace: Trace, fastmath: bool, device: Device, hidden: Sequence[Any]) -> None:
         from fusec.arrays import assign  # which also gives arrays their operators
 
-        self.trace, self._assign = trace, assign
-        self._hidden = self._captured(trace)
+        super().__init__(trace)
+        self._assign = assign
         for k, source in enumerate(trace.sources):
             if source.kind == "captured" and isinstance(hidden[source.ref], np.ndarray):
                 trace.strides[k] = dense_strides(hidden[source.ref])[1]  # as it will be uploaded
         self.fastmath = fastmath
         self.device = device
         self.program = lower_graph(trace, target=device.target)
-        self.fetch = trace.guards.compiled()
-        self.verified = False
         self._runner: DeviceExecutor | None = None
         self._constants: dict[int, Array] = {}
-        self.hastened = [None]
 
     def prepare(self) -> None:
         if self._runner is None:
@@ -180,10 +171,6 @@ class DevicePlan(Plan):
                 if s.kind == "constant" and s.ref.ndim
             }
             self._in_place = self._written_in_place(self._runner)
-
-    def shares(self, leaves: Sequence[Any], hidden: Sequence[Any]) -> bool:
-        """Whether a changed array shares memory with another input."""
-        return shares(self.trace, leaves, hidden)
 
     def call(
         self,
@@ -198,7 +185,7 @@ class DevicePlan(Plan):
         assert runner is not None
         stream = self.device.current()
         moved = [self._moved(k, x) for k, x in enumerate(hidden)]
-        inputs = self._inputs(leaves, moved)
+        inputs = self.inputs(leaves, leaves, moved, self._constants)
         into = self._taken(inputs, donated)
         for number, slot in self._in_place:
             into[slot] = inputs[number]
@@ -215,11 +202,16 @@ class DevicePlan(Plan):
                     self._assign(target, outputs[k])
             else:
                 target[...] = outputs[k]._to_host(source.label, "the function changes it")
-        made: list[Any] = []
-        for r in self.trace.results:
-            same = r.kind == "same"
-            made.append(made[r.ref] if same else _make(r, leaves, hidden, outputs))
-        return self.trace.tree.unflatten(made)
+        return self.results(leaves, hidden, outputs)
+
+    def seen(self, result: Result, array: Any) -> Any:
+        """An array as the function gives it: one of the device, or the caller's own."""
+        if type(array) is not Array:
+            return array
+        for step in result.path:
+            of = array.like
+            array = array.view_as(apply_view(of, step), of)
+        return array.item() if result.item else array
 
     def _written_in_place(self, runner: DeviceExecutor) -> list[tuple[int, int]]:
         """Changed inputs whose new value a kernel may write over the old one: (input, slot)."""
@@ -246,19 +238,6 @@ class DevicePlan(Plan):
         name = next(s.label for s in self.trace.sources if s.kind == "captured" and s.ref == k)
         hidden = f"it is read from outside the function at every call; {ADVICE}"
         return upload(self.device, x, name, hidden)
-
-    def _inputs(self, leaves: Sequence[Any], hidden: Sequence[Any]) -> list[Any]:
-        inputs: list[Any] = []
-        for k, (source, param) in enumerate(zip(self.trace.sources, self.trace.graph.params)):
-            if source.kind == "arg":
-                inputs.append(leaves[source.ref])
-            elif source.kind == "captured":
-                inputs.append(hidden[source.ref])
-            elif source.kind == "constant":
-                inputs.append(self._constants.get(k, source.ref))
-            else:
-                inputs.append(np.asarray(compute(source.ref, list(leaves)), param.dtype))
-        return [x if type(x) is Array else np.asarray(x) for x in inputs]
 
     def _watch(
         self,
@@ -373,20 +352,3 @@ def device_executor(program: Program, device: Device, fastmath: bool) -> DeviceE
     return DeviceExecutor(
         device, slots, steps, program.inputs, program.results, program.blocks, fastmath
     )
-
-
-def _make(
-    result: Result, leaves: Sequence[Any], hidden: Sequence[Any], outputs: Sequence[Array]
-) -> Any:
-    if result.kind == "value":
-        return result.ref
-    if result.kind == "python":
-        return compute(result.ref, list(leaves))
-    source: dict[str, Sequence[Any]] = {"arg": leaves, "captured": hidden, "output": outputs}
-    array = source[result.kind][result.ref]
-    if type(array) is not Array:
-        return array
-    for step in result.path:
-        of = array.like
-        array = array.view_as(apply_view(of, step), of)
-    return array.item() if result.item else array

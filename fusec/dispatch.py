@@ -25,7 +25,7 @@ from fusec.errors import DataDependentShapeError, FallbackWarning, UnsupportedEr
 from fusec.host_plan import HostPlan
 from fusec.ir.graph import Loc
 from fusec.passes.nodes import distinct
-from fusec.plan import Plan
+from fusec.plan import Outline, Plan
 from fusec.runtime import cpu
 from fusec.runtime.array import Array
 from fusec.runtime.device import Device
@@ -66,7 +66,7 @@ class JitFunction:
         self.device = device
         self._static = _static_names(fn, static_argnums, static_argnames)
         self.donated = _static_names(fn, donate_argnums, ())
-        self._plans: OrderedDict[Any, list[Plan | Fallback]] = OrderedDict()
+        self._plans: OrderedDict[Any, list[Outline | Fallback]] = OrderedDict()
         self._fast: list[fastcall.Fast] = []
         self._grown: Counter[Any] = Counter()
 
@@ -145,7 +145,7 @@ class JitFunction:
         if fast is not None and fast not in self._fast:
             self._fast = [fast, *self._fast[: MAX_FAST - 1]]
 
-    def plan(self, leaves: list[Any], tree: TreeDef) -> tuple[Plan | Fallback, list[Any]]:
+    def plan(self, leaves: list[Any], tree: TreeDef) -> tuple[Outline | Fallback, list[Any]]:
         """The plan for these arguments, and the captured arrays."""
         route, _ = self.route(leaves, tree)
         return route.plan, route.hidden
@@ -169,7 +169,7 @@ class JitFunction:
 
     def device_plan(
         self, device: Device, leaves: list[Any], tree: TreeDef, static: frozenset[int]
-    ) -> tuple[Plan | Fallback, list[Any], Callable[[], list[Any]]]:
+    ) -> tuple[Outline | Fallback, list[Any], Callable[[], list[Any]]]:
         """The plan for these arguments on a device, captured arrays, what moves the arguments."""
         key = device_key(device.name, leaves, tree, static)
         moved = functools.cache(lambda: remote.on_device(self, device, leaves, tree, static))
@@ -202,7 +202,7 @@ class JitFunction:
                 self._plans.move_to_end(key)
         return route
 
-    def _build(self, traced: Trace, hidden: list[Any], device: Device | None = None) -> Plan:
+    def _build(self, traced: Trace, hidden: list[Any], device: Device | None = None) -> Outline:
         if device is not None and device.native:
             return HostPlan(traced, self.fastmath, device)
         if device is not None:
@@ -222,7 +222,7 @@ class JitFunction:
         device: Device | None = None,
     ) -> Route:
         log("recompile", "%s: a new signature", self.__name__)
-        plan: Plan | Fallback
+        plan: Outline | Fallback
         plans = self._plans.setdefault(key, [])
         route = Route(plans, leaves, functools.partial(self._build, device=device), run)
         kind = outline(tree)
@@ -365,7 +365,7 @@ def _inline(fn: Callable[..., Any], session: Any) -> Callable[..., Any]:
     return capture.twin(fn, session)
 
 
-def overlaps(plan: Plan, leaves: list[Any], hidden: list[np.ndarray]) -> bool:
+def overlaps(plan: Outline, leaves: list[Any], hidden: list[np.ndarray]) -> bool:
     """Whether memory that is changed is in the inputs twice: NumPy's order then matters."""
     if not plan.trace.writes:
         return False

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from fusec.device_plan import shares
 from fusec.plan import Plan
 from fusec.runtime.array import Array
 from fusec.runtime.device import Device
@@ -52,7 +51,3 @@ class HostPlan(Plan):
             else same.get(id(x), x)
             for x in made
         ])  # fmt: skip
-
-    def shares(self, leaves: Sequence[Any], hidden: Sequence[Any]) -> bool:
-        """Whether a changed array shares memory with another input."""
-        return shares(self.trace, leaves, hidden)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from fusec.ir.graph import Graph
 from fusec.passes.checks import partition
 from fusec.passes.pipeline import optimise
 from fusec.passes.updates import changes_arguments, updated
+from fusec.runtime.array import Array
 from fusec.runtime.cache import cache
 from fusec.runtime.executor import CallSpec, Executor, LaunchSpec, SlotSpec
 from fusec.trace.run import Result, Trace
@@ -102,46 +103,18 @@ def _launch(step: Launch | Product, fastmath: bool) -> LaunchSpec:
     )
 
 
-def inputs_of(
-    trace: Trace, leaves: Sequence[Any], arrays: Sequence[Any], hidden: list[np.ndarray]
-) -> list[np.ndarray]:
-    """The value of every param of a trace's graph for a call."""
-    inputs = []
-    for source, param in zip(trace.sources, trace.graph.params):
-        if source.kind == "arg":
-            inputs.append(arrays[source.ref])
-        elif source.kind == "captured":
-            inputs.append(hidden[source.ref])
-        elif source.kind == "constant":
-            inputs.append(source.ref)
-        else:
-            inputs.append(np.asarray(compute(source.ref, list(leaves)), param.dtype))
-    return [np.asarray(a) for a in inputs]
+class Outline:
+    """What a call of one signature takes and gives, without its kernels."""
 
+    verified = False  # compared with NumPy (``FUSEC_VERIFY``)
 
-class Plan:
-    """What a call of one signature does. ``run(leaves, hidden)`` does it."""
-
-    def __init__(self, trace: Trace, fastmath: bool = False) -> None:
+    def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self.fastmath = fastmath
-        self.program = lower_graph(trace)
         self.fetch = trace.guards.compiled()
-        self.verified = False  # compared with NumPy (``FUSEC_VERIFY``)
         self._hidden = self._captured(trace)
-        self._executor: Executor | None = None
-        self.hastened: list[Any] = []  # its short way, once made (None: it has none)
 
     def prepare(self) -> None:
-        """Compile or load the kernels, once, before the plan runs."""
-        if self._executor is None:
-            self._executor = executor(self.program, self.fastmath)
-
-    @property
-    def executor(self) -> Executor:
-        self.prepare()
-        assert self._executor is not None
-        return self._executor
+        """There is nothing to compile."""
 
     def matches(
         self, leaves: Sequence[Any], handed: Sequence[Any] = ()
@@ -173,17 +146,24 @@ class Plan:
         ]
 
     def inputs(
-        self, leaves: Sequence[Any], arrays: Sequence[Any], hidden: list[np.ndarray]
-    ) -> list[np.ndarray]:
-        """The value of every param of the graph for this call."""
-        return inputs_of(self.trace, leaves, arrays, hidden)
-
-    def run(self, leaves: Sequence[Any], arrays: Sequence[Any], hidden: list[np.ndarray]) -> Any:
-        """The user's result. ``arrays``: the leaves with arrays in native layout.
-
-        Raises KernelError before anything of the caller's is written.
-        """
-        return self.finish(leaves, hidden, self.executor.run(self.inputs(leaves, arrays, hidden)))
+        self,
+        leaves: Sequence[Any],
+        arrays: Sequence[Any],
+        hidden: Sequence[Any],
+        constants: Mapping[int, Any] | None = None,
+    ) -> list[Any]:
+        """The value of every param of the graph for this call; constants: those on a device."""
+        inputs = []
+        for k, (source, param) in enumerate(zip(self.trace.sources, self.trace.graph.params)):
+            if source.kind == "arg":
+                inputs.append(arrays[source.ref])
+            elif source.kind == "captured":
+                inputs.append(hidden[source.ref])
+            elif source.kind == "constant":
+                inputs.append(constants.get(k, source.ref) if constants else source.ref)
+            else:
+                inputs.append(np.asarray(compute(source.ref, list(leaves)), param.dtype))
+        return [x if type(x) is Array else np.asarray(x) for x in inputs]
 
     def held(self, given: Any, leaves: Sequence[Any]) -> list[Any]:
         """The caller's containers, where the function changes some.
@@ -206,28 +186,61 @@ class Plan:
             target = leaves[source.ref] if source.kind == "arg" else hidden[source.ref]
             if outputs[k] is not target:
                 target[...] = outputs[k]
+        return self.results(leaves, hidden, outputs)
+
+    def results(
+        self, leaves: Sequence[Any], hidden: Sequence[Any], outputs: Sequence[Any]
+    ) -> Any:
+        """The user's result, put together."""
+        source: dict[str, Sequence[Any]] = {"arg": leaves, "captured": hidden, "output": outputs}
         made: list[Any] = []
         for r in self.trace.results:
-            same = r.kind == "same"
-            made.append(made[r.ref] if same else _make(r, leaves, hidden, outputs))
+            if r.kind == "same":
+                made.append(made[r.ref])
+            elif r.kind == "value":
+                made.append(r.ref)
+            elif r.kind == "python":
+                made.append(compute(r.ref, list(leaves)))
+            else:
+                made.append(self.seen(r, source[r.kind][r.ref]))
         return self.trace.tree.unflatten(made)
 
+    def seen(self, result: Result, array: Any) -> Any:
+        """An array as the function gives it."""
+        for step in result.path:
+            array = apply_view(array, step)
+        if result.scalar:
+            return array.item() if result.item else array[()]
+        return array.view() if result.view and not result.path else array
 
-def _make(
-    result: Result, leaves: Sequence[Any], hidden: Sequence[np.ndarray],
-    outputs: Sequence[np.ndarray],
-) -> Any:  # fmt: skip
-    if result.kind == "value":
-        return result.ref
-    if result.kind == "python":
-        return compute(result.ref, list(leaves))
-    source: dict[str, Sequence[Any]] = {"arg": leaves, "captured": hidden, "output": outputs}
-    array = source[result.kind][result.ref]
-    for step in result.path:
-        array = apply_view(array, step)
-    if result.scalar:
-        return array.item() if result.item else array[()]
-    return array.view() if result.view and not result.path else array
+
+class Plan(Outline):
+    """What a call of one signature does. ``run(leaves, hidden)`` does it."""
+
+    def __init__(self, trace: Trace, fastmath: bool = False) -> None:
+        super().__init__(trace)
+        self.fastmath = fastmath
+        self.program = lower_graph(trace)
+        self._executor: Executor | None = None
+        self.hastened: list[Any] = []  # its short way, once made (None: it has none)
+
+    def prepare(self) -> None:
+        """Compile or load the kernels, once, before the plan runs."""
+        if self._executor is None:
+            self._executor = executor(self.program, self.fastmath)
+
+    @property
+    def executor(self) -> Executor:
+        self.prepare()
+        assert self._executor is not None
+        return self._executor
+
+    def run(self, leaves: Sequence[Any], arrays: Sequence[Any], hidden: list[np.ndarray]) -> Any:
+        """The user's result. ``arrays``: the leaves with arrays in native layout.
+
+        Raises KernelError before anything of the caller's is written.
+        """
+        return self.finish(leaves, hidden, self.executor.run(self.inputs(leaves, arrays, hidden)))
 
 
 def apply_view(array: np.ndarray, step: Step) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusec.config import config
-from fusec.device_plan import ADVICE, DevicePlan, adopt, on_host
+from fusec.device_plan import ADVICE, DevicePlan, adopt, on_host, shares
 from fusec.errors import DeviceError, UnsupportedError
 from fusec.host_plan import HostPlan
 from fusec.runtime.array import Array, dense_strides, recording, same_device, upload
@@ -48,7 +48,7 @@ def call(
     assert device is not None
     static = function._static_leaves(tree)
     plan, captured, there = function.device_plan(device, leaves, tree, static)
-    if not isinstance(plan, DevicePlan | HostPlan) or plan.shares(leaves, captured):
+    if not isinstance(plan, DevicePlan | HostPlan) or shares(plan.trace, leaves, captured):
         return on_host(function.fn, device, leaves, given)
     if config.verify and not plan.verified:
         from fusec.checking import check_first_call

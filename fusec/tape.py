@@ -22,7 +22,7 @@ from fusec.arrays import assign
 from fusec.autodiff.transform import value_and_grad
 from fusec.dispatch import JitFunction, device_key
 from fusec.errors import DerivativeError, ShapeError, TapeError, UnsupportedError
-from fusec.plan import Plan, apply_view
+from fusec.plan import Outline, apply_view
 from fusec.runtime import cpu
 from fusec.runtime.array import Array, empty, recording, same_device, upload
 from fusec.runtime.shadow import shadow
@@ -58,15 +58,6 @@ class Static:
 
 
 Step = tuple[int, JitFunction, TreeDef, tuple[Ref | Static, ...]]  # with its number
-
-
-class Outline(Plan):
-    """What a call would give, without its kernels."""
-
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
-        self.fetch = trace.guards.compiled()
-        self._hidden = self._captured(trace)
 
 
 class Recording:
