@@ -125,6 +125,18 @@ def _batch(a: Layout, b: Layout, out: Layout) -> list[Axis]:
     return found
 
 
+def batch_places(w: Writer, axes: int) -> None:
+    """Where the matrices of product ``number`` of a stack begin: ``a_at``, ``b_at``, ``y_at``."""
+    w("rest = number")
+    for name in "aby":
+        w(f"{name}_at = 0")
+    for axis in reversed(range(axes)):
+        w(f"place = remainder(rest, batch{axis})")
+        w(f"rest = quotient(rest, batch{axis})")
+        for name in "aby":
+            w(f"{name}_at += place * {name}_batch{axis}")
+
+
 def _tall(first: Matrix, result: Matrix, axis: Axis) -> bool:
     """Whether a batch over one second matrix is just more rows of the first."""
     _, a, b, y = axis
@@ -165,14 +177,7 @@ def _source(
     with w.block(f"def kernel({', '.join(names)}):"):
         w("status = 0")
         with w.block("for number in range(start, stop):"):
-            w("rest = number")
-            for name in "aby":
-                w(f"{name}_at = 0")
-            for axis in reversed(range(len(batch))):
-                w(f"place = remainder(rest, batch{axis})")
-                w(f"rest = quotient(rest, batch{axis})")
-                for name in "aby":
-                    w(f"{name}_at += place * {name}_batch{axis}")
+            batch_places(w, len(batch))
             w(f"status |= {routine}_{dtype.str[1:]}(blas, {call})")
         w("return status")
     text = f"# matmul {dtype.str[1:]}, by NumPy's BLAS\n{HEADER}\n\n{w.text()}\n"

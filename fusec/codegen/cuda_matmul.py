@@ -12,6 +12,7 @@ transposed and batched operands, broadcast ones too, are read where they lie::
 
 import numpy as np
 
+from fusec.codegen.blas import batch_places
 from fusec.codegen.emit import CUDA_HEADER, KernelSource, Pointer
 from fusec.codegen.loops import Buffer
 from fusec.codegen.writer import Writer
@@ -77,14 +78,7 @@ def _text(w: Writer, dtype: np.dtype, axes: int, a_rows: bool, b_rows: bool) -> 
     w(f"across = (thread & 15) * {EACH}")
     w("number = blockIdx_y()")
     with w.block("while number < count:"):
-        for name in "aby":
-            w(f"{name}_at = 0")
-        w("rest = number")
-        for axis in reversed(range(axes)):
-            w(f"place = remainder(rest, batch{axis})")
-            w(f"rest = quotient(rest, batch{axis})")
-            for name in "aby":
-                w(f"{name}_at += place * {name}_batch{axis}")
+        batch_places(w, axes)
         for i in range(EACH):
             for j in range(EACH):
                 w(f"c{i}{j} = zero")

@@ -340,7 +340,7 @@ class Emitter:
                 tests.append(f"(remainder{bits}({text}, {step}) == 0)")
         return " & ".join(tests)
 
-    def header(self, name: str) -> str:
+    def header(self) -> str:
         """The first lines: what is fused, from which lines of the user."""
         notes = [f"# {self.body.title}"]
         for what, loc in self.body.notes[:24]:
@@ -358,7 +358,7 @@ class Emitter:
         lines += [f"    {scratch} = {text}" for scratch, text in self.scratches]
         lines += ["    " + x for x in self.w.lines]
         lines.append("    return status")
-        text = self.header(name) + "\n\n" + "\n".join(lines) + "\n"
+        text = self.header() + "\n\n" + "\n".join(lines) + "\n"
         return KernelSource(
             name,
             text,

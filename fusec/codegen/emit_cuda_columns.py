@@ -19,7 +19,7 @@ column. Few columns with many rows are split into chunks, which a second kernel 
 from fusec.codegen.emit import KernelSource, loaded, pair, stored
 from fusec.codegen.emit_cuda import MAX_Y, WARP, CudaLimits
 from fusec.codegen.emit_cuda_rows import CHAIN, CudaReducer
-from fusec.codegen.loops import Buffer, Fold, closure
+from fusec.codegen.loops import Fold, closure
 from fusec.codegen.schedule import Schedule, is_inner, one_loop, row_stores, stage_targets
 from fusec.ir.aval import short
 
@@ -30,7 +30,6 @@ class CudaColumnEmitter(CudaReducer):
     def __init__(self, plan: Schedule, limits: CudaLimits, split: bool) -> None:
         super().__init__(plan, limits)
         self.length = self.count(plan.reduced)
-        self.partials: dict[Fold, Buffer] = {}
         scans = any(x.kind == "scan" for x in self.body.lines)
         self.down = 1 if scans else limits.warps
         self.col = plan.column
@@ -102,9 +101,7 @@ class CudaColumnEmitter(CudaReducer):
                 moving = is_inner(line, self.plan) and line.variables & along
                 if moving and (line in need or (line.effect and line in targets)):
                     self.line(line)
-            for fold in folds:
-                a = f"a_{fold.result.name}"
-                self.w(f"{a} = {pair(fold, a, self.read(fold.value))}")
+            self.accumulate(folds)
             with self.w.block(f"if place < {self.size(self.col)}:"):
                 self.stores(stage, inner=True)
 
@@ -131,10 +128,7 @@ class CudaColumnEmitter(CudaReducer):
             self.w(f"{name} = {loaded(dtype, f'{place}[threadIdx_x()]')}")
             self.w("syncthreads()")
         if self.split:
-            buffer = Buffer(f"p_{name}", dtype, (), "partial")
-            self.partials[fold] = buffer
-            self.partial[buffer.name] = self.count([*self.plan.outer, self.col]) * self.groups
+            count = self.count([*self.plan.outer, self.col]) * self.groups
             columns, groups = self.size(self.col), self.int_arg("groups", self.groups)
             where = f"(kept * {columns} + {self.col}) * {groups} + group"
-            with self.w.block(f"if (place < {columns}) & (threadIdx_y() == 0):"):
-                self.w(f"{self.pointer(buffer, 0).name}[{where}] = {stored(dtype, name)}")
+            self.hand_on(fold, count, where, f"(place < {columns}) & (threadIdx_y() == 0)")

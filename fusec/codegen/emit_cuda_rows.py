@@ -38,7 +38,11 @@ CHAIN = 64  # additions in a row before a thread starts a new partial sum
 class CudaReducer(CudaEmitter):
     """Combines what the threads of a warp or a block have."""
 
-    lane, warp, row_threads = "threadIdx_x()", "", WARP
+    lane, row_threads = "threadIdx_x()", WARP
+
+    def __init__(self, plan: Schedule, limits: CudaLimits) -> None:
+        super().__init__(plan, limits)
+        self.partials: dict[Fold, Buffer] = {}
 
     def shared(self, name: str, line: Line | Fold, count: int) -> str:
         """An array in shared memory, declared on top of the kernel."""
@@ -81,6 +85,21 @@ class CudaReducer(CudaEmitter):
                 a, b = f"a_{fold.result.name}", f"b_{fold.result.name}"
                 self.w(f"{a} = {pair(fold, b, a)}")
 
+    def accumulate(self, folds: list[Fold]) -> None:
+        """Add an element to ``a_<result>``."""
+        for fold in folds:
+            a = f"a_{fold.result.name}"
+            self.w(f"{a} = {pair(fold, a, self.read(fold.value))}")
+
+    def hand_on(self, fold: Fold, count: int, place: str, condition: str) -> None:
+        """Store a result for a second kernel, which combines ``count`` of them."""
+        buffer = Buffer(f"p_{fold.result.name}", fold.value.dtype, (), "partial")
+        self.partials[fold] = buffer
+        self.partial[buffer.name] = count
+        with self.w.block(f"if {condition}:"):
+            value = stored(fold.value.dtype, fold.result.name)
+            self.w(f"{self.pointer(buffer, 0).name}[{place}] = {value}")
+
     def tree(self, fold: Fold) -> None:
         """All threads get the combination of ``a_<result>``."""
         a = f"a_{fold.result.name}"
@@ -111,7 +130,6 @@ class CudaRowEmitter(CudaReducer):
         self.split = split
         self.length = self.count(plan.reduced)
         self.groups = -(-self.length // limits.chunk) if split else 1
-        self.partials: dict[Fold, Buffer] = {}
         short_row = self.length <= limits.short and not split
         self.row_threads = WARP if short_row else limits.threads
         self.kept_bytes = 0  # of shared memory
@@ -169,7 +187,8 @@ class CudaRowEmitter(CudaReducer):
         for fold in folds:
             self.tree(fold)
             if self.split:
-                self._partial(fold)
+                count = self.count(self.plan.outer) * self.groups
+                self.hand_on(fold, count, "row", f"{self.lane} == 0")
 
     def _accumulate(self, stage: int, folds: list[Fold], keep: dict[Line, str]) -> None:
         span = ("begin", "end") if self.split else ("0", self.n)
@@ -196,9 +215,7 @@ class CudaRowEmitter(CudaReducer):
         self.inner(stage, [*stage_targets(self.plan, stage), *keep])
         for line, place in keep.items():
             self.w(f"{place} = {stored(line.dtype, line.name)}")
-        for fold in folds:
-            name = f"a_{fold.result.name}"
-            self.w(f"{name} = {pair(fold, name, self.read(fold.value))}")
+        self.accumulate(folds)
         self.stores(stage, inner=True)
 
     def _keep(self, stage: int) -> dict[Line, str]:
@@ -239,14 +256,6 @@ class CudaRowEmitter(CudaReducer):
                 return name
         return ""
 
-    def _partial(self, fold: Fold) -> None:
-        buffer = Buffer(f"p_{fold.result.name}", fold.value.dtype, (), "partial")
-        self.partials[fold] = buffer
-        self.partial[buffer.name] = self.count(self.plan.outer) * self.groups
-        with self.w.block(f"if {self.lane} == 0:"):
-            value = stored(fold.value.dtype, fold.result.name)
-            self.w(f"{self.pointer(buffer, 0).name}[row] = {value}")
-
     # -- scans --------------------------------------------------------------------------------
 
     def _scanned(self, stage: int, folds: list[Fold], need: set[Line]) -> None:
@@ -271,9 +280,7 @@ class CudaRowEmitter(CudaReducer):
                 else:
                     self.line(line)
             with self.w.block("if inside:"):
-                for fold in folds:
-                    a = f"a_{fold.result.name}"
-                    self.w(f"{a} = {pair(fold, a, self.read(fold.value))}")
+                self.accumulate(folds)
                 self.stores(stage, inner=True)
         for fold in folds:
             self.tree(fold)
@@ -322,7 +329,6 @@ class CudaFinishEmitter(CudaReducer):
         rows = self.count(kept)
         self.invariants()
         groups = self.int_arg("groups", self.groups)
-        along = set(self.plan.reduced)
         with self.strided("row", "blockIdx_x()", self.int_arg("rows", rows), "gridDim_x()"):
             self.rows(kept, "row")
             for fold, buffer in self.partials.items():
@@ -332,10 +338,7 @@ class CudaFinishEmitter(CudaReducer):
                     value = loaded(fold.value.dtype, f"{pointer}[row * {groups} + e]")
                     self.w(f"{a} = {pair(fold, a, value)}")
                 self.tree(fold)
-            for line in self.body.lines:
-                launch = not line.variables and line.stage == 0
-                if line.kind != "fold" and not launch and not line.variables & along:
-                    self.line(line)
+            self.outside({*self.plan.reduced})
             with self.w.block(f"if {self.lane} == 0:"):
                 for stage in range(self.plan.stages):
                     self.stores(stage, inner=False)

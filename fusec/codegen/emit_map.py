@@ -72,9 +72,13 @@ class LoopEmitter(Emitter):
 
     def row_lines(self, stage: int) -> None:
         """Values that change with the row only, once their folds are done."""
+        self.outside({*self.plan.reduced, self.plan.column}, stage)
+
+    def outside(self, axes: set[str], stage: int | None = None) -> None:
+        """Values of the row that stay the same along some axes, of one stage or of all."""
         for line in self.body.lines:
             launch = not line.variables and line.stage == 0
-            if line.stage == stage and not launch and not is_inner(line, self.plan):
+            if stage in (None, line.stage) and not launch and not line.variables & axes:
                 self.line(line)
 
     def inner(self, stage: int, targets: list[Line]) -> None:

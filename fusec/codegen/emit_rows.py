@@ -390,11 +390,7 @@ class FinishEmitter(LoopEmitter):
                 pointer = self.pointer(buffer, 0).name
                 text = f"tree_{fold.op}(at({pointer}, kept * {blocks}), {blocks})"
                 self.w(f"{fold.result.name} = {loaded(fold.result.dtype, text)}")
-            along = set(self.plan.reduced)
-            for line in self.body.lines:
-                launch = not line.variables and line.stage == 0
-                if line.kind != "fold" and not launch and not line.variables & along:
-                    self.line(line)
+            self.outside({*self.plan.reduced})
             for stage in range(self.plan.stages):
                 self.stores(stage, inner=False)
         return self.finish("finish", self.count(kept), 10.0 * length / BLOCK)

@@ -126,7 +126,6 @@ class ColumnFinishEmitter(ColumnEmitter):
         self.invariants()
         total = self.body.extents[self.col]
         strips = -(-total // self.strip)
-        along = {*plan.reduced}
         with w.block("for row in range(start, stop):"):
             w(f"kept = {self.strips('row', strips)}")
             self.rows(plan.outer, "kept")
@@ -141,10 +140,7 @@ class ColumnFinishEmitter(ColumnEmitter):
                 w(f"pairs_{fold.op}(p_{fold.result.name}, {blocks}, {across}, wide)")
                 text = f"p_{fold.result.name}[{self.at}]"
                 self.known[fold.result] = loaded(fold.value.dtype, text)
-            for line in self.body.lines:
-                launch = not line.variables and line.stage == 0
-                if not launch and not line.variables & {*along, self.col}:
-                    self.line(line)
+            self.outside({*plan.reduced, self.col})
             for stage in range(plan.stages):
                 self.strip_stores(stage)
         work = 0.1 * self.blocks * min(total, self.strip)

@@ -26,7 +26,7 @@ COMPOSED = frozenset([
         "angle", "append", "apply_over_axes", "array_split", "astype", "atleast_1d",
         "atleast_2d", "atleast_3d", "block", "column_stack", "cov", "corrcoef",
         "cumulative_prod", "cumulative_sum", "delete", "diagflat", "diff", "dsplit",
-        "dstack", "ediff1d", "expand_dims", "fliplr", "flipud", "gradient", "hsplit",
+        "dstack", "ediff1d", "expand_dims", "flip", "fliplr", "flipud", "gradient", "hsplit",
         "hstack", "i0", "insert", "iscomplex", "isneginf", "isposinf", "isreal", "ix_",
         "kron", "logspace", "geomspace", "matrix_power", "matrix_transpose",
         "meshgrid", "moveaxis", "multi_dot", "nan_to_num", "norm", "outer", "polyadd",

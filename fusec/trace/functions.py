@@ -103,20 +103,16 @@ def call_ufunc_method(
         return host_call(session, getattr(ufunc, method), inputs, kwargs)
 
 
-def _reduce(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, Any]) -> Any:
-    args = dict(zip(("a", "axis", "dtype", "out", "keepdims", "initial", "where"), inputs))
-    args = {"axis": 0, **args, **kwargs}
-    if isinstance(args.get("out"), tuple):
-        args["out"] = args["out"][0]
-    return functions_reduce.fold(session, ufunc, **args)
+def _along(implementation: Any, *names: str) -> Any:
+    """``reduce`` and ``accumulate``: along the first axis unless told otherwise."""
 
+    def call(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, Any]) -> Any:
+        args = {"axis": 0, **dict(zip(("a", "axis", "dtype", "out", *names), inputs)), **kwargs}
+        if isinstance(args.get("out"), tuple):
+            args["out"] = args["out"][0]
+        return implementation(session, ufunc, **args)
 
-def _accumulate(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, Any]) -> Any:
-    args = dict(zip(("a", "axis", "dtype", "out"), inputs))
-    args = {"axis": 0, **args, **kwargs}
-    if isinstance(args.get("out"), tuple):
-        args["out"] = args["out"][0]
-    return functions_reduce.accumulate(session, ufunc, **args)
+    return call
 
 
 def _outer(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, Any]) -> Any:
@@ -148,8 +144,8 @@ def _to_host(session: Session, ufunc: np.ufunc, inputs: Any, kwargs: dict[str, A
 
 
 _METHODS = {
-    "reduce": _reduce,
-    "accumulate": _accumulate,
+    "reduce": _along(functions_reduce.fold, "keepdims", "initial", "where"),
+    "accumulate": _along(functions_reduce.accumulate),
     "outer": _outer,
     "at": _at,
     "reduceat": _to_host,

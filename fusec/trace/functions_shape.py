@@ -106,16 +106,6 @@ def broadcast_arrays(session: Session, *args: Any, subok: bool = False) -> tuple
     return tuple([x.view() if same else views.broadcast_to(x, shape) for x in arrays])
 
 
-@implements(np.flip)
-def flip(session: Session, m: Any, axis: Any = None) -> Tracer:
-    """``np.flip``."""
-    x = as_tracer(session, m)
-    axes = range(x._like.ndim)
-    if axis is not None:
-        axes = normalize_axis_tuple(integers(axis), x._like.ndim)
-    return x[tuple([slice(None, None, -1 if k in axes else None) for k in range(x._like.ndim)])]
-
-
 # -- joining --------------------------------------------------------------------------------------
 
 
