@@ -158,6 +158,7 @@ ERRORS = {
     "typing": ('z = "a"\n        y[i] = z + 1', "Foreign .* 'a'"),
     "another type": ("y[i] = i\n        y[i] = y[i] + i", "float64 and int64|int64 in"),
     "a primitive": ("y[i] = fmaximum(x[i], i)", "one type, not .*float64, int64"),
+    "no value": ("y[i] = z", "z is not defined"),
     "name": ("y[i] = unknown(x[i])", r"unknown\(x\[i\]\)"),
     "syntax": ("y[i] = ", "SyntaxError"),
     "a list": ("y[i] = len([x[i]])", "Foreign"),

@@ -27,7 +27,7 @@ from llvmlite import ir
 from numba.core import types
 
 from fusec.codegen.floats import ignore, propagate
-from fusec.codegen.intrinsic import intrinsic, join, names_of, value_type
+from fusec.codegen.intrinsic import foreign, intrinsic, join, names_of, value_type
 
 BLOCK = 256
 LANES = 32
@@ -164,9 +164,7 @@ def load_some(b: Any, t: Any, pointer: Any, n: Any, identity: Values) -> Values:
     mask = below(b, n, 0, LANES, _width(t))
     place = b.bitcast(pointer, vector.as_pointer())
     name = f"llvm.masked.load.v{vector.count}{_suffix(vector.element)}.p0"
-    kind = ir.FunctionType(vector, [place.type, _I32, mask.type, vector])
-    function = b.module.globals.get(name) or ir.Function(b.module, kind, name)
-    return _split(b, t, b.call(function, [place, _I32(_bytes(t)), mask, otherwise]))
+    return _split(b, t, foreign(b, name, vector, place, _I32(_bytes(t)), mask, otherwise))
 
 
 def _suffix(scalar: Any) -> str:

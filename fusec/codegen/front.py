@@ -241,7 +241,9 @@ class _Walk:
         if node.id in self.variables:
             place, kind = self.variables[node.id]
             return Typed(self.b.load(place), kind)
-        return _constant(self.names.get(node.id))
+        if node.id not in self.names:
+            raise Foreign(f"{node.id} is not defined")
+        return _constant(self.names[node.id])
 
     def v_Constant(self, node: ast.Constant) -> Typed:
         return _constant(node.value)
