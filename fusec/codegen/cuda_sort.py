@@ -6,11 +6,12 @@ spans, and the third moves: it begins with the places of the digits' first items
 hold the same digit find each other, so that items keep their order::
 
     peers = match_any(digit)
-    before = popcount(cast_u4(peers & ((1 << lane) - 1)))
+    before = cast_i8(popcount(cast_u4(peers & ((1 << lane) - 1))))
     at = tally[warp * digits + digit]
     syncwarp()
     if before == 0:
-        tally[warp * digits + digit] = at + popcount(cast_u4(peers))
+        count = cast_i8(popcount(cast_u4(peers)))
+        tally[warp * digits + digit] = cast_u4(at + count)
     keys1[at + before] = keys0[r]
     order1[at + before] = r
     syncwarp()
@@ -203,14 +204,15 @@ class RadixSort:
                 w(f"key = cast_i8({keys}[r])")
                 w(f"digit = {digit}")
             w("peers = match_any(digit)")
-            w("before = popcount(cast_u4(peers & ((1 << lane) - 1)))")
+            w("before = cast_i8(popcount(cast_u4(peers & ((1 << lane) - 1))))")
             w("at = cast_i8(0)")
             with w.block("if r < last:"):
                 w("at = cast_i8(tally[warp * digits + digit])")
             w("syncwarp()")
             with w.block("if r < last:"):
                 with w.block("if before == 0:"):
-                    w("tally[warp * digits + digit] = cast_u4(at + popcount(cast_u4(peers)))")
+                    w("count = cast_i8(popcount(cast_u4(peers)))")
+                    w("tally[warp * digits + digit] = cast_u4(at + count)")
                 w(f"{new_keys}[at + before] = cast_u4(key)")
                 w(f"{new_order}[at + before] = {f'{order}[r]' if order else 'cast_u4(r)'}")
             w("syncwarp()")
