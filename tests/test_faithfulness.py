@@ -138,10 +138,29 @@ def late_shape(x, i):
     return x + np.ones(99)
 
 
-@pytest.mark.parametrize("fn, updated", [(late_index, 1), (late_shape, 0)])
-def test_arguments_after_an_exception(fn, updated):
-    """As the README says: NumPy runs the function where the data of a kernel are wrong."""
-    x = np.zeros(3)
-    with pytest.raises((IndexError, ValueError)):
-        fusec.jit(fn)(x, np.array([7]))
-    np.testing.assert_array_equal(x, updated)
+def late_dtype(x, i):
+    x += 1
+    return np.sqrt(x, dtype="i4")
+
+
+def late_member(p, i):
+    p["a"] = i + 1
+    return p["x"].reshape(7)
+
+
+@pytest.mark.parametrize("fn", [late_index, late_shape, late_dtype])
+def test_arguments_after_an_exception(fn):
+    """As the README says: NumPy runs the function where its arguments have changed before."""
+    x, want = np.zeros(3), np.zeros(3)
+    for call, array in ((fn, want), (fusec.jit(fn), x)):
+        with pytest.raises((IndexError, ValueError, TypeError)) as caught:
+            call(array, np.array([7]))
+    assert not isinstance(caught.value, fusec.errors.FusecError)
+    np.testing.assert_array_equal(x, want)
+
+
+def test_containers_after_an_exception():
+    given = {"x": np.zeros(3)}
+    with pytest.raises(ValueError, match="reshape"):
+        fusec.jit(late_member)(given, np.array([7]))
+    np.testing.assert_array_equal(given["a"], 8)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fusec.errors import FusecError, UnsupportedError
+from fusec.errors import DTypeError, FusecError, ShapeError, UnsupportedError
 from fusec.ir.aval import is_number
 from fusec.ir.graph import Graph, Node, toposort
 from fusec.trace import capture
@@ -29,6 +29,8 @@ from fusec.trace.writeback import Update, Watched
 
 Answer = Callable[[int, "Trace"], np.ndarray]
 """``(number of the decision, its program) -> its value``; see ``trace``."""
+NUMPYS = (ShapeError, DTypeError)
+"""Errors of ours that NumPy raises too; it keeps the updates that came before."""
 
 
 @dataclass
@@ -149,7 +151,8 @@ def _trace(
         return made
     except Exception as error:
         changed = watched.changed() or any(s.mutated for s in session.storages)
-        if isinstance(error, FusecError) or not (changed or session.decisions):
+        numpys = not isinstance(error, FusecError)
+        if not (changed and isinstance(error, NUMPYS) or numpys and (changed or session.decisions)):
             raise
         after = "it has changed an argument" if changed else "it has looked at values"
         raise UnsupportedError(f"it raises {type(error).__name__} when {after}") from error
