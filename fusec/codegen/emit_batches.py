@@ -23,6 +23,7 @@ is multiplication where that is exact (``division``). ``x / np.max(x, axis=1, ke
         first = last
 """
 
+import re
 from collections.abc import Callable
 from itertools import product
 
@@ -51,6 +52,7 @@ class BatchEmitter(RowEmitter):
     """See the module."""
 
     quotients: frozenset[Line] = frozenset()  # divisions that are written as multiplications
+    row = together = ""  # the number of the row, and how many take a stage together
 
     def whole_rows(self, row: str) -> None:
         w, plan = self.w, self.plan
@@ -59,14 +61,14 @@ class BatchEmitter(RowEmitter):
             super().whole_rows(row)
             return
         count = self.batch()
-        batch = self.int_arg("batch", count)
+        self.row, self.together = row, self.int_arg("batch", count)
         reads = [self.read_by(stage) for stage in range(stages)]
         quotients = [self.divided(stage) for stage in range(stages)]
         if any(quotients):
             w("clear_flags()")
         w("first = start")
         with w.block("while first < stop:"):
-            w(f"last = min(first + {batch}, stop)")
+            w(f"last = min(first + {self.together}, stop)")
             for stage in range(stages):
                 later = set().union(*reads[stage + 1 :])
                 kept = [x for x in self.row_values() if x in later and self.ready(x) == stage]
@@ -87,7 +89,8 @@ class BatchEmitter(RowEmitter):
         along = {*self.plan.outer}
         loads = [x for x in self.body.lines if x.kind == "load" and x.variables & along]
         width = sum(x.dtype.itemsize for x in loads)
-        width += sum(s.buffer.dtype.itemsize for s in self.body.stores)
+        stores = [s for s in self.body.stores if {*s.index.variables()} - along]
+        width += sum(s.buffer.dtype.itemsize for s in stores)
         row = max(1, width * self.length)
         room = NEAR if row * self.count(self.plan.outer) <= CACHE else ARRIVING
         return int(np.clip(room // row, 1, ROWS))
@@ -104,6 +107,18 @@ class BatchEmitter(RowEmitter):
         self.part(stage)
         for line in kept:
             self.w(f"k_{line.name}[{row} - first] = {stored(line.dtype, line.name)}")
+
+    def ahead(self, stage: int) -> None:
+        """Later stages find their rows near: meanwhile those come that the first one reads next."""
+        (axis,), first = self.plan.reduced, [f.value for f in self.body.folds if not f.value.stage]
+        for line in closure(first, set()) if stage and self.together else ():
+            if line.kind != "load" or line.variables != {self.row, axis} or line.data:
+                continue
+            assert line.buffer is not None and line.index is not None
+            pointer, place = self.address(line.buffer, line.index)
+            place = re.sub(rf"\b{self.row}\b", f"({self.row} + {self.together})", place)
+            place = re.sub(rf"\b{axis}\b", "g", place)
+            self.w(f"prefetch(at({pointer}, {place}))")
 
     def row_values(self) -> list[Line]:
         """What changes with the row only."""

@@ -263,11 +263,12 @@ class RowEmitter(LoopEmitter):
         for fold, (name, dtype) in zip(folds, names):
             w(f"a_{name} = start_{fold.op}_{cell(dtype)}()")
         end = m if self.one_block else f"{b} + {m}"
-        groups = f"for g in range({b}, {end} - {LANES - 1}, LANES):"
-        with w.block(groups), w.block("for k in range(LANES):"):
-            w(f"{axis} = g + k")
-            self.accumulate(stage, folds, targets, "a_{0}[k]")
-            w("write_out(k)")
+        with w.block(f"for g in range({b}, {end} - {LANES - 1}, LANES):"):
+            self.ahead(stage)
+            with w.block("for k in range(LANES):"):
+                w(f"{axis} = g + k")
+                self.accumulate(stage, folds, targets, "a_{0}[k]")
+                w("write_out(k)")
         with w.block(f"if {m} & {LANES - 1}:"):
             w(f"rest = ({end}) & -{LANES}" if b == "b" else f"rest = {m} & -{LANES}")
             with w.block("for k in range(LANES):"):
@@ -283,6 +284,9 @@ class RowEmitter(LoopEmitter):
                 w("write_out(k)")
         for fold, (name, _) in zip(folds, names):
             self.reduced(fold, f"total_{fold.op}(a_{name})")
+
+    def ahead(self, stage: int) -> None:
+        """Ask for what the next rows read where lanes ``g`` of this one are computed."""
 
     def accumulate(self, stage: int, folds: list[Fold], targets: list[Line], lane: str) -> None:
         """One element: its lines, and what it adds to its lane."""

@@ -52,6 +52,19 @@ def _in_floats(name: str) -> Any:
     return intrinsic(2, name=name, doc=doc)(emit)
 
 
+@intrinsic(1, to=types.int64, mixed=True)
+def prefetch(b: Any, t: Any, pointer: Any) -> Any:
+    """Ask for the 32 elements that begin at a pointer and are read soon; they need not exist."""
+    size = np.dtype(str(t[0].dtype)).itemsize
+    memory = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [memory, _I32, _I32, _I32])
+    ask = b.module.declare_intrinsic("llvm.prefetch", [memory], kind)
+    start = b.bitcast(pointer, memory)
+    for k in range(0, 32 * size, 64):
+        b.call(ask, [b.gep(start, [_I64(k)]), _I32(0), _I32(3), _I32(1)])
+    return _I64(0)
+
+
 @intrinsic(1)
 def low32(b: Any, t: Any, x: Any) -> Any:
     """An int64 that fits in 32 bits, said so that it is computed in 32 bits."""

@@ -151,8 +151,8 @@ def _trace(
         return made
     except Exception as error:
         changed = watched.changed() or any(s.mutated for s in session.storages)
-        numpys = not isinstance(error, FusecError)
-        if not (changed and isinstance(error, NUMPYS) or numpys and (changed or session.decisions)):
+        kept = changed and isinstance(error, NUMPYS)
+        if not kept and (isinstance(error, FusecError) or not (changed or session.decisions)):
             raise
         after = "it has changed an argument" if changed else "it has looked at values"
         raise UnsupportedError(f"it raises {type(error).__name__} when {after}") from error
