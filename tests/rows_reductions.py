@@ -256,3 +256,5 @@ row("linalg-tensors-large", lambda x: np.linalg.tensorinv(x).sum(axis=0),
 row("linalg-singular", lambda x: np.linalg.inv(x), np.zeros((3, 3)))
 row("linalg-not-square", lambda x: np.linalg.inv(x), np.zeros((3, 2)))
 row("fft-host", lambda x: np.abs(np.fft.rfft(x)), ramp("f8"), rel=1e-13)
+
+row("min-of-chosen-f4", lambda x: np.where(x > 2, np.float32(1.5), x).min(), ramp("f4"))

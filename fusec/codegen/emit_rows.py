@@ -185,7 +185,7 @@ class RowEmitter(LoopEmitter):
             return None
         _, position, none = value.args
         kinds = {position.dtype}
-        while position.kind == "op" and position.text.startswith("cast_"):
+        while position.kind == "op" and position.text.startswith("cast_") and position.args:
             (position,) = position.args
             kinds.add(position.dtype)
         if position.kind != "index" or position.index is None or none.variables & {*reduced}:
