@@ -325,3 +325,13 @@ def test_scattered_rows(function, view):
 def test_only_the_places_are_moved(function):
     low = fusec.jit(function).lower(np.ones((1000, 1000)), np.arange(4), np.ones((4, 1000)))
     assert low.explain().bytes_moved < 500_000
+
+
+@pytest.mark.parametrize("call", [lambda x: x.sort(), lambda x: x.partition(2)])
+def test_sorting_a_read_only_array_says_what_numpy_says(call):
+    x = np.arange(5.0)
+    x.flags.writeable = False
+    with pytest.raises(ValueError) as wanted:
+        call(x)
+    with pytest.raises(ValueError, match=f"^{wanted.value}$"):
+        fusec.jit(call)(x)

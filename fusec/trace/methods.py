@@ -17,6 +17,7 @@ from fusec.trace import (
     pynumbers,
     views,
 )
+from fusec.trace.flags import is_writeable
 from fusec.trace.hostcalls import host_call
 from fusec.trace.table import ToHost, plain
 from fusec.trace.tracer import Tracer, fresh
@@ -127,6 +128,8 @@ def partition(x: Tracer, kth: Any, axis: Any = -1, kind: str = "introselect",
 
 
 def _write_result(x: Tracer, function: Any, *args: Any, **kwargs: Any) -> None:
+    if not is_writeable(x):
+        raise ValueError(f"{function.__name__} array is read-only")
     x.write(functions.call_function(x._session, function, (x, *args), kwargs).node)
 
 
