@@ -69,10 +69,12 @@ def on_host(
     before = [x.copy() if type(leaf) is Array else None for x, leaf in zip(hosts, leaves)]
     args, kwargs = used = rebuilt(given, iter(hosts))
     watched = Watched(used, hosts)
-    update = watched.update(fn(*args, **kwargs))
-    for leaf, host, old in zip(leaves, hosts, before):
-        if old is not None and host.tobytes() != old.tobytes():
-            assign(leaf, upload(device, host, f"argument of {name}", hidden))
+    try:
+        update = watched.update(fn(*args, **kwargs))
+    finally:  # also what it has changed when it raises
+        for leaf, host, old in zip(leaves, hosts, before):
+            if old is not None and host.tobytes() != old.tobytes():
+                assign(leaf, upload(device, host, f"argument of {name}", hidden))
     same = {id(host): leaf for leaf, host in zip(leaves, hosts) if type(leaf) is Array}
     moved = [
         upload(device, x, f"result of {name}", hidden)

@@ -19,7 +19,7 @@ import numpy as np
 
 from fusec import fastcall, remote
 from fusec.config import config, log
-from fusec.decided import Fallback, Route, Run, Undecided
+from fusec.decided import MAX_PLANS, Fallback, Route, Run, Undecided, keep
 from fusec.device_plan import DevicePlan, Elsewhere, is_remote
 from fusec.errors import DataDependentShapeError, FallbackWarning, UnsupportedError
 from fusec.host_plan import HostPlan
@@ -39,7 +39,6 @@ from fusec.trace.standin import is_native
 from fusec.trace.tree import TreeDef, flatten, outline
 
 MAX_FAST = 4  # native entries that a call tries in turn
-MAX_PLANS = 256  # signatures kept for one function; the least recently used goes
 NUMPYS = (DataDependentShapeError, Undecided)
 """Errors of which a call only hears as a warning: NumPy runs the function."""
 MAX_GROWN = 8  # signatures made for arguments whose lists the function itself makes longer
@@ -193,7 +192,7 @@ class JitFunction:
         try:
             found = route.find()
         except Undecided as error:
-            route.levels[-1].insert(0, self._fallback(error))
+            route.levels[-1][:] = [self._fallback(error)]
             found = route.find()
         if not found:
             return None
@@ -212,25 +211,23 @@ class JitFunction:
         return Plan(traced, self.fastmath)
 
     def _make(
-        self,
-        key: Any,
-        arrays: list[Any],
-        tree: TreeDef,
-        static: frozenset[int],
-        leaves: list[Any],
-        run: Run,
-        device: Device | None = None,
-    ) -> Route:
+        self, key: Any, arrays: list[Any], tree: TreeDef, static: frozenset[int], leaves: list[Any],
+        run: Run, device: Device | None = None,
+    ) -> Route:  # fmt: skip
         log("recompile", "%s: a new signature", self.__name__)
         plan: Outline | Fallback
         plans = self._plans.setdefault(key, [])
-        route = Route(plans, leaves, functools.partial(self._build, device=device), run)
+        build = functools.partial(self._build, device=device)
+        route = Route(plans, leaves, build, run, patient=device is None)
         kind = outline(tree)
         if device is None and self._grown[kind] >= MAX_GROWN:
             return route.ends(Fallback("it changes the length of a list at each call"))
         hidden: list[Any] = []
         try:
+            route.refuse_more_ways()
             traced = self.traced(leaves, arrays, tree, static, answer=route.answer)
+            route.back_to(len(traced.decisions))
+            route.settle()
             self._grown[kind] += traced.update is not None and traced.update.grows
             hidden = traced.guards.arrays(leaves) + route.handed
             plan = route.build(traced, hidden)
@@ -241,10 +238,13 @@ class JitFunction:
                 dump(self, plan.trace, tree, arrays)
         except UnsupportedError as error:
             plan = self._fallback(error)
-            if error.__cause__ is not None and not route.steps:  # it may depend on values
-                return route.ends(plan)
-        route.levels[-1].insert(0, plan)
-        del plans[MAX_PLANS:]
+            if isinstance(error, Undecided):
+                route.levels[-1].clear()
+            with suppress(UnsupportedError):
+                route.settle()
+            if route.failed or (error.__cause__ is not None and not route.steps):
+                return route.ends(plan)  # it may depend on values
+        keep(route.levels[-1], plan)
         self._plans.move_to_end(key)
         while len(self._plans) > MAX_PLANS:
             self._plans.popitem(last=False)

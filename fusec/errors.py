@@ -5,6 +5,14 @@ shapes and dtypes, and what to type instead.
 """
 
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_thread = threading.local()
+
+
 class FusecError(Exception):
     """Base of every error that fusec raises on purpose."""
 
@@ -19,6 +27,38 @@ class DTypeError(FusecError, TypeError):
 
 class UnsupportedError(FusecError, NotImplementedError):
     """Something that fusec does not compile; the message says what to do instead."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        unsupported().append((type(self), args))
+
+
+def unsupported() -> list[tuple[type[UnsupportedError], tuple[Any, ...]]]:
+    """What the trace of this thread could not express."""
+    found: list[Any] = getattr(_thread, "made", [])
+    return found
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Raise what a trace can't express, also where the function catches the error."""
+    before, _thread.made = unsupported(), []
+    try:
+        try:
+            yield
+        except UnsupportedError:
+            raise
+        except Exception:
+            _refuse()
+            raise
+        _refuse()
+    finally:
+        _thread.made = before
+
+
+def _refuse() -> None:
+    for cls, told in [*unsupported()]:
+        raise cls(*told)
 
 
 class DataDependentShapeError(UnsupportedError):

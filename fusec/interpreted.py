@@ -11,7 +11,7 @@ from fusec.decided import Route
 from fusec.dispatch import native_layout
 from fusec.errors import UnsupportedError
 from fusec.ir.graph import evaluate
-from fusec.plan import Outline
+from fusec.plan import Asked, Outline
 from fusec.trace.run import trace
 from fusec.trace.tree import flatten
 
@@ -20,9 +20,10 @@ def by_numpy(leaves: Sequence[Any], arrays: Sequence[Any]) -> Route:
     """A way whose decisions are found op by op, without kernels."""
 
     def run(plan: Any, hidden: list[Any]) -> list[np.ndarray]:
-        return evaluate(plan.trace.graph, plan.inputs(leaves, arrays, hidden))
+        made: list[np.ndarray] = plan.run(leaves, arrays, hidden)
+        return made
 
-    return Route([], leaves, lambda trace, hidden: Outline(trace), run)
+    return Route([], leaves, Asked, run)
 
 
 def interpreted(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -33,6 +34,8 @@ def interpreted(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     try:
         traced = trace(fn, arrays, tree, frozenset(), answer=route.answer)
     except UnsupportedError as error:
+        if route.steps and hasattr(fn, "__wrapped__"):
+            fn.__wrapped__(*args, **kwargs)  # raises what the trace of its derivative can't
         raise error.__cause__ or error from None
     plan = Outline(traced)
     held = plan.held((args, kwargs), leaves)

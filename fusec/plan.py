@@ -15,7 +15,7 @@ from fusec.codegen.program import Oversize, build
 from fusec.codegen.steps import Call, Launch, Product, Program
 from fusec.config import log
 from fusec.errors import UnsupportedError
-from fusec.ir.graph import Graph
+from fusec.ir.graph import Graph, evaluate
 from fusec.passes.checks import partition
 from fusec.passes.pipeline import optimise
 from fusec.passes.updates import changes_arguments, updated
@@ -212,6 +212,21 @@ class Outline:
         if result.scalar:
             return array.item() if result.item else array[()]
         return array.view() if result.view and not result.path else array
+
+
+class Asked(Outline):
+    """Stands for the plan of a decision where NumPy runs its program, op by op."""
+
+    def __init__(self, trace: Trace, hidden: Any = None) -> None:
+        super().__init__(trace)
+
+    def matches(self, leaves: Sequence[Any], handed: Sequence[Any] = ()) -> None:
+        """It is for one call."""
+
+    def run(self, leaves: Sequence[Any], arrays: Sequence[Any], hidden: list[np.ndarray]) -> Any:
+        """What the decision is about and what it hands on: new arrays, as kernels give them."""
+        found = evaluate(self.trace.graph, self.inputs(leaves, arrays, hidden))
+        return [np.array(x, order="C") for x in found]
 
 
 class Plan(Outline):

@@ -93,6 +93,9 @@ def write(low: Lowered) -> Path:
     folder = Path(config.dump) / f"{name}-{signature}"
     files = {f"{k}-{s.replace(' ', '-')}.txt": str(g) for k, (s, g) in enumerate(low.history)}
     files |= {f"{kernel.name}.py": kernel.source.rstrip() for kernel in low.kernels}
+    for n, (_, ask) in enumerate(low.decisions):
+        files |= {f"decision{n}.txt": str(ask)}
+        files |= {f"decision{n}-{k.name}.py": k.source.rstrip() for k in ask.kernels}
     files |= {"program.txt": str(low), "explain.txt": str(low.explain()), "graph.dot": low.dot()}
     try:
         folder.mkdir(parents=True, exist_ok=True)

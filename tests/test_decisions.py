@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fusec
-from fusec.decided import MOST_OF_A_LINE
+from fusec.decided import MOST_OF_A_LINE, Decided, Fallback
 from fusec.errors import DataDependentShapeError, FallbackWarning, TracerBoolError
 
 X = np.linspace(-2.0, 3.0, 101)
@@ -324,6 +324,159 @@ def test_threads_share_the_branches():
     for t in threads:
         t.join()
     assert not failed
+
+
+# -- what goes wrong inside -----------------------------------------------------------------------
+
+
+def catches(x):
+    try:
+        return halved(x)
+    except Exception:
+        return "caught"
+
+
+def catches_and_raises(x):
+    try:
+        return np.unique(x) * 2
+    except Exception as error:
+        raise KeyError("no") from error
+
+
+def catches_shapes(x):
+    try:
+        return np.unique(x)
+    except Exception:
+        return x * 0
+
+
+@pytest.mark.filterwarnings("ignore::fusec.errors.FallbackWarning")
+@pytest.mark.parametrize("function", [catches, catches_and_raises, catches_shapes])
+def test_what_fusec_refuses_is_no_error_that_a_function_can_catch(function):
+    jitted = fusec.jit(function)
+    for x in (X, -X, X):
+        compare(jitted, function, x)
+
+
+def raises_values(x, n):
+    if n[0] > 2:
+        raise ValueError(x, n[0], x.sum())
+    if x.sum() > 0:
+        raise ValueError("sum", x.sum(), n[0], x)
+    raise KeyError(x[0]) from ValueError(n[0])
+
+
+def test_exceptions_hold_values():
+    jitted = fusec.jit(raises_values)
+    for args in ((X, [1]), (-X, [2]), (X, [3])):
+        (_, error, _), (_, expected, _) = outcome(jitted, args), outcome(raises_values, args)
+        assert type(error) is type(expected)
+        same(error.args, expected.args)
+        if expected.__cause__ is not None:
+            same(error.__cause__.args, expected.__cause__.args)
+
+
+def test_a_derivative_raises_what_its_function_raises():
+    gradient = fusec.grad(lambda x: checked(x).sum())
+    for x in (X + 3, X, X + 3):
+        if x[0] < 0:
+            with pytest.raises(ValueError, match=r"^negative: -2.0$"):
+                gradient(x)
+        else:
+            np.testing.assert_allclose(gradient(x), 0.5 / np.sqrt(x))
+
+
+def compiled(plans):
+    """The plans below a list of them that are not NumPy's."""
+    found = [p for p in plans if not isinstance(p, Fallback)]
+    inner = [a for p in found if isinstance(p, Decided) for a in p.answers.values()]
+    return sum([compiled(a) for a in inner], found)
+
+
+def test_what_numpy_will_run_is_not_compiled(monkeypatch):
+    monkeypatch.setattr(fusec.plan, "executor", None)  # fails
+    for function in (halved, extremes, lambda x: [v for v in x if v > 0]):
+        jitted = fusec.jit(function)
+        with pytest.warns(FallbackWarning, match="it decides on more than"):
+            compare(jitted, function, X)
+        assert compiled(*jitted._plans.values()) == []
+
+
+def test_only_the_branch_that_decides_too_often_is_numpys():
+    def some(x):
+        return x * 2 if x.max() < 100 else halved(x)
+
+    jitted = fusec.jit(some)
+    compare(jitted, some, X)
+    with pytest.warns(FallbackWarning):
+        compare(jitted, some, X * 100)
+    (plans,) = jitted._plans.values()
+    assert len(compiled(plans)) == 2
+    leaves, tree = fusec.trace.tree.flatten(((X,), {}))
+    assert not isinstance(jitted.plan(leaves, tree)[0], Fallback)
+
+
+def test_an_error_of_one_call_leaves_the_others_compiled():
+    def solved(x):
+        y = np.linalg.inv(x * 1)
+        return y * 2 if y[0, 0] > 0 else y
+
+    jitted = fusec.jit(solved)
+    for x in (np.zeros((2, 2)), np.eye(2), np.zeros((2, 2)), -np.eye(2), np.eye(2)):
+        compare(jitted, solved, x)
+    (plans,) = jitted._plans.values()
+    assert len(compiled(plans)) == 3
+    assert not any(isinstance(p, Fallback) for p in plans)
+
+
+def test_there_are_not_more_plans_than_limits_allow(monkeypatch):
+    monkeypatch.setattr(fusec.decided, "MAX_PLANS", 3)
+    jitted = fusec.jit(lambda x, n: x[:n] if x.sum() > 0 else x)
+    for n in range(6):
+        same(jitted(X, n), X[:n])
+    (plans,) = jitted._plans.values()
+    assert len(compiled(plans)) == 1 + 3
+
+    def ways(x):
+        for k in range(4):
+            x = x + 1 if x[k] > 0 else x * 2
+        return x
+
+    monkeypatch.setattr(fusec.decided, "MOST_WAYS", 5)
+    jitted = fusec.jit(ways)
+    with pytest.warns(FallbackWarning, match="in more than 5 ways"):
+        for k in range(16):
+            compare(jitted, ways, np.array([k & 1, k & 2, k & 4, k & 8]) * 99.0 - 50)
+    (plans,) = jitted._plans.values()
+    assert sum(not isinstance(p, Decided) for p in compiled(plans)) == 5
+
+
+def test_a_device_array_that_is_changed_before_an_error():
+    def changed(x):
+        x[0] = 7.0
+        if x.sum() > 0:
+            raise ValueError("positive")
+        return x
+
+    x = fusec.to_device(X, "cpu")
+    with pytest.raises(ValueError, match="positive"):
+        fusec.jit(changed)(x)
+    assert x.copy_to_host()[0] == 7.0
+
+
+def test_a_dump_has_the_programs_of_decisions(monkeypatch, tmp_path):
+    monkeypatch.setattr(fusec.config, "dump", str(tmp_path))
+    fusec.jit(normalised)(X + 2)
+    (folder,) = tmp_path.iterdir()
+    assert "reduce_sum" in (folder / "decision0.txt").read_text()
+    assert "def " in (folder / "decision0-k0.py").read_text()
+
+
+def test_verify_allows_for_the_rounding_of_what_is_handed_on():
+    x = np.random.default_rng(1).standard_normal(1001) + 1
+    assert fusec.verify(lambda x: (x * x).sum() * 3 if (x * x).sum() > 0 else x, x)
+    report = fusec.verify(normalised, x)
+    assert report and report.comparisons[0].allowed == "relative"
 
 
 STEPS = [

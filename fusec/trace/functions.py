@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fusec.errors import DataDependentShapeError, UnsupportedError
+from fusec.errors import DataDependentShapeError, UnsupportedError, unsupported
 from fusec.ops.registry import loop_dtypes
 from fusec.trace import (  # noqa: F401  (each registers its functions)
     compose,
@@ -60,13 +60,13 @@ def call_function(session: Session, func: Any, args: Any, kwargs: dict[str, Any]
         except ToHost:
             return host_call(session, func, args, kwargs)
     if compose.covers(func):
-        first = len(session.checks)
+        first, known = len(session.checks), len(unsupported())
         try:
             return compose.call(session, func, args, kwargs)
         except DataDependentShapeError:
             raise
         except (UnsupportedError, ToHost, *compose.UNFIT):
-            del session.checks[first:]
+            del session.checks[first:], unsupported()[known:]
             return host_call(session, func, args, kwargs)
     name = getattr(func, "__name__", str(func))
     module = getattr(func, "__module__", "")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fusec.errors import DTypeError, FusecError, ShapeError, UnsupportedError
+from fusec.errors import DTypeError, FusecError, ShapeError, UnsupportedError, refusing
 from fusec.ir.aval import is_number
 from fusec.ir.graph import Graph, Node, toposort
 from fusec.trace import capture
@@ -27,6 +27,7 @@ from fusec.trace.tree import TreeDef, flatten
 from fusec.trace.twins import trace_code
 from fusec.trace.writeback import Update, Watched
 
+_PLAIN = (str, bytes, int, float, complex, bool, type(None))
 Answer = Callable[[int, "Trace"], np.ndarray]
 """``(number of the decision, its program) -> its value``; see ``trace``."""
 NUMPYS = (ShapeError, DTypeError)
@@ -138,7 +139,7 @@ def _trace(
     args, kwargs = tree.unflatten(traced)
     watched = Watched((args, kwargs), traced, lambda: capture.seen(session))
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), refusing():
             value = run(*args, **kwargs)
         capture.finish(session)
         if session.notes:
@@ -152,12 +153,24 @@ def _trace(
     except Exception as error:
         changed = watched.changed() or any(s.mutated for s in session.storages)
         kept = changed and isinstance(error, NUMPYS)
-        if not kept and (isinstance(error, FusecError) or not (changed or session.decisions)):
+        own = isinstance(error, FusecError) or not (
+            changed or session.decisions or _holds(error)
+        )
+        if own and not kept:
             raise
-        after = "it has changed an argument" if changed else "it has looked at values"
-        raise UnsupportedError(f"it raises {type(error).__name__} when {after}") from error
+        after = "has looked at values" if session.decisions else "hands over what it computes"
+        after = "has changed an argument" if changed else after
+        raise UnsupportedError(f"it raises {type(error).__name__} when it {after}") from error
     finally:
         session.active, session.ask = False, None
+
+
+def _holds(error: BaseException | None) -> bool:
+    """Whether an exception, or one that it came from, may hold what only a trace knows."""
+    if error is None:
+        return False
+    plain = all(type(a) in _PLAIN for a in [*error.args, *vars(error).values()])
+    return not plain or _holds(error.__cause__) or _holds(error.__context__)
 
 
 def labels(fn: Callable[..., Any], tree: TreeDef) -> list[str]:
