@@ -130,7 +130,7 @@ def explain(
     for decision, ask in asked:
         found.notes.append(
             f"{place(decision.loc)} decides: {decision.value} here, found by "
-            f"{counted(len(ask.kernels), 'kernel')} that move {amount(ask.bytes_moved)}; what "
+            f"{counted(len(ask.kernels), 'kernel')}, {amount(ask.bytes_moved)} moved; what "
             "follows is a program for this answer"
         )
     found.bytes_least = traffic.least()
