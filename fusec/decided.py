@@ -14,7 +14,7 @@ import numpy as np
 
 from fusec import fastcall
 from fusec.device_plan import Elsewhere, is_remote
-from fusec.errors import UnsupportedError
+from fusec.errors import DataDependentShapeError, UnsupportedError
 from fusec.plan import Asked
 from fusec.runtime.array import Array
 from fusec.runtime.executor import KernelError
@@ -25,6 +25,7 @@ MOST_DECISIONS = 16  # of one call
 MOST_OF_A_LINE = 8
 MOST_ANSWERS = 8  # to one decision: an `int(x.sum())` has many
 MOST_WAYS = 64  # through the decisions of a signature, each with programs of its own
+MAX_FAST = 4  # native entries that a call tries in turn
 MAX_PLANS = 256  # signatures kept for one function, and plans for one; the oldest goes
 ADVICE = (
     "Choose between arrays with np.where, pass a number as an argument, or jit what is inside a "
@@ -39,6 +40,10 @@ class Undecided(UnsupportedError):
     """Python decides on more than there can be programs for."""
 
 
+WARNED = (DataDependentShapeError, Undecided)
+"""Errors of which a call only hears as a warning: NumPy runs the function."""
+
+
 class Decided:
     """A decision: ``plan`` gives the answer and what the plans after it are handed.
 
@@ -49,7 +54,7 @@ class Decided:
         self.answers: dict[bytes, list[Any]] = {}
         self.entry: fastcall.Fast = (None, self.call)
         self._own: fastcall.Fast | None = None
-        self._after: dict[bytes, fastcall.Fast] = {}
+        self._after: dict[bytes, list[fastcall.Fast]] = {}
         self.take(plan)
 
     def take(self, plan: Any) -> None:
@@ -63,7 +68,9 @@ class Decided:
         if not self.plan.hastened:
             self.plan.hastened.append(fastcall.make(self.plan, *call))
         self._own = self.plan.hastened[0]
-        self._after[answer] = fast
+        known = self._after.get(answer, [])
+        if fast not in known:
+            self._after[answer] = [fast, *known[: MAX_FAST - 1]]
         return self._own is not None
 
     def call(self, args: Any, kwargs: Any, handed: tuple[Any, ...] = ()) -> Any:
@@ -72,8 +79,11 @@ class Decided:
         made = enter(self._own, args, kwargs, handed)
         if made is MISS or made is ERROR:
             return made
-        fast = self._after.get(made[0].tobytes())
-        return MISS if fast is None else enter(fast, args, kwargs, (*handed, *made[1:]))
+        for fast in self._after.get(made[0].tobytes(), ()):
+            result = enter(fast, args, kwargs, (*handed, *made[1:]))
+            if result is not MISS:
+                return result
+        return MISS
 
 
 def enter(fast: fastcall.Fast, args: Any, kwargs: Any, handed: tuple[Any, ...]) -> Any:
@@ -178,7 +188,9 @@ class Route:
             value = value._to_host("a value", "the function decides on it")
         answer = np.asarray(value).tobytes()
         if answer not in plan.answers and len(plan.answers) == MOST_ANSWERS:
-            self._refuse(f"a number that has more than {MOST_ANSWERS} values", len(self.steps))
+            where = plan.plan.trace.graph.outputs[0].loc
+            why = f"a number that has more than {MOST_ANSWERS} values, at {where}"
+            self._refuse(why, len(self.steps))
         self.levels.append(plan.answers.setdefault(answer, []))
         self.steps.append(_Step(plan, answer, loc, len(self.handed)))
         self.handed += more
@@ -193,7 +205,7 @@ class Route:
             self._refuse(f"more than {MOST_DECISIONS} values", 0)
         loc, locs = trace.graph.outputs[0].loc, [s.loc for s in self.steps]
         if locs.count(loc) == MOST_OF_A_LINE:
-            self._refuse(f"more than {MOST_OF_A_LINE} times at {loc}", locs.index(loc))
+            self._refuse(f"values more than {MOST_OF_A_LINE} times at {loc}", locs.index(loc))
         plan, hidden = self._decision(trace)
         try:
             return self._step(plan, hidden, loc)
@@ -240,7 +252,7 @@ class Route:
     def _refuse(self, why: str, number: int) -> None:
         """NumPy runs all calls that come to this decision."""
         self.back_to(number)
-        self._refused = f"it decides on {why}. {ADVICE}"
+        self._refused = f"It decides on {why}. {ADVICE}"
         raise Undecided(self._refused)
 
     def hasten(self, fast: fastcall.Fast, *call: Any) -> fastcall.Fast | None:

@@ -19,9 +19,9 @@ import numpy as np
 
 from fusec import fastcall, remote
 from fusec.config import config, log
-from fusec.decided import MAX_PLANS, Fallback, Route, Run, Undecided, keep
+from fusec.decided import MAX_FAST, MAX_PLANS, WARNED, Fallback, Route, Run, Undecided, keep
 from fusec.device_plan import DevicePlan, Elsewhere, is_remote
-from fusec.errors import DataDependentShapeError, FallbackWarning, UnsupportedError
+from fusec.errors import FallbackWarning, UnsupportedError
 from fusec.host_plan import HostPlan
 from fusec.ir.graph import Loc
 from fusec.passes.nodes import distinct
@@ -38,9 +38,6 @@ from fusec.trace.scalars import NUMBERS
 from fusec.trace.standin import is_native
 from fusec.trace.tree import TreeDef, flatten, outline
 
-MAX_FAST = 4  # native entries that a call tries in turn
-NUMPYS = (DataDependentShapeError, Undecided)
-"""Errors of which a call only hears as a warning: NumPy runs the function."""
 MAX_GROWN = 8  # signatures made for arguments whose lists the function itself makes longer
 
 
@@ -136,8 +133,11 @@ class JitFunction:
 
     def _hasten(self, route: Route, tree: TreeDef, leaves: list[Any], arrays: list[Any]) -> None:
         """Let later calls of this signature go through a native entry."""
-        plan, call = route.plan, (tree, leaves, arrays, self._static_leaves(tree))
+        plan = route.plan
+        if plan.hastened and plan.hastened[0] is None:  # no lock for what has no short way
+            return
         with cpu.native_lock:
+            call = (tree, leaves, arrays, self._static_leaves(tree))
             if not plan.hastened:
                 plan.hastened.append(fastcall.make(plan, *call))
             fast = plan.hastened[0] and route.hasten(plan.hastened[0], *call)
@@ -253,7 +253,7 @@ class JitFunction:
     def _fallback(self, error: UnsupportedError) -> Fallback:
         """What stands for a plan after an error, which is raised if it has to be."""
         if type(error) is not UnsupportedError:
-            if not (self.falls_back and isinstance(error, NUMPYS)):
+            if not (self.falls_back and isinstance(error, WARNED)):
                 raise error
             text = f"NumPy runs {self.__name__}: {error}"
             loc = user_location() or Loc("<fusec>", 0, "")

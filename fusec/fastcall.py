@@ -40,7 +40,7 @@ from fusec.trace.standin import stand_in
 from fusec.trace.tree import LEAF, TreeDef
 
 Fast = tuple[Callable[..., Any] | None, Callable[..., Any]]
-"""(guards, builtin that takes the arguments as they are) or (None, ``call(args, kwargs)``)."""
+"""(guards, builtin that takes the arguments) or (None, ``call(args, kwargs, handed=())``)."""
 
 
 def make(

@@ -230,7 +230,7 @@ class Asked(Outline):
 
 
 class Plan(Outline):
-    """What a call of one signature does. ``run(leaves, hidden)`` does it."""
+    """What a call of one signature does. ``run`` does it."""
 
     def __init__(self, trace: Trace, fastmath: bool = False) -> None:
         super().__init__(trace)

@@ -18,6 +18,7 @@ from numpy.typing import DTypeLike
 from fusec.codegen.backends import BACKENDS
 from fusec.codegen.ptxas import PROCESSORS
 from fusec.codegen.steps import Launch, Program
+from fusec.decided import WARNED
 from fusec.device_plan import adopt
 from fusec.errors import DTypeError, ShapeError, UnsupportedError
 from fusec.explain import Explanation, explain
@@ -90,7 +91,7 @@ class Traced(Printable):
     @classmethod
     def of(cls, function: JitFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
         """Trace ``function(*args, **kwargs)``; arguments may be ``ShapeDtype``."""
-        from fusec.dispatch import NUMPYS, native_layout
+        from fusec.dispatch import native_layout
 
         leaves, tree = flatten((args, kwargs))
         leaves = [stand_in(x.shape, x.dtype) if type(x) is ShapeDtype else adopt(x) for x in leaves]
@@ -104,7 +105,8 @@ class Traced(Printable):
             for name, x, y in zip(made.names, leaves, arrays)
             if x is not y
         ]
-        answer = None if any(map(_like, leaves)) else by_numpy(leaves, arrays).answer
+        real = home is None and not any(map(_like, leaves))
+        answer = by_numpy(leaves, arrays).answer if real else None
         try:
             static = function._static_leaves(tree)
             made.trace = function.traced(leaves, arrays, tree, static, answer=answer)
@@ -112,7 +114,7 @@ class Traced(Printable):
             if made.trace.update is not None:
                 made.trace.update.held(containers((args, kwargs)), leaves)
         except UnsupportedError as error:
-            if type(error) not in (UnsupportedError, *(NUMPYS if answer else ())):
+            if type(error) not in (UnsupportedError, *(WARNED if answer else ())):
                 raise
             made.fallback = str(error)
         return made

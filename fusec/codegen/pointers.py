@@ -8,6 +8,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.np import numpy_support
 
+from fusec.codegen.folds import LANES
 from fusec.codegen.intrinsic import intrinsic, names_of, value_type
 
 _I32, _I64, _WIDE = ir.IntType(32), ir.IntType(64), ir.DoubleType()
@@ -54,13 +55,13 @@ def _in_floats(name: str) -> Any:
 
 @intrinsic(1, to=types.int64, mixed=True)
 def prefetch(b: Any, t: Any, pointer: Any) -> Any:
-    """Ask for the 32 elements that begin at a pointer and are read soon; they need not exist."""
+    """Ask for the LANES elements from a pointer on, which are read soon; they need not exist."""
     size = np.dtype(str(t[0].dtype)).itemsize
     memory = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [memory, _I32, _I32, _I32])
     ask = b.module.declare_intrinsic("llvm.prefetch", [memory], kind)
     start = b.bitcast(pointer, memory)
-    for k in range(0, 32 * size, 64):
+    for k in range(0, LANES * size, 64):
         b.call(ask, [b.gep(start, [_I64(k)]), _I32(0), _I32(3), _I32(1)])
     return _I64(0)
 

@@ -43,10 +43,10 @@ def decided(session: Session, node: Node) -> np.ndarray | None:
     for made in session.decisions:
         if made.node is node:
             return made.value
-    if session.ask is None or not _is_known(session, node):
+    inputs, nodes = {*session.params}, toposort([node], known=session.handed_on)
+    if session.ask is None or any(n.op.name == "param" and n not in inputs for n in nodes):
         return None
-    nodes = [n for n in toposort([node], known=session.handed_on) if n is not node]
-    costly = [n for n in nodes if n.op.name in COSTLY or n.op.family in COSTLY]
+    costly = [n for n in nodes[:-1] if n.op.name in COSTLY or n.op.family in COSTLY]
     costly = costly[-MOST_HANDED_ON:]
     value, trace = session.ask(len(session.decisions), [node, *costly])
     session.decisions.append(Decision(session.location(), node, value, trace))
@@ -54,12 +54,6 @@ def decided(session: Session, node: Node) -> np.ndarray | None:
         attrs = {"name": f"known:{len(session.handed_on)}", "aval": n.aval}
         session.handed_on[n] = Node(OPS["param"], (), attrs, n.aval)
     return value
-
-
-def _is_known(session: Session, node: Node) -> bool:
-    """Whether a node depends on nothing but the call's inputs."""
-    inputs = {*session.params}
-    return all(n in inputs for n in toposort([node]) if n.op.name == "param")
 
 
 def after(session: Session, nodes: Iterable[Node]) -> dict[Node, Node]:

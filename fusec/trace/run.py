@@ -104,7 +104,7 @@ def trace(
 
     static: numbers of the leaves that are handed over as they are. same: an argument's container
     that is returned is that very object. answer: runs the program that gives a value which Python
-    decides on; its first result is the value. None: such a decision raises TracerBoolError.
+    decides on; its first result is the value. None: such a decision is an error.
     Raises what the function raises, and UnsupportedError for effects that tracing can't express.
     """
     session = Session(Guards())
@@ -158,9 +158,9 @@ def _trace(
         )
         if own and not kept:
             raise
-        after = "has looked at values" if session.decisions else "hands over what it computes"
-        after = "has changed an argument" if changed else after
-        raise UnsupportedError(f"it raises {type(error).__name__} when it {after}") from error
+        when = "has looked at values" if session.decisions else "hands over what it computes"
+        when = "has changed an argument" if changed else when
+        raise UnsupportedError(f"it raises {type(error).__name__} when it {when}") from error
     finally:
         session.active, session.ask = False, None
 

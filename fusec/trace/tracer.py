@@ -200,9 +200,9 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
             raise TracerBoolError(
                 self._message(
                     "`if`, `while`, `and`, `or` or `not`",
-                    "Call it with real arrays, write np.where(condition, a, b) for a choice "
-                    "between arrays, pass the value as a Python number, or do the test outside "
-                    "the jitted function.",
+                    "Write np.where(condition, a, b) for a choice between arrays, pass the value "
+                    "as a Python number, or do the test outside. A jitted function that is called "
+                    "with arrays may decide; where none are known, or for one of many, it can't.",
                 )
             )
         return bool(found)
