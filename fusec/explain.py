@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fusec.codegen.steps import Call, Launch, Program
+from fusec.codegen.steps import Call, Launch, Program, Rounds
 from fusec.ir.aval import short
 from fusec.ir.graph import Loc, Node
 from fusec.passes.groups import Group, source_of
@@ -109,23 +109,7 @@ def explain(
     found = Explanation(name, fallback, copies=list(copies))
     if program is None or trace is None:
         return found
-    traffic = Traffic(program)
-    for number, step in enumerate(program.steps):
-        if isinstance(step, Launch):
-            ops = [OpReport(m.op.name, repr(m.aval), m.loc) for m in step.members]
-            moved, kernel = traffic.launches[number], step.kernel
-            found.kernels.append(KernelReport(kernel.name, kernel.launch_text, tuple(ops), *moved))
-            found.bytes_moved += moved[0] + moved[1]
-        elif step.name == "ascontiguousarray":
-            slot = program.slots[step.outputs[0]]
-            found.copies.append(
-                f"{short(slot.dtype)}{list(slot.shape)} is copied to C order for a gather"
-            )
-            found.bytes_moved += traffic.call(step)
-        elif not step.view:
-            found.calls.append(_call_report(step, traffic))
-            found.bytes_moved += traffic.call(step)
-    found.edges = list(_edges(traffic))
+    _steps(found, program)
     _arguments(found, program, trace, names)
     for decision, ask in asked:
         found.notes.append(
@@ -133,9 +117,39 @@ def explain(
             f"{counted(len(ask.kernels), 'kernel')}, {amount(ask.bytes_moved)} moved; what "
             "follows is a program for this answer"
         )
-    found.bytes_least = traffic.least()
+    found.bytes_least = Traffic(program).least()
     found.bytes_peak = peak(program)
     return found
+
+
+def _steps(found: Explanation, program: Program, times: int = 1) -> None:
+    """What the steps of a program do; times: how often it runs, if it is a round of a loop."""
+    traffic = Traffic(program)
+    for number, step in enumerate(program.steps):
+        if isinstance(step, Launch):
+            ops = [OpReport(m.op.name, repr(m.aval), m.loc) for m in step.members]
+            moved, kernel = traffic.launches[number], step.kernel
+            launch = kernel.launch_text + (f", {times} times" if times > 1 else "")
+            found.kernels.append(KernelReport(kernel.name, launch, tuple(ops), *moved))
+            found.bytes_moved += times * (moved[0] + moved[1])
+            continue
+        found.bytes_moved += times * traffic.call(step)
+        if isinstance(step, Rounds):
+            assert step.program is not None and step.node is not None
+            rounds, one = step.loop.rounds, step.program
+            found.notes.append(
+                f"{place(step.node.loc)} repeats: {rounds} rounds of "
+                f"{counted(len(one.kernels), 'kernel')} are one loop"
+            )
+            _steps(found, one, times * rounds)
+        elif step.name == "ascontiguousarray":
+            slot = program.slots[step.outputs[0]]
+            found.copies.append(
+                f"{short(slot.dtype)}{list(slot.shape)} is copied to C order for a gather"
+            )
+        elif not step.view:
+            found.calls.append(_call_report(step, traffic))
+    found.edges += _edges(traffic)
 
 
 def _arguments(
@@ -201,6 +215,7 @@ def _default(owner: Group, group: Group, traffic: Traffic) -> str:
         if side.kind == "call":
             name, own = _call_name(next(iter(side.members))), id(side) in traffic.step_of
             how = "cuBLAS or a tiled kernel of ours computes it" if own else "NumPy runs it"
+            how = "a program of its own runs in it" if name == "loop" else how
             return f"{name} {verb} whole arrays: {how}"
     if owner.kind == "scatter":
         return f"{_call_name(next(iter(owner.members)))} is finished when it has added everything"

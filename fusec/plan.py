@@ -6,26 +6,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fusec.codegen.backends import BACKENDS
-from fusec.codegen.program import Oversize, build
-from fusec.codegen.steps import Call, Launch, Product, Program
+from fusec.codegen.program import Oversize, build, c_strides
+from fusec.codegen.steps import Call, Launch, Product, Program, Rounds, Strides
 from fusec.config import log
 from fusec.errors import UnsupportedError
-from fusec.ir.graph import Graph, evaluate
+from fusec.ir.graph import Graph, Node, evaluate
+from fusec.ops.control import Loop, Part, in_place
 from fusec.passes.checks import partition
 from fusec.passes.pipeline import optimise
 from fusec.passes.updates import changes_arguments, updated
 from fusec.runtime.array import Array
 from fusec.runtime.cache import cache
 from fusec.runtime.executor import CallSpec, Executor, LaunchSpec, SlotSpec
+from fusec.runtime.repeated import Repeated
 from fusec.trace.run import Result, Trace
 from fusec.trace.scalars import compute
 from fusec.trace.steps import Step
 from fusec.trace.writeback import containers
+
+SMALLER = 16  # kernels hold one in so many of the ops that they might, where they grew too large
 
 
 def lower_graph(
@@ -35,28 +39,85 @@ def lower_graph(
 
     Raises UnsupportedError where expressions are too deep: loops over hundreds of rows.
     """
-    graph = optimise(trace.graph, history, BACKENDS[target].rules)
+    places = {id(source): k for k, source in enumerate(trace.sources)}
+    writes = [(places[id(source)], k) for source, k in trace.writes if target == "cpu"]
+    layout = _Layout(trace.strides, trace.out_strides, writes)
     try:
-        try:
-            program = _cut(trace, graph, target, again=True)
-        except Oversize:
-            program = _cut(trace, graph, target, again=False)
+        program = _lower(trace.graph, layout, target, history)
     except RecursionError:
         raise UnsupportedError("a chain of hundreds of steps, as of a loop over rows") from None
     log("plan", "%d kernels, %d steps", len(program.kernels), len(program.steps))
     return program
 
 
-def _cut(trace: Trace, graph: Graph, target: str, again: bool) -> Program:
-    places = {id(source): k for k, source in enumerate(trace.sources)}
-    writes = [(places[id(source)], k) for source, k in trace.writes if target == "cpu"]
-    graph = updated(graph, writes, trace.strides) if writes else graph
-    parts = partition(graph, again, BACKENDS[target].few_rows)
+class _Layout(NamedTuple):
+    """Strides of params and outputs; changed params with the outputs that are their new values."""
+
+    params: Sequence[Strides]
+    outputs: Sequence[Strides]
+    writes: Sequence[tuple[int, int]]
+
+
+def _lower(
+    graph: Graph, layout: _Layout, target: str, history: list[tuple[str, Graph]] | None = None
+) -> Program:
+    backend = BACKENDS[target]
+    graph = optimise(graph, history, backend.rules, backend.loops)
+    program = _cut(graph, layout, target)
+    for number, step in enumerate(program.steps):
+        if isinstance(step, Rounds):
+            assert step.node is not None
+            step.program = _round(step.loop, step.node.inputs, target)
+            for kernel in step.program.kernels:
+                kernel.name = f"k{number}.{kernel.name[1:]}"
+    return program
+
+
+def _round(loop: Loop, inputs: Sequence[Node], target: str) -> Program:
+    """One round; a new value may lie where its oldest one does, which nothing needs any more."""
+    viewed = {read.array for read in loop.reads if read.parts}
+    whole = {read.array: k for k, read in enumerate(loop.reads) if not read.parts}
+    writes = [
+        (whole[olds[-1]], k)
+        for k, olds in enumerate(loop.carried)
+        if olds and olds[-1] in whole and not viewed & {*olds}
+    ]
+    strides = [
+        _part_strides(inputs[read.array].shape, n.dtype.itemsize, read.parts[0])
+        if read.parts
+        else c_strides(n.shape, n.dtype.itemsize)
+        for n, read in zip(loop.body.params, loop.reads)
+    ]
+    outputs = [c_strides(n.shape, n.dtype.itemsize) for n in loop.body.outputs]
+    for k, store in in_place(loop, [n.shape for n in inputs]).items():
+        array, made = inputs[store.array].shape, loop.body.outputs[k]
+        if not loop.carried[k] and made.aval.ndim == len(array):
+            outputs[k] = _part_strides(array, made.dtype.itemsize, store.parts[0])
+    return _lower(loop.body, _Layout(strides, outputs, writes), target)
+
+
+def _part_strides(shape: tuple[int, ...], itemsize: int, part: Part) -> Strides:
+    """The strides of a part of an array in C order."""
+    return tuple([n * (s.step or 1) for n, s in zip(c_strides(shape, itemsize), part)])
+
+
+def _cut(graph: Graph, layout: _Layout, target: str, again: bool = True, share: int = 1) -> Program:
+    try:
+        return _program(graph, layout, target, again, share)
+    except Oversize:
+        return _cut(graph, layout, target, False, share if again else SMALLER)
+
+
+def _program(
+    graph: Graph, layout: _Layout, target: str, again: bool, share: int
+) -> Program:
+    graph = updated(graph, layout.writes, layout.params) if layout.writes else graph
+    parts = partition(graph, again, BACKENDS[target].few_rows, share)
     parts.groups.sort(key=changes_arguments)
     for refusal in parts.refusals:
         producer, consumer = refusal.producer, refusal.consumer
         log("fusion", "%r not fused into %r: %s", producer, consumer, refusal.reason)
-    return build(parts, trace.strides, trace.out_strides, target, writes)
+    return build(parts, layout.params, layout.outputs, target, layout.writes)
 
 
 def slot_specs(program: Program) -> list[SlotSpec]:
@@ -78,7 +139,13 @@ def executor(program: Program, fastmath: bool = False) -> Executor:
     slots = slot_specs(program)
     steps: list[LaunchSpec | CallSpec] = []
     for step in program.steps:
-        if isinstance(step, Call) and not isinstance(step, Product):
+        if isinstance(step, Rounds):
+            assert step.program is not None
+            assert step.node is not None
+            stored = in_place(step.loop, [n.shape for n in step.node.inputs])
+            repeated = Repeated(executor(step.program, fastmath), step.loop, stored)
+            steps.append(CallSpec(repeated, step.inputs, step.outputs, False))
+        elif isinstance(step, Call) and not isinstance(step, Product):
             steps.append(CallSpec(step.function, step.inputs, step.outputs, step.view))
         else:
             steps.append(_launch(step, fastmath))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fusec.codegen.steps import Call, Launch, Program, Slot
+from fusec.codegen.steps import Call, Launch, Program, Rounds, Slot
 from fusec.config import config, log
 from fusec.ir.aval import short
 from fusec.traffic import amount, counted
@@ -32,8 +33,7 @@ def program_text(low: Lowered, program: Program) -> list[str]:
         for k, s in zip(program.inputs, trace.sources)
     ]
     kernels = {k.name: k for k in low.kernels}
-    for number, step in enumerate(program.steps[:MAX_STEPS]):
-        lines.append(f"  {number:<5} {_step_text(step, names, slots, kernels)}")
+    lines += _steps(program, kernels)
     if len(program.steps) > MAX_STEPS:
         lines.append(f"  ...   {len(program.steps) - MAX_STEPS} more steps")
     lines += [f"  out   {names[k]}: {_buffer(slots[k])}" for k in program.results]
@@ -43,6 +43,16 @@ def program_text(low: Lowered, program: Program) -> list[str]:
         f"temporary memory {amount(sum(program.blocks))}"
     )
     return lines
+
+
+def _steps(program: Program, kernels: dict[str, Kernel], before: str = "") -> Iterator[str]:
+    """A line for each step, and for those of a loop's round."""
+    names = _slot_names(program)
+    for number, step in enumerate(program.steps[:MAX_STEPS]):
+        where = f"{before}{number}"
+        yield f"  {where:<5} {_step_text(step, names, program.slots, kernels)}"
+        if isinstance(step, Rounds) and step.program is not None:
+            yield from _steps(step.program, kernels, f"{where}.")
 
 
 def _slot_names(program: Program) -> dict[int, str]:
@@ -71,6 +81,8 @@ def _step_text(
     if isinstance(step, Call):
         args = ", ".join([names[k] for k in step.inputs])
         made = ", ".join([f"{names[k]}: {_buffer(slots[k])}" for k in step.outputs])
+        if isinstance(step, Rounds):
+            return f"loop   {', '.join([names[k] for k in step.outputs])} = {step.loop}({args})"
         return f"{'view' if step.view else 'call'}   {made} = {step.name}({args})"
     kernel = kernels[step.kernel.name]
     used = ", ".join(dict.fromkeys([names[k] for k, _ in step.arguments]))

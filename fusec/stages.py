@@ -35,7 +35,7 @@ from fusec.trace.run import Trace, labels
 from fusec.trace.standin import is_stand_in, stand_in
 from fusec.trace.tree import TreeDef, flatten
 from fusec.trace.writeback import containers
-from fusec.traffic import Printable, Traffic
+from fusec.traffic import Printable, launches
 
 if TYPE_CHECKING:
     from fusec.dispatch import JitFunction
@@ -203,14 +203,9 @@ class Lowered(Printable):
         return self._kernels(Kernel)
 
     def _kernels(self, kind: type[Kernel]) -> list[Any]:
-        if self.program is None:
-            return []
-        steps, fastmath = self.program.steps, self.traced.function.fastmath
-        launches = Traffic(self.program).launches.items()
-        return [
-            kind(steps[n], read, written, fastmath, self.arch)  # type: ignore[arg-type]
-            for n, (read, written, _) in launches
-        ]
+        fastmath = self.traced.function.fastmath
+        found = launches(self.program) if self.program is not None else ()
+        return [kind(step, read, written, fastmath, self.arch) for step, read, written in found]
 
     @property
     def _clusters(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fusec.codegen.emit import Pointer
-from fusec.codegen.steps import Call, Launch, Program, Slot, slots_used
+from fusec.codegen.steps import Call, Launch, Program, Rounds, Slot, slots_used
 from fusec.ir.graph import Loc, Node
 from fusec.passes.access import MOVES
 from fusec.passes.groups import Group, is_joined
@@ -174,6 +174,8 @@ class Traffic:
             return 0
         slots = self.program.slots
         moved = sum([touched(slots[k]) for k in {*step.inputs, *step.outputs}])
+        if isinstance(step, Rounds):  # what goes from round to round is copied first
+            moved += sum([touched(slots[step.inputs[k]]) for k in step.loop.moving])
         if step.node is not None and step.node.op.name == "host_call":
             moved += sum([aval.nbytes for aval in step.node.attrs["call"].outputs])
         return moved
@@ -203,6 +205,16 @@ def _changed(node: Node) -> int:
     return (node.inputs[1] if node.op.family == "scatter" else node).aval.nbytes
 
 
+def launches(program: Program) -> Iterator[tuple[Launch, int, int]]:
+    """Every launch with the bytes that it reads and writes; of a loop those of one round."""
+    moved = Traffic(program).launches
+    for number, step in enumerate(program.steps):
+        if isinstance(step, Launch):
+            yield step, *moved[number][:2]
+        elif isinstance(step, Rounds) and step.program is not None:
+            yield from launches(step.program)
+
+
 def peak(program: Program) -> int:
     """Bytes of temporaries, results and results of calls at most alive at once.
 
@@ -225,7 +237,9 @@ def peak(program: Program) -> int:
         if isinstance(step, Call) and not step.view:
             slots = [program.slots[n] for n in step.outputs if n not in results]
             alive.update({s.number: s.nbytes for s in slots if s.role != "temp"})
-        most = max(most, sum(alive.values()))
+        inner = step.program if isinstance(step, Rounds) else None
+        kept = sum([n.aval.nbytes for n in inner.graph.params]) if inner is not None else 0
+        most = max(most, sum(alive.values()) + kept + (peak(inner) if inner is not None else 0))
     return steady + most
 
 

@@ -165,9 +165,11 @@ def test_explain_reports_numbers_that_are_part_of_the_program():
 
 
 def test_explain_says_where_a_long_chain_was_cut():
+    odd = np.random.default_rng(3).integers(0, 2, 5000).tolist()  # else it would be a loop
+
     def chain(x):
         for i in range(5000):
-            x = x + 1 if i % 2 else x * 0.5
+            x = x + 1 if odd[i] else x * 0.5
         return x
 
     found = fusec.jit(chain).lower(X).explain()

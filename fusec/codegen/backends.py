@@ -20,7 +20,8 @@ class Backend:
     """few_rows: fewer long rows are split over threads; emit: a group's body to its kernels.
 
     matmul: the kernel of a matrix product, or None where NumPy has to do it. library: the kernel
-    only calls a library, and counts as a call. rules: rewriting before the graph is cut.
+    only calls a library, and counts as a call. rules: rewriting before the graph is cut. loops:
+    whether its programs have steps that repeat others.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Backend:
     matmul: Callable[..., KernelSource | None] | None = None
     library: bool = False
     rules: Mapping[str, list[Rule]] = field(default_factory=dict)
+    loops: bool = False
 
 
 def _cuda(name: str, limits: CudaLimits, few_rows: int) -> Backend:
@@ -41,7 +43,7 @@ def _cuda(name: str, limits: CudaLimits, few_rows: int) -> Backend:
 
 SCATTERS: Mapping[str, list[Rule]] = {"scatter_flat": [stored_in_order]}
 BACKENDS = {
-    "cpu": Backend("cpu", FEW_ROWS, emit, blas.product, True, SCATTERS),
+    "cpu": Backend("cpu", FEW_ROWS, emit, blas.product, True, SCATTERS, True),
     "cuda": _cuda("cuda", CudaLimits(), few_rows=264),  # two blocks for each multiprocessor
     "simulator": _cuda("simulator", CudaLimits(64, serial=400, each=4, blocks=4), few_rows=4),
 }

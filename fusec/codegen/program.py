@@ -24,6 +24,7 @@ from fusec.codegen.steps import (
     Launch,
     Product,
     Program,
+    Rounds,
     Slot,
     Step,
     Strides,
@@ -38,9 +39,11 @@ from fusec.trace.standin import stand_in
 
 MAX_LINES = 1200  # of one kernel; LLVM takes seconds beyond
 
+MAX_TEXT = 8 * MAX_LINES  # of one kernel, in which the parts of arrays make many loops
+
 
 class Oversize(Exception):
-    """Recomputation made a kernel too large: cut the graph without it."""
+    """A kernel became too large: cut the graph without recomputation, then into smaller kernels."""
 
 
 def build(
@@ -225,13 +228,16 @@ class _Builder:
             return
         layout = Layout(self._place, self._stored, self._out_place, self._replaced)
         body = (lower_scatter if group.kind == "scatter" else lower)(group, layout)
-        if self.partition.again and sum(1 for _ in all_lines(body)) > MAX_LINES:
+        again, smaller = self.partition.again, self.partition.share == 1
+        if again and sum(1 for _ in all_lines(body)) > MAX_LINES:
             raise Oversize(f"a kernel of more than {MAX_LINES} lines")
         partials: dict[Buffer, Slot] = {}
         outputs = [self._replaced(n) or n for n in group.outputs]
         placed = [self.out_of.get(n) or self.slot_of.get(n) for n in outputs]
         results = {slot.number for slot in placed if slot is not None}
         for kernel in self.backend.emit(body, group.split):
+            if smaller and kernel.text.count("\n") > MAX_TEXT:
+                raise Oversize(f"a kernel of more than {MAX_TEXT} lines of text")
             arguments, writes = [], set()
             for pointer in kernel.pointers:
                 slot = self._bind(pointer.buffer, partials, kernel)
@@ -278,9 +284,9 @@ class _Builder:
         inputs = [self._view(i) for i in node.inputs]
         slot = self._slot("call", node.dtype, node.shape, self.wanted.get(node), node)
         name, why = _named(node)
-        view = node.op.name == "hold"
+        view, kind = node.op.name == "hold", Rounds if node.op.name == "loop" else Call
         self.program.steps.append(
-            Call(name, _bound(node), inputs, [slot.number], view=view, why=why, node=node)
+            kind(name, _bound(node), inputs, [slot.number], view=view, why=why, node=node)
         )
 
     # -- matrix products --------------------------------------------------------------------------
@@ -350,6 +356,8 @@ def _bound(node: Node) -> Callable[..., Any]:
 def _named(node: Node) -> tuple[str, str]:
     if node.op.name == "host_call":
         return node.attrs["call"].name, node.attrs["call"].why
+    if node.op.name == "loop":
+        return "loop", f"{node.attrs['loop'].rounds} rounds of one program"
     if node.op.family == "library":
         return node.op.name, "a whole-array call of NumPy"
     kind = node.inputs[0].dtype.name

@@ -12,6 +12,7 @@ import numpy as np
 from fusec.codegen.emit import KernelSource
 from fusec.codegen.lower import Place
 from fusec.ir.graph import Graph, Node
+from fusec.ops.control import Loop
 from fusec.passes.groups import Group, Partition
 
 Strides = tuple[int, ...]
@@ -89,6 +90,19 @@ class Product(Call):
     chunk: int = 1
 
 
+@dataclass
+class Rounds(Call):
+    """A loop: a program of its own that runs again and again. program: one round."""
+
+    program: "Program | None" = None
+
+    @property
+    def loop(self) -> Loop:
+        assert self.node is not None
+        found: Loop = self.node.attrs["loop"]
+        return found
+
+
 Step = Launch | Call
 
 
@@ -141,14 +155,22 @@ class Program:
 
     @property
     def kernels(self) -> list[KernelSource]:
-        """What is launched; not the steps that only call a library."""
-        return [s.kernel for s in self.steps if isinstance(s, Launch)]
+        """What is launched, once for each round of a loop; not what only calls a library."""
+        launches = [s.kernel for s in self.steps if isinstance(s, Launch)]
+        return launches + [kernel for inner in self.loops for kernel in inner.kernels]
 
     @property
     def sources(self) -> list[KernelSource]:
         """Everything that has to be compiled."""
         steps = [s for s in self.steps if isinstance(s, Launch | Product)]
-        return [s.kernel for s in steps if s.kernel is not None]
+        found = [s.kernel for s in steps if s.kernel is not None]
+        return found + [kernel for inner in self.loops for kernel in inner.sources]
+
+    @property
+    def loops(self) -> list["Program"]:
+        """One round of each loop."""
+        steps = [s for s in self.steps if isinstance(s, Rounds)]
+        return [s.program for s in steps if s.program is not None]
 
 
 def free_early(program: Program) -> None:

@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from itertools import count
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -70,14 +71,18 @@ class Literal:
         return np.array2string(self.value, threshold=6, separator=",").replace("\n", "")
 
 
+_SERIAL = count()
+
+
 class Node:
     """One operation on arrays. Compared by identity; ``key()`` is what value numbering compares.
 
     op: the op; inputs: nodes; attrs: hashable metadata by name; aval: shape and dtype of the
-    result; loc: the user's line, which is no part of the node's value.
+    result; loc: the user's line, which is no part of the node's value; serial: grows from node to
+    node as they are traced.
     """
 
-    __slots__ = ("__weakref__", "attrs", "aval", "inputs", "loc", "op")
+    __slots__ = ("__weakref__", "attrs", "aval", "inputs", "loc", "op", "serial")
 
     def __init__(
         self,
@@ -86,12 +91,14 @@ class Node:
         attrs: Mapping[str, Any],
         aval: Aval,
         loc: Loc | None = None,
+        serial: int | None = None,
     ) -> None:
         self.op = op
         self.inputs = inputs
         self.attrs = attrs
         self.aval = aval
         self.loc = loc
+        self.serial = next(_SERIAL) if serial is None else serial
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -114,7 +121,7 @@ class Node:
         return (self.op.name, ids, tuple(self.attrs.items()), self.aval)
 
     def replace(self, inputs: tuple["Node", ...]) -> "Node":
-        return Node(self.op, inputs, self.attrs, self.aval, self.loc)
+        return Node(self.op, inputs, self.attrs, self.aval, self.loc, self.serial)
 
     def __repr__(self) -> str:
         attrs = "".join(f", {k}={v!r}" for k, v in self.attrs.items())

@@ -21,7 +21,9 @@ def rebuild(graph: Graph, rules: Mapping[str, Iterable[Rule]] | None = None) -> 
     done: dict[Node, Node] = {p: p for p in graph.params}
 
     def number(node: Node) -> Node:
-        return table.setdefault(node.key(), node)
+        found = table.setdefault(node.key(), node)
+        found.serial = min(found.serial, node.serial)
+        return found
 
     def visit(node: Node) -> Node:
         inputs = tuple([done[i] for i in node.inputs])

@@ -3,6 +3,7 @@
 import html
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import indent
 
 from fusec.ir.graph import Graph, Node
 
@@ -47,9 +48,19 @@ def format_graph(graph: Graph) -> str:
     table = names(nodes)
     params = ", ".join(f"{table[p]}: {p.aval!r}" for p in graph.params)
     lines = [f"graph({params}):"]
-    lines += ["  " + format_node(n, table) for n in nodes if table[n].startswith("%")]
+    for node in nodes:
+        if table[node].startswith("%"):
+            lines += ["  " + format_node(node, table), *_bodies(node)]
     lines.append("  return " + ", ".join(table[o] for o in graph.outputs))
     return "\n".join(lines)
+
+
+def _bodies(node: Node) -> Iterator[str]:
+    """The graphs that a node runs, indented below it."""
+    for attr in node.attrs.values():
+        body = getattr(attr, "body", None)
+        if isinstance(body, Graph):
+            yield indent(format_graph(body), "    ")
 
 
 def graph_html(graph: Graph) -> str:

@@ -6,7 +6,7 @@ call's plain arguments are part of ``call``; its arrays are the node's inputs.
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,16 @@ class HostCall:
     name: as the user wrote it; function: takes the arrays in order and gives a tuple of arrays;
     why: the reason it is not fused, as ``explain()`` prints it; source: what the user called;
     arguments: ``(arrays) -> (args, kwargs)`` of that call, for its derivative; None: the arrays.
+    key: equal for calls that do the same.
     """
 
     name: str
-    function: Callable[..., tuple[Any, ...]]
+    function: Callable[..., tuple[Any, ...]] = field(compare=False)
     outputs: tuple[Aval, ...]
     why: str = "no kernel for this function: NumPy runs it"
     source: Any = None
-    arguments: Callable[..., Any] | None = None
+    arguments: Callable[..., Any] | None = field(default=None, compare=False)
+    key: Any = field(default_factory=object)
 
     def __repr__(self) -> str:
         return self.name

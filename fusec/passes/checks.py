@@ -29,12 +29,14 @@ from fusec.passes.groups import FEW_ROWS, Group, Idx, Partition, inputs_at, sour
 LOST = "?"  # in the names of variables that do not run through all of an axis
 
 
-def partition(graph: Graph, again: bool = True, few_rows: int = FEW_ROWS) -> Partition:
+def partition(
+    graph: Graph, again: bool = True, few_rows: int = FEW_ROWS, share: int = 1
+) -> Partition:
     """As ``fuse.partition``, with twins of the checks that are not made on all elements."""
     left = [c for c in graph.checks if not _holds(c)]
     graph = Graph(graph.params, graph.outputs, left)
     while True:
-        found = fuse.partition(graph, again, few_rows)
+        found = fuse.partition(graph, again, few_rows, share)
         missing = _missing(found)
         if not missing:
             return found

@@ -45,19 +45,23 @@ MAX_AGAIN = 64  # values that one node may have computed again at other indices
 MAX_ALIKE = 4  # groups with the same reduction that one is tried with
 
 
-def partition(graph: Graph, again: bool = True, few_rows: int = FEW_ROWS) -> Partition:
+def partition(
+    graph: Graph, again: bool = True, few_rows: int = FEW_ROWS, share: int = 1
+) -> Partition:
     """Cut ``graph`` into groups. Assumes CSE has run; computes nothing.
 
     again: whether values may be computed a second time at another index.
-    few_rows: a reduction to fewer long rows than that takes two kernels.
+    few_rows: a reduction to fewer long rows than that takes two kernels. share: kernels hold one in
+    so many of the ops that they might.
     """
-    return _Fuser(graph, again, few_rows).run()
+    return _Fuser(graph, again, few_rows, share).run()
 
 
 class _Fuser:
-    def __init__(self, graph: Graph, again: bool, few_rows: int) -> None:
+    def __init__(self, graph: Graph, again: bool, few_rows: int, share: int) -> None:
         self.graph = graph
         self.again = again
+        self.share = share
         self.few_rows = few_rows
         self.order = graph.nodes()
         self.group_of: dict[Node, Group] = {}
@@ -86,7 +90,7 @@ class _Fuser:
         for out in self.graph.outputs:
             self._output(out)
         ordered = sorted(self.groups, key=lambda g: (g.ancestors.bit_count(), g.number))
-        return Partition(self.graph, ordered, self.refusals, self.inline, self.again)
+        return Partition(self.graph, ordered, self.refusals, self.inline, self.again, self.share)
 
     def _sources(self, node: Node, idx: Idx, g: Group) -> Iterator[tuple[Node, Idx | None]]:
         """The buffers and members that computing ``node`` at ``idx`` reads, and where."""
@@ -191,7 +195,7 @@ class _Fuser:
     def _may_unite(self, a: Group, b: Group) -> bool:
         """Whether two groups may be one kernel, and whether its size allows it."""
         crossed = a.reduced and b.reduced and a.reduced != b.reduced
-        if a.shape != b.shape or size(a) + size(b) > min(most(a), most(b)) or crossed:
+        if a.shape != b.shape or size(a) + size(b) > min(most(a), most(b)) // self.share or crossed:
             return False
         if (a.short or b.short) and (scans(a) or scans(b)):
             return False
@@ -288,7 +292,7 @@ class _Fuser:
     def _should_join(
         self, node: Node, idx: Idx, group: Group, sources: list[tuple[Node, Idx | None]]
     ) -> str | None:
-        if size(group) >= most(group):
+        if size(group) >= most(group) // self.share:
             return f"the kernel already holds {len(group.members)} ops"
         late = idx == group.indices and any(s in group.results for s, _ in sources)
         if late and group.split and group.rows * len(group.shape) != 0:

@@ -113,6 +113,7 @@ class Partition:
     refusals: list[Refusal]
     inline: set[Node]
     again: bool = True  # whether values may be computed a second time
+    share: int = 1  # kernels hold one in so many of the ops that they might
 
 
 def runs_through(idx: Idx, group: Group) -> bool:
@@ -131,8 +132,10 @@ def copies(group: Group, names: frozenset[str]) -> int:
 
 
 def size(group: Group) -> int:
-    """What the members cost LLVM, in simple ops."""
-    return sum([COSTLY_SIZE if m.op.cost >= COSTLY else 1 for m in group.members])
+    """What the members cost LLVM, in simple ops; each update is one more loop for all before it."""
+    updates = sum([m.op.family == "update" for m in group.members])
+    plain = sum([COSTLY_SIZE if m.op.cost >= COSTLY else 1 for m in group.members])
+    return plain + updates * (updates - 1) // 2
 
 
 def most(group: Group) -> int:

@@ -8,6 +8,7 @@ from fusec.ir.rewrite import Rule, rebuild
 from fusec.ir.text import format_graph
 from fusec.passes.halves import HALVES
 from fusec.passes.parts import joined
+from fusec.passes.roll import rolled
 from fusec.passes.rules import FOLD, SIMPLIFY
 from fusec.passes.tiny import TINY
 
@@ -41,6 +42,7 @@ def widen(graph: Graph) -> Graph:
 
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("cse", cse),
+    ("roll", rolled),
     ("widen", widen),
     ("fold", fold),
     ("simplify", simplify),
@@ -54,12 +56,16 @@ def optimise(
     graph: Graph,
     history: list[tuple[str, Graph]] | None = None,
     rules: Mapping[str, list[Rule]] | None = None,
+    loops: bool = False,
 ) -> Graph:
     """Run every pass; ``history`` receives the graph after each.
 
-    rules: those of the target; nothing may be made one after "join", so they go before.
+    rules: those of the target; nothing may be made one after "join", so they go before. loops:
+    whether it can run them.
     """
     for name, run in PASSES:
+        if name == "roll" and not loops:
+            continue
         graph = rebuild(graph, rules) if rules and name == "dce" else run(graph)
         if history is not None:
             history.append((name, graph))

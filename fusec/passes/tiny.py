@@ -157,6 +157,8 @@ def through_move(node: Node) -> Node | None:
 
 def tiny_system(node: Node) -> Node | None:
     """``np.linalg.inv``, ``solve`` and ``det`` of a stack of tiny matrices."""
+    if node.inputs[0].op.name != "host_call":
+        return None
     call, inputs = node.inputs[0].attrs["call"], node.inputs[0].inputs
     rule, count = SYSTEMS.get(call.source, (None, 0))
     if rule is None or any(i.dtype.kind not in "biuf" or i.dtype.itemsize > 8 for i in inputs):

@@ -6,7 +6,7 @@ calls (a Python function); runs of launches become one native program.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,15 @@ class CallSpec:
     outputs: list[int]
     view: bool
     name: str = ""
+
+
+class Native(NamedTuple):
+    """Launches that follow each other. used: the slots that it takes; work: ns on one thread."""
+
+    run: Callable[..., int]
+    used: list[int]
+    rounds: Callable[[int, int], int]
+    work: float
 
 
 class KernelError(Exception):
@@ -129,7 +138,7 @@ class Executor:
         """For each run the results of calls that nothing reads after it."""
         last: dict[int, int] = {}
         for n, run in enumerate(self.runs):
-            used = [*run.inputs, *run.outputs] if isinstance(run, CallSpec) else run[1]
+            used = [*run.inputs, *run.outputs] if isinstance(run, CallSpec) else run.used
             last.update(dict.fromkeys(used, n))
         done: list[list[int]] = [[] for _ in self.runs]
         for slot, n in last.items():
@@ -151,43 +160,54 @@ class Executor:
             yield self._prepare(pending, spin=True)
 
     @staticmethod
-    def _prepare(launches: list[LaunchSpec], spin: bool) -> tuple[Any, list[int]]:
+    def _prepare(launches: list[LaunchSpec], spin: bool) -> "Native":
         used = sorted({slot for launch in launches for slot, _ in launch.pointers})
         number = {slot: k for k, slot in enumerate(used)}
         steps = step_specs(launches, number.__getitem__, spin)
         work = sum(launch.work * launch.rows for launch in launches)
         program = prepare(steps, pointers=len(used), release_gil=work > RELEASE_GIL_NS)
-        return program.run, used
+        return Native(program.run, used, program.rounds, work)
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Run on one array per input; returns one array per result.
 
         Raises KernelError where one reports an error; nothing of the caller's was written.
         """
-        values: list[Any] = [None] * len(self.slots)
+        values = self.memory()
         for slot, array in zip(self.inputs, arrays):
             values[slot] = array
-        for slot, value in self.constants:
-            values[slot] = value
         for slot in self.fresh:
             spec = self.slots[slot]
             values[slot] = empty(spec.shape, spec.dtype, spec.strides)
+        self.step(values)
+        return [
+            values[k] if again is None else _copied(values[k], again) for k, again in self.delivered
+        ]
+
+    def memory(self) -> list[Any]:
+        """A value for each slot: constants and temporaries so far."""
+        values: list[Any] = [None] * len(self.slots)
+        for slot, value in self.constants:
+            values[slot] = value
         if self.temps:
             blocks = [np.empty(n, np.uint8) for n in self.blocks]
             for slot, block in self.temps:
                 values[slot] = blocks[block]
+        return values
+
+    def step(self, values: list[Any]) -> None:
+        """Run all steps on the values of inputs and results.
+
+        Raises KernelError where one reports an error.
+        """
         for step, done in zip(self.runs, self.done):
             if isinstance(step, CallSpec):
                 self._call(step, values)
             else:
-                program, used = step
-                if program(*[values[k] for k in used]):
+                if step.run(*[values[k] for k in step.used]):
                     raise KernelError
             for slot in done:
                 values[slot] = None
-        return [
-            values[k] if again is None else _copied(values[k], again) for k, again in self.delivered
-        ]
 
     def _call(self, step: CallSpec, values: list[Any]) -> None:
         shaped = self.shaped

@@ -123,12 +123,15 @@ class Prepared:
     """A program over caller-owned buffers; ``run(*buffers)`` returns the status of its steps.
 
     ``run`` is a builtin that takes exactly ``pointers`` arguments, each an array or an address.
+    ``rounds(table, count)`` runs it for each of ``count`` rows of addresses that lie at ``table``,
+    up to the first status that is not 0.
     """
 
-    __slots__ = ("run",)
+    __slots__ = ("rounds", "run")
 
     def __init__(self, program: layout.Program) -> None:
         self.run: Callable[..., int] = builtin("runner", program)
+        self.rounds: Callable[[int, int], int] = builtin("rounds", program)
 
 
 def prepare(

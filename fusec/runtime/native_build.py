@@ -19,7 +19,7 @@ import numpy as np
 from fusec.runtime import native_layout as layout
 
 SYMBOL = "fusec_native"
-EXPORTS = ("worker_loop", "stop", "entry", "runner")
+EXPORTS = ("worker_loop", "stop", "entry", "runner", "rounds")
 
 
 class Sentinel:

@@ -65,6 +65,26 @@ def runner(self: ObjectPtr, args: Objects, nargs: i64) -> ptr:
     return api.PyLong_FromLongLong(run_unlocked(program, bases))
 
 
+def rounds(self: ObjectPtr, args: Objects, nargs: i64) -> ptr:
+    """Builtin: run a program once for each row of a table of addresses; the first status not 0."""
+    program = cast(self.data, ProgramPtr)
+    api = program.pool.api
+    if nargs != 2:
+        api.PyErr_SetNone(api.type_error)
+        return 0
+    table = cast(api.PyLong_AsVoidPtr(args[0]), ptrs)
+    count = api.PyLong_AsLongLong(args[1])
+    bases = stack(ptr, program.nbuffers)
+    status = 0
+    for i in range(count):
+        for j in range(program.nargs):
+            bases[j] = table[i * program.nargs + j]
+        status = run_unlocked(program, bases)
+        if status:
+            break
+    return api.PyLong_FromLongLong(status)
+
+
 def entry(self: ObjectPtr, args: Objects, nargs: i64) -> ptr:
     """Builtin: the result of the first plan that fits the arguments, or the MISS object."""
     known = cast(self.data, EntryPtr)

@@ -86,9 +86,8 @@ def host_call(
     if not parts:  # it is called for what it does to its arguments
         raise UnsupportedError(f"np.{name} gives no array: NumPy runs the function")
     avals = tuple(_avals(parts))
-    call = HostCall(
-        name, _runner(name, invoke, parts), avals, source=func, arguments=arguments
-    )
+    runner, key = _runner(name, invoke, parts), _key(tree, filled)
+    call = HostCall(name, runner, avals, source=func, arguments=arguments, key=key)
     node = session.make("host_call", *[o.node for o in operands], call=call)
     made = []
     for k, (like, scalar) in enumerate(zip(parts, scalars)):
@@ -100,6 +99,19 @@ def host_call(
     if out is not None:
         return _stored(session, made, out)
     return result_tree.unflatten(made)
+
+
+def _key(tree: TreeDef, filled: list[Any]) -> Any:
+    """What is equal for two calls that do the same; unique where that can't be told."""
+    found: list[Any] = [tree]
+    for value in filled:
+        if type(value) is Slot:
+            found.append((value.index, value.kind))
+        elif type(value) in (str, type(None), *NUMBERS) or isinstance(value, np.dtype):
+            found.append((type(value), repr(value)))
+        else:
+            return object()
+    return tuple(found)
 
 
 def _name(func: Any) -> str:

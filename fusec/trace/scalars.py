@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+MOST = 64  # operations of a recipe, each use of a number with all its own; then it is guarded
+
 Recipe = tuple[Any, ...]
 """``("arg", leaf)``, ``("lit", value, text)`` or ``(function, recipe, ...)``, done at each call."""
 
@@ -32,13 +34,14 @@ def compute(recipe: Recipe, leaves: list[Any]) -> Any:
 class PyScalar:
     """A Python int, float, complex or bool of this call, as a traced function sees it."""
 
-    __slots__ = ("_recipe", "_session", "_value")
+    __slots__ = ("_recipe", "_session", "_size", "_value")
     __array_priority__ = 1000
 
-    def __init__(self, value: Any, recipe: Recipe, session: Any) -> None:
+    def __init__(self, value: Any, recipe: Recipe, session: Any, size: int = 1) -> None:
         self._value = value
         self._recipe = recipe
         self._session = session
+        self._size = size
 
     @property
     def __class__(self) -> type:  # type: ignore[override]
@@ -49,6 +52,11 @@ class PyScalar:
         if self._recipe[0] != "lit":
             self._session.guard_scalar(self._recipe, self._value)
         return self._value
+
+    def _known(self) -> Recipe:
+        """The recipe; of a value that is guarded anyway the value itself."""
+        guarded = self._recipe in self._session.scalar_guards
+        return _literal(self._value) if guarded else self._recipe
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         return self._session.ufunc(ufunc, method, inputs, kwargs)
@@ -112,7 +120,12 @@ def is_sized(value: Any) -> bool:
 def py_apply(function: Callable[..., Any], session: Any, *operands: Any) -> Any:
     """``function`` on Python scalars, some of them traced: computed now and at each later call."""
     values = [o._value if type(o) is PyScalar else o for o in operands]
-    recipes = [o._recipe if type(o) is PyScalar else _literal(o) for o in operands]
+    size = 1 + sum([o._size for o in operands if type(o) is PyScalar])
+    if size > MOST:
+        for operand in operands:
+            if type(operand) is PyScalar:
+                operand._concrete()
+    recipes = [o._known() if type(o) is PyScalar else _literal(o) for o in operands]
     value = function(*values)
     if type(value) is tuple:  # divmod, math.frexp
         nth = [partial(_item, function, k) for k in range(len(value))]
@@ -124,7 +137,7 @@ def py_apply(function: Callable[..., Any], session: Any, *operands: Any) -> Any:
         return value
     if all(r[0] == "lit" for r in recipes):
         return sized(value, session)
-    return PyScalar(value, (function, *recipes), session)
+    return PyScalar(value, (function, *recipes), session, size)
 
 
 def _item(function: Callable[..., Any], k: int, *operands: Any) -> Any:

@@ -1,0 +1,386 @@
+"""The loop that stands for nodes that repeat; see ``roll``."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fusec.ir.aval import Aval
+from fusec.ir.graph import Graph, Loc, Node
+from fusec.ops import OPS
+from fusec.ops.control import Loop, Part, Read, Store
+from fusec.ops.shape import index_of
+from fusec.passes.nodes import const_of, node_of
+
+KEPT = 4  # values of the last rounds are read after a loop; more are put into one array
+LEAVES = ("param", "const", "dim")
+PARTED = ("slice", "slice_update")  # ops that may go to another place in each round
+CONST, SHARED, EACH = -1, 0, -2
+Links = tuple[int, ...]
+"""How a node comes by each input: a known number, the same value in all rounds, a number of its
+own in each, or, above zero, how many nodes ago it was computed."""
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """order[first + k * period + j] is the same node for every round k; links: by j."""
+
+    first: int
+    period: int
+    rounds: int
+    links: list[Links]
+
+
+class _Unrollable(Exception):
+    """What stands there is no loop after all."""
+
+
+def built(graph: Graph, order: list[Node], found: Repeat) -> Graph | None:
+    """The graph with a repetition as one node; None where its values are used in other ways."""
+    try:
+        return _Roll(graph, order, found).graph()
+    except _Unrollable:
+        return None
+
+
+class _Roll:
+    """chains: node of a round -> for how many rounds its value is kept."""
+
+    def __init__(self, whole: Graph, order: list[Node], found: Repeat) -> None:
+        self.whole, self.order, self.found = whole, order, found
+        self.at = {node: k for k, node in enumerate(order)}
+        self.checks = {*whole.checks}
+        self.nodes = order[found.first : found.first + found.period]
+        self.end = found.first + found.period * found.rounds
+        self.chains: dict[int, int] = {}
+        self.needed: dict[int, int] = {}  # of those, by the rounds themselves
+        self.stored = dict(self._stored())
+        self.updates = sorted(j for chain in self.stored.values() for j in chain)
+
+    # -- what there is --------------------------------------------------------------------------
+
+    def source(self, j: int, slot: int) -> tuple[int, int] | None:
+        """(rounds ago, node) of an input that a round computed; None for others."""
+        link = self.found.links[j][slot]
+        if link <= 0:
+            return None
+        back, at = divmod(j - link, self.found.period)
+        return -back, at
+
+    def every(self, j: int) -> list[Node]:
+        """A node of all rounds."""
+        return self.order[self.found.first + j : self.end : self.found.period]
+
+    def parts(self, j: int) -> tuple[Part, ...]:
+        """The part of an array that a slice reads or an update changes, in each round."""
+        shape = self.nodes[j].inputs[-1 if self.nodes[j].op.name == "slice_update" else 0].shape
+        shape = shape if self.nodes[j].op.name == "slice_update" else self.nodes[j].shape
+        return tuple(
+            [index_of(n.attrs["start"], n.attrs["step"], shape) for n in self.every(j)]
+        )
+
+    def moves(self, j: int) -> bool:
+        """Whether a slice or an update goes to another place in some round."""
+        parted = self.nodes[j].op.name in PARTED
+        return parted and len({n.attrs["start"] for n in self.every(j)}) > 1
+
+    def _stored(self) -> Iterator[tuple[int, list[int]]]:
+        """Arrays that each round changes in places of its own: the last update, and all."""
+        seen: set[int] = set()
+        for j, node in enumerate(self.nodes):
+            if node.op.name == "slice_update" and j not in seen and self.moves(j):
+                chain = self._chain(j)
+                seen.update(chain)
+                yield max(chain), chain
+
+    def _chain(self, j: int) -> list[int]:
+        """The updates of one array in a round, first to last."""
+        chain, rounds = [j], 0
+        while True:
+            base = self.source(chain[-1], 0)
+            if base is None or self.nodes[base[1]].op.name != "slice_update":
+                raise _Unrollable
+            rounds += base[0]
+            if base[1] == j:
+                break
+            if base[1] in chain:
+                raise _Unrollable
+            chain.append(base[1])
+        if rounds != 1:
+            raise _Unrollable
+        return sorted(chain)
+
+    def _keep(self, j: int, rounds: int) -> None:
+        self.chains[j] = max(self.chains.get(j, 0), rounds)
+
+    def _inside(self, node: Node) -> bool:
+        return self.found.first <= self.at.get(node, -1) < self.end
+
+    def checked(self, j: int) -> bool:
+        """Whether a node, or the same one of another round, may report an error."""
+        return not self.checks.isdisjoint(self.every(j))
+
+    # -- the loop -------------------------------------------------------------------------------
+
+    def graph(self) -> Graph:
+        found = self.found
+        later = [i for n in self.order[self.end :] for i in n.inputs]
+        read = [n for n in dict.fromkeys([*later, *self.whole.outputs]) if self._inside(n)]
+        ends: dict[Node, tuple[int, int]] = {}  # -> (node of a round, how many rounds ago)
+        for node in read or [self.order[self.end - 1]]:
+            k, j = divmod(self.at[node] - found.first, found.period)
+            ends[node] = j, found.rounds - 1 - k
+        all_of = sorted({j for j, ago in ends.values() if ago >= KEPT})
+        for j in range(found.period):
+            for slot in range(len(found.links[j])):
+                ago, at = self.source(j, slot) or (0, j)
+                if ago and at not in self.updates:
+                    self._keep(at, ago)
+        self.needed = dict(self.chains)
+        for j, ago in ends.values():
+            if j in self.updates:
+                if ago or j not in self.stored:
+                    raise _Unrollable
+            elif j not in all_of:
+                self._keep(j, ago + 1 if ago else 0)
+        return _Around(self, _Body(self, all_of), ends).graph()
+
+
+class _Body:
+    """The nodes of a round on params, and where everything comes from and goes to.
+
+    arrays: the inputs of the loop. old: (node, rounds ago) -> array.
+    """
+
+    def __init__(self, roll: _Roll, all_of: list[int]) -> None:
+        self.roll, self.found = roll, roll.found
+        self.arrays: list[Node] = []
+        self.reads: dict[Node, Read] = {}
+        self.known: dict[object, Node] = {}  # params by what they read
+        self.made: dict[int, Node] = {}
+        self.old = {
+            (j, ago): self._array(
+                self._before(j, ago) if ago <= roll.needed.get(j, 0) else self._memory(j)
+            )
+            for j, rounds in roll.chains.items()
+            for ago in range(1, rounds + 1)
+        }
+        self.places = {last: self._array(self._before(last, 1)) for last in roll.stored}
+        self.stacks = {j: self._array(self._memory(j, roll.found.rounds)) for j in all_of}
+        for j, node in enumerate(roll.nodes):
+            if j in roll.updates:
+                continue
+            param = self._part(j)
+            if param is not None:
+                self.made[j] = param
+                continue
+            inputs = [self._input(j, slot) for slot in range(len(node.inputs))]
+            self.made[j] = node.replace(tuple(inputs))
+
+    def _before(self, j: int, ago: int) -> Node:
+        return self.roll.order[self.found.first + j - ago * self.found.period]
+
+    def _memory(self, j: int, *rounds: int) -> Node:
+        """What has no value before the loop: one of a round, or those of so many rounds."""
+        node = self.roll.nodes[j]
+        shape = (*rounds, *node.shape)
+        return node_of("broadcast_to", const_of(0, node.dtype), shape=shape)
+
+    def _array(self, node: Node) -> int:
+        self.arrays.append(node)
+        return len(self.arrays) - 1
+
+    def _param(self, key: object, letter: str, aval: Aval, read: Read) -> Node:
+        if key not in self.known:
+            name = f"{letter}{len(self.reads)}"
+            param = Node(OPS["param"], (), {"name": name, "aval": aval}, aval)
+            self.known[key], self.reads[param] = param, read
+        return self.known[key]
+
+    def _input(self, j: int, slot: int) -> Node:
+        x, link = self.roll.nodes[j].inputs[slot], self.found.links[j][slot]
+        if link == CONST:
+            return self._constant(j, slot)
+        if link == SHARED:
+            return self._param(x, "x", x.aval, Read(self._shared(x)))
+        if link == EACH:
+            nodes = tuple([n.inputs[slot] for n in self.roll.every(j)])
+            numbers = [self._shared(n) for n in nodes] if nodes not in self.known else ()
+            return self._param(nodes, "n", x.aval, Read(each=tuple(numbers)))
+        ago, at = self.roll.source(j, slot) or (0, 0)
+        if at in self.roll.updates and (ago != 1 or at not in self.places):
+            raise _Unrollable  # an array as it is between two updates
+        if ago == 0:
+            return self.made[at]
+        number = self.places[at] if at in self.places else self.old[at, ago]
+        return self._param(number, "s", x.aval, Read(number))
+
+    def _shared(self, x: Node) -> int:
+        if x not in self.arrays:
+            return self._array(x)
+        return self.arrays.index(x)
+
+    def _constant(self, j: int, slot: int) -> Node:
+        """A constant, or the param of one that varies."""
+        values = tuple([n.inputs[slot] for n in self.roll.every(j)])
+        if len({*values}) == 1:
+            return values[0]
+        known = [n.op.impl(**n.attrs) for n in values]
+        return self._param(values, "c", values[0].aval, Read(stream=np.stack(known)))
+
+    def _part(self, j: int) -> Node | None:
+        """What a slice reads where it goes to other places, or of an array that is changed."""
+        roll, node = self.roll, self.roll.nodes[j]
+        ago, at = (roll.source(j, 0) if node.op.name == "slice" else None) or (0, -1)
+        if at not in roll.updates and not roll.moves(j):
+            return None
+        parts = roll.parts(j)
+        if at in roll.updates:
+            if ago == 0 and parts == roll.parts(at):
+                return self._input(at, 1)
+            if ago != 1 or at not in self.places:
+                raise _Unrollable
+            number = self.places[at]
+        elif at >= 0:
+            if ago == 0:
+                raise _Unrollable  # another part of what this very round computes
+            number = self.old[at, ago]
+        else:
+            number = self._shared(node.inputs[0])
+        return self._param((number, j), "p", node.aval, Read(number, parts))
+
+    def loop(self, results: Sequence[tuple[str, int]]) -> Loop:
+        roll = self.roll
+        outputs = [self.made[j] for j in roll.chains]
+        carried = [
+            tuple([self.old[j, ago] for ago in range(1, n + 1)]) for j, n in roll.chains.items()
+        ]
+        stores = []
+        for last, chain in roll.stored.items():
+            for j in chain:
+                value = plain = self._input(j, 1)
+                while plain.op.name == "reshape":
+                    plain = plain.inputs[0]
+                number = outputs.index(plain) if plain in outputs else len(outputs)
+                stores.append(Store(number, self.places[last], roll.parts(j)))
+                outputs += [value] * (number == len(outputs))
+        for j, number in self.stacks.items():
+            whole = tuple([slice(0, n, 1) for n in roll.nodes[j].shape])
+            parts = tuple([(slice(k, k + 1, 1), *whole) for k in range(self.found.rounds)])
+            output = outputs.index(self.made[j]) if self.made[j] in outputs else len(outputs)
+            stores.append(Store(output, number, parts))
+            outputs += [self.made[j]] * (output == len(outputs))
+        checks = [made for j, made in self.made.items() if roll.checked(j)]
+        carried += [()] * (len(outputs) - len(carried))
+        body = Graph([*self.reads], outputs, checks)
+        reads = tuple(self.reads.values())
+        return Loop(body, self.found.rounds, reads, tuple(carried), tuple(stores), tuple(results))
+
+
+class _Around:
+    """The graph with the loop in it. ends: what is read after it."""
+
+    def __init__(self, roll: _Roll, body: _Body, ends: dict[Node, tuple[int, int]]) -> None:
+        self.roll, self.body, self.ends = roll, body, ends
+        self.results: dict[tuple[str, int], int] = {}
+        numbers = {j: k for k, j in enumerate(roll.chains)}
+        self.where = {node: self._result(numbers, *end) for node, end in ends.items()}
+
+    def _result(self, numbers: dict[int, int], j: int, ago: int) -> int:
+        """The number of the result that a value is, or is a part of."""
+        if j in self.body.stacks:
+            key = "array", self.body.stacks[j]
+        elif j in self.body.places:
+            key = "array", self.body.places[j]
+        else:
+            key = ("array", self.body.old[j, ago + 1]) if ago else ("output", numbers[j])
+        return self.results.setdefault(key, len(self.results))
+
+    def graph(self) -> Graph:
+        roll, body = self.roll, self.body
+        loop = body.loop([*self.results])
+        loc = min([n.loc for n in roll.nodes if n.loc is not None], key=_line, default=None)
+        aval = Aval((len(self.results),), np.dtype("V"))
+        self.node = Node(OPS["loop"], tuple(body.arrays), {"loop": loop}, aval, loc)
+        self.outs: dict[int, Node] = {}
+        self.done = {n: self._given(n) for n in self.ends if not self._collected(n)}
+        for node in roll.order[roll.end :]:
+            inputs = self._joined(node) if node.op.name == "concatenate" else node.inputs
+            self.done[node] = node.replace(tuple([self._after(i) for i in inputs]))
+        some = self._out(0, next(iter(self.ends)))
+        checks = [some if roll._inside(n) else self.done.get(n, n) for n in roll.whole.checks]
+        outputs = [self._after(n) for n in roll.whole.outputs]
+        return Graph(roll.whole.params, outputs, dict.fromkeys(checks))
+
+    def _collected(self, node: Node) -> bool:
+        return node in self.ends and self.ends[node][0] in self.body.stacks
+
+    def _after(self, node: Node) -> Node:
+        if node not in self.done and self._collected(node):
+            self.done[node] = self._given(node)
+        return self.done.get(node, node)
+
+    def _out(self, index: int, node: Node) -> Node:
+        """A result of the loop: the value of ``node``, or the stack that it is in."""
+        if index not in self.outs:
+            lead = (self.roll.found.rounds,) * self._collected(node)
+            aval = Aval((*lead, *node.shape), node.dtype)
+            attrs = {"index": index, "aval": aval}
+            self.outs[index] = Node(OPS["host_out"], (self.node,), attrs, aval, node.loc)
+        return self.outs[index]
+
+    def _given(self, node: Node) -> Node:
+        out = self._out(self.where[node], node)
+        if not self._collected(node):
+            return out
+        return _located(node_of("reshape", self._rows(node, 1), shape=node.shape), node)
+
+    def _rows(self, node: Node, count: int) -> Node:
+        """A value of a round in the stack of all, and those of the next rounds."""
+        out = self._out(self.where[node], node)
+        first, zeros = self.roll.found.rounds - 1 - self.ends[node][1], (0,) * node.aval.ndim
+        ones, shape = (1,) * out.aval.ndim, (count, *node.shape)
+        return node_of("slice", out, start=(first, *zeros), step=ones, shape=shape)
+
+    def _joined(self, node: Node) -> list[Node]:
+        """The inputs of a concatenation, with rounds that follow each other as one."""
+        axis, found, k = node.attrs["axis"], [], 0
+        values = [self._unshaped(i) for i in node.inputs]
+        while k < len(node.inputs):
+            first, shape = node.inputs[k], node.inputs[k].shape
+            count = 1
+            while self._follows(values[k : k + count + 1], count):
+                count += 1
+            k += count
+            if count == 1:
+                found.append(first)
+                continue
+            rows = self._rows(values[k - count], count)
+            rows = _located(node_of("reshape", rows, shape=(count, *shape)), node)
+            order = (*range(1, axis + 1), 0, *range(axis + 1, len(shape) + 1))
+            shape = (*shape[:axis], count * shape[axis], *shape[axis + 1 :])
+            turned = _located(node_of("transpose", rows, perm=order), node)
+            found.append(_located(node_of("reshape", turned, shape=shape), node))
+        return found
+
+    def _unshaped(self, node: Node) -> Node:
+        """What ``np.stack`` and its like have given another axis."""
+        while node.op.name == "reshape" and not self._collected(node):
+            node = node.inputs[0]
+        return node
+
+    def _follows(self, values: Sequence[Node], count: int) -> bool:
+        """Whether the last of some values is that of the round after the one before it."""
+        if len(values) <= count or not self._collected(values[0]):
+            return False
+        j, ago = self.ends[values[0]]
+        return self.ends.get(values[-1]) == (j, ago - count)
+
+
+def _located(node: Node, like: Node) -> Node:
+    node.loc = like.loc
+    return node
+
+
+def _line(loc: Loc) -> int:
+    return loc.line

@@ -1,0 +1,482 @@
+"""Loops of Python become loops of programs: what repeats in a trace is one node, and NumPy's answer
+stays NumPy's."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fusec
+from fusec.codegen.steps import Rounds
+from fusec.compare import copied
+from fusec.ir.graph import evaluate
+from fusec.ir.verify import verify
+from fusec.passes import roll
+from fusec.runtime.repeated import Repeated
+from fusec.trace.tree import flatten
+
+RNG = np.random.default_rng(11)
+LINE, IMAGE, TABLE = RNG.random(40), RNG.random((12, 17)), RNG.random((24, 6))
+SQUARE, PLACES = RNG.random((8, 8)), RNG.integers(0, 40, 40)
+
+
+@pytest.fixture(params=["native", "python"])
+def eager(request, monkeypatch):
+    """Short loops are rolled, and run in native code or one round after the other."""
+    monkeypatch.setattr(roll, "LEAST", 16)
+    monkeypatch.setattr(roll, "UNROLLED", 12)
+    if request.param == "python":
+        made = Repeated.__init__
+
+        def init(self, *args):
+            made(self, *args)
+            self.native = False
+
+        monkeypatch.setattr(Repeated, "__init__", init)
+
+
+def newton(x):
+    y = x * 0 + 1
+    for _ in range(30):
+        y = 0.5 * (y + x / y)
+    return y
+
+
+def wave(u, v):
+    for _ in range(12):
+        lap = np.zeros_like(u)
+        near = u[2:, 1:-1] + u[:-2, 1:-1] + u[1:-1, 2:] + u[1:-1, :-2]
+        lap[1:-1, 1:-1] = near - 4 * u[1:-1, 1:-1]
+        u, v = 2 * u - v + 0.1 * lap, u
+    return u, v
+
+
+def power(a, v):
+    for _ in range(15):
+        v = a @ v
+        v = v / np.sqrt((v * v).sum())
+    return v, v @ (a @ v)
+
+
+def gathered(x, i):
+    for _ in range(12):
+        x = np.sin(x[i]) + 0.1 * x
+    return x
+
+
+def timed(x, n):
+    for t in range(20):
+        x = x * np.cos(t * 0.01) + t / n - np.float64(t) + np.roll(x, 1)
+    return x
+
+
+def nested(u):
+    for t in range(8):
+        p = u * 0
+        for _ in range(10):
+            p = 0.25 * (np.roll(p, 1, 0) + np.roll(p, -1, 0)) + u * 0.1
+        u = u - p * 0.01 * t
+    return u
+
+
+def two(x):
+    for _ in range(12):
+        x = np.tanh(x * 1.1) + x[::-1] * 0.1
+    s = x.sum()
+    for _ in range(14):
+        x = np.sort(x) * 0.5 + np.roll(x, 1) * 0.5
+    return x, s
+
+
+def history(x):
+    sums = []
+    for _ in range(15):
+        x = np.tanh(x * 1.1) + x[::-1] * 0.1
+        sums.append(x.sum())
+    return x, np.array(sums)
+
+
+def every_state(x):
+    states = []
+    for _ in range(15):
+        x = np.tanh(x * 1.1) + x[::-1] * 0.1
+        states.append(x)
+    return np.stack(states, 1), np.concatenate(states)
+
+
+def listed(x):
+    states = []
+    for _ in range(12):
+        x = np.tanh(x * 0.9) + np.roll(x, 1)[0]
+        states.append(x)
+    return states
+
+
+def descent(x, y):
+    w = np.zeros(6)
+    slope = fusec.grad(lambda w: ((x @ w - y) ** 2).mean())
+    for _ in range(12):
+        w = w - 0.1 * slope(w)
+    return w
+
+
+def collatz(n):
+    for _ in range(20):
+        n = np.where(n % 2 == 0, n // 2, 3 * n + 1)
+    return n
+
+
+def older(x):
+    a, b, c = x, x + 1, x + 2
+    for _ in range(25):
+        a, b, c = b, c, (a + b * 0.5 + c * 0.2) * 0.5 + np.roll(a, 1) * 0.01
+    return a, b, c
+
+
+def in_place(x, y):
+    for _ in range(12):
+        x += y * 0.001
+        y -= x * 0.001
+        x[1:-1] = (x[2:] + x[:-2]) * 0.5
+
+
+def members(p):
+    for _ in range(12):
+        p["a"] = p["a"] - 0.01 * p["b"]
+        p["b"] = p["b"] + 0.01 * np.roll(p["a"], 1)
+    return p["a"].sum()
+
+
+def adam(x):
+    m, v = np.zeros_like(x), np.zeros_like(x)
+    for t in range(1, 13):
+        g = 2 * x + np.roll(x, 1)
+        m = 0.9 * m + 0.1 * g
+        v = 0.99 * v + 0.01 * g * g
+        x = x - 0.01 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.99**t)) + 1e-8)
+    return x
+
+
+def life(z):
+    for _ in range(8):
+        near = [np.roll(np.roll(z, i, 0), j, 1) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+        n = sum(x.astype(int) for x in near) - z
+        z = (n == 3) | (z & (n == 2))
+    return z
+
+
+def recurrent(x, w, u):
+    h, out = np.zeros(len(u)), np.zeros((len(x), len(u)))
+    for t in range(len(x)):
+        h = np.tanh(x[t] @ w + h @ u)
+        out[t] = h
+    return out, h
+
+
+def average(x):
+    y = np.empty_like(x)
+    y[0] = x[0]
+    for t in range(1, len(x)):
+        y[t] = 0.9 * y[t - 1] + 0.1 * x[t]
+    return y
+
+
+def average_columns(x):
+    y = x.copy()
+    for t in range(1, x.shape[1]):
+        y[:, t] = 0.9 * y[:, t - 1] + 0.1 * x[:, t]
+    return y
+
+
+def backwards(x, y):
+    for t in range(len(x) - 2, -1, -1):
+        y[t] = x[t] + 0.5 * y[t + 1]
+    return y.sum()
+
+
+def floyd(p):
+    for k in range(len(p)):
+        p[:] = np.minimum(p[:], np.add.outer(p[:, k], p[k, :]))
+
+
+def sweeps(a):
+    for _ in range(2):
+        for i in range(1, len(a) - 1):
+            a[i, 1:-1] = (a[i - 1, 1:-1] + a[i, 1:-1] + a[i + 1, 1:-1] + a[i, 2:] + a[i, :-2]) / 5
+
+
+def overlapping(x):
+    for t in range(12):
+        x[t : t + 5] = x[t + 1 : t + 6] * 0.5 + x[t : t + 5]
+
+
+def same_round(x):
+    s = 0
+    for t in range(1, len(x)):
+        x[t] = x[t - 1] * 0.5 + x[t]
+        s = s + x[t].sum()
+    return s
+
+
+def whole_numbers(n):
+    for t in range(1, len(n)):
+        n[t] = n[t - 1] * 0.5 + n[t]
+
+
+def every_other(x, y):
+    for t in range(12):
+        y[t : t + 10 : 2] = x[2 * t : 2 * t + 10 : 2] + y[t : t + 10 : 2] * 0.5
+
+
+def gauss_seidel(a, b):
+    x = np.zeros(len(b))
+    for i in range(len(b)):
+        x[i] = (b[i] - a[i] @ x + a[i, i] * x[i]) / (a[i, i] + len(b))
+    return x
+
+
+def looked_up(x, i):
+    s = x[0]
+    for k in range(20):
+        s = np.tanh(s * 0.9 + x[i[k] % 24])
+    return s
+
+
+def two_places(x):
+    out = np.zeros_like(x)
+    for t in range(1, len(x)):
+        out[0] = out[0] + x[t]
+        out[t] = x[t] * 2
+    return out
+
+
+def between(x):
+    out, total = np.zeros_like(x), 0.0
+    for t in range(1, len(x)):
+        out[t] = x[t] * 2
+        total = total + out.sum()
+        out[t] = out[t] + total
+    return out, total
+
+
+def batches(x, w):
+    h, means = np.zeros((4, 6)), []
+    for t in range(x.shape[1]):
+        h = np.tanh((x[:, t] + h) @ w)
+        means.append(h.mean(-1, keepdims=True))
+    return np.concatenate(means, -1), np.array(means)
+
+
+def scalars(z, q):
+    x, p, out = 0.0, 1.0, np.zeros(len(z))
+    for t in range(len(z)):
+        p = p + q
+        k = p / (p + 1)
+        x = x + k * (z[t] - x)
+        p = (1 - k) * p
+        out[t] = x
+    return out, p
+
+
+def swapped(x, y):
+    for t in range(13):
+        x, y = y, x * 0.5 if t else x
+    return x, y
+
+
+ROWS = [
+    (newton, (LINE,)), (wave, (IMAGE, IMAGE * 0.9)), (power, (SQUARE, LINE[:8])),
+    (gathered, (LINE, PLACES)), (timed, (LINE, 7)), (nested, (IMAGE,)), (two, (LINE,)),
+    (history, (LINE,)), (every_state, (LINE,)), (descent, (TABLE, LINE[:24])),
+    (collatz, (PLACES,)), (older, (LINE,)), (in_place, (LINE, LINE * 2)),
+    (members, ({"a": LINE, "b": LINE * 2},)), (adam, (LINE,)), (life, (IMAGE > 0.5,)),
+    (recurrent, (TABLE, SQUARE[:6], SQUARE)), (average, (TABLE,)), (average_columns, (TABLE.T,)),
+    (average_columns, (np.asfortranarray(TABLE.T),)), (backwards, (TABLE, TABLE * 2)),
+    (floyd, (SQUARE,)), (sweeps, (IMAGE,)), (overlapping, (TABLE,)), (same_round, (TABLE,)),
+    (whole_numbers, (np.arange(90).reshape(15, 6),)), (every_other, (LINE, LINE * 2)),
+    (gauss_seidel, (RNG.random((24, 24)), LINE[:24])), (looked_up, (TABLE, PLACES)),
+    (batches, (RNG.random((4, 12, 6)), SQUARE[:6, :6])), (scalars, (LINE, 0.3)),
+    (newton, (LINE.astype("f4"),)), (adam, (LINE.astype("f4"),)), (older, (LINE[::2],)),
+    (average, (TABLE[::-1],)), (listed, (LINE,)), (two_places, (TABLE,)),
+]  # fmt: skip
+STRAIGHT = [(swapped, (LINE, LINE * 2)), (between, (TABLE,))]
+"""No loops, because a round would read an array between two of its updates, or computes nothing."""
+
+
+def named(rows):
+    return [f"{k}-{fn.__name__}" for k, (fn, _) in enumerate(rows)]
+
+
+def fresh(args):
+    """The same arguments in memory of their own."""
+    leaves, tree = flatten(args)
+    return tree.unflatten(copied(leaves))
+
+
+def loops(low):
+    return [s.loop for s in low.program.steps if isinstance(s, Rounds)]
+
+
+def check(fn, args, tolerance=1e-12):
+    """NumPy's results and effects, also at the second call; how many rounds each loop has."""
+    theirs = fresh(args)
+    wanted = flatten((fn(*theirs), theirs))[0]
+    jitted = fusec.jit(fn)
+    for _ in range(2):
+        ours = fresh(args)
+        found = flatten((jitted(*ours), ours))[0]
+        for a, b in zip(wanted, found, strict=True):
+            assert type(a) is type(b)
+            if isinstance(a, np.ndarray | np.generic):
+                assert a.dtype == b.dtype and a.shape == b.shape
+                single = np.asarray(a).dtype.itemsize == 4
+                np.testing.assert_allclose(b, a, 1e-5 if single else tolerance, tolerance)
+    low = jitted.lower(*fresh(args))
+    verify(low.graph)
+    return low
+
+
+@pytest.mark.parametrize("fn, args", ROWS, ids=named(ROWS))
+@pytest.mark.usefixtures("eager")
+def test_a_loop_gives_numpys_answer(fn, args):
+    low = check(fn, args)
+    assert loops(low), "no loop was found"
+    sources = low.traced.trace.sources
+    if all(s.kind == "arg" for s in sources):
+        leaves = flatten((fresh(args), {}))[0]
+        given = [leaves[s.ref] for s in sources]
+        results = [evaluate(g, given) for g in (low.graph, low.traced.graph)]
+        assert all(np.allclose(a, b, 1e-6, 1e-6) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("fn, args", STRAIGHT, ids=named(STRAIGHT))
+@pytest.mark.usefixtures("eager")
+def test_what_is_no_loop_stays_as_it_is(fn, args):
+    assert not loops(check(fn, args))
+
+
+def test_short_loops_stay_unrolled():
+    assert not loops(fusec.jit(history).lower(LINE))
+
+
+def long_wave(u, v):
+    for _ in range(400):
+        u, v = 2 * u - v + 0.1 * (np.roll(u, 1) + np.roll(u, -1) - 2 * u), u
+    return u, v
+
+
+def test_a_long_loop_is_a_few_kernels():
+    low = check(long_wave, (LINE, LINE), 1e-9)
+    (loop,) = loops(low)
+    assert loop.rounds >= 395 and len(low.kernels) <= 8
+    assert "rounds" in str(low) and "repeats" in str(low.explain())
+    assert low.explain().bytes_moved > 400 * 2 * LINE.nbytes
+    assert len({k.name for k in low.kernels}) == len(low.kernels)
+    unrolled = fusec.jit(long_wave).lower(LINE, LINE, target="cuda")
+    assert not loops(unrolled)
+
+
+def test_elementwise_rounds_are_several_in_one_kernel():
+    def squares(x):
+        for _ in range(400):
+            x = x * x - 0.3
+        return x
+
+    (loop,) = loops(check(squares, (LINE,), 1e-9))
+    assert len(loop.body.nodes()) > 100
+
+
+@pytest.mark.usefixtures("eager")
+def test_values_lie_where_their_old_ones_did():
+    """A value that is read at its own place only needs no second array."""
+
+    low = fusec.jit(adam).lower(LINE)
+    (step,) = [s for s in low.program.steps if isinstance(s, Rounds)]
+    assert len({*step.program.results} & {*step.program.inputs}) == 2  # m and v
+
+
+@pytest.mark.usefixtures("eager")
+def test_an_error_in_a_round_is_numpys():
+    def walk(x, i, out):
+        for k in range(12):
+            x = x[i + k] + 1
+            out[k] = x.sum()
+        return x
+
+    out = np.zeros(12)
+    with pytest.raises(IndexError, match="out of bounds"):
+        fusec.jit(walk)(LINE, np.arange(35), out)
+    wanted = np.zeros(12)
+    with pytest.raises(IndexError):
+        walk(LINE, np.arange(35), wanted)
+    assert np.allclose(out, wanted) and out.any()
+
+
+@pytest.mark.usefixtures("eager")
+def test_the_same_call_of_numpy_is_made_once():
+    def medians(x):
+        return np.median(x) + np.median(x) * 2 + np.sort(x)[0] + np.sort(x, kind="stable")[1]
+
+    low = check(medians, (LINE,))
+    assert [c.name for c in low.explain().calls] == ["median", "sort", "sort"]
+
+
+def test_numbers_of_many_operations_are_guarded():
+    """A Python number that a loop goes on computing, which would take twice as long each round."""
+
+    def decayed(x, rate):
+        for _ in range(200):
+            rate = rate * (1 - rate * 1e-4)
+            x = x * rate + np.roll(x, 1)
+        return x
+
+    jitted = fusec.jit(decayed)
+    for rate in (0.5, 0.5, 0.6):
+        np.testing.assert_allclose(jitted(LINE, rate), decayed(LINE, rate), 1e-12)
+
+
+# -- loops of any kind ----------------------------------------------------------------------------
+
+UPDATES = [
+    "a = b * 0.5 + a * 0.25",
+    "b = np.roll(a, 1) - b * 0.1",
+    "a, b = b, a + 0.01 * t",
+    "c = a",
+    "a = np.where(b > c, a, c * 0.9)",
+    "s = s * 0.5 + a.mean()",
+    "a = a + s",
+    "b = np.sin(b[places])",
+    "a[1:-1] = (a[2:] + a[:-2]) * 0.5",
+    "b = b + table[t]",
+    "out[t] = a",
+    "out[t, 1:] = b[1:] + out[t - 1, 1:]",
+    "a = a * 0.5 + out[t - 1]",
+    "out[t] = out[t] + c",
+    "sums.append(b.sum())",
+    "states.append(a)",
+    "b = np.sort(b)",
+    "c = m @ a",
+    "a -= table[t] * 0.1",
+    "c = np.cumsum(b) * 0.1",
+]
+
+
+@pytest.mark.usefixtures("eager")
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(UPDATES), min_size=1, max_size=7), st.integers(6, 14))
+def test_any_loop(lines, rounds):
+    body = "\n        ".join(lines)
+    text = f"""
+def program(a, b, table, out, places, m):
+    c, s, sums, states = a * 0.5, b[0] * 1.0, [], []
+    for t in range(1, {rounds}):
+        {body}
+    return a, b, c, s, sums, np.array(states)
+"""
+    names = {"np": np}
+    exec(text, names)
+    args = (
+        RNG.random(6), RNG.random(6), RNG.random((14, 6)), RNG.random((14, 6)),
+        RNG.integers(0, 6, 6), RNG.random((6, 6)) * 0.3,
+    )  # fmt: skip
+    check(names["program"], args, 1e-9)
