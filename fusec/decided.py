@@ -14,7 +14,7 @@ import numpy as np
 
 from fusec import fastcall
 from fusec.device_plan import Elsewhere, is_remote
-from fusec.errors import DataDependentShapeError, UnsupportedError
+from fusec.errors import ConcreteValueError, DataDependentShapeError, UnsupportedError
 from fusec.plan import Asked
 from fusec.runtime.array import Array
 from fusec.runtime.executor import KernelError
@@ -40,7 +40,7 @@ class Undecided(UnsupportedError):
     """Python decides on more than there can be programs for."""
 
 
-WARNED = (DataDependentShapeError, Undecided)
+WARNED = (DataDependentShapeError, ConcreteValueError, Undecided)
 """Errors of which a call only hears as a warning: NumPy runs the function."""
 
 

@@ -77,8 +77,8 @@ class TracerBoolError(FusecError, TypeError):
     """Python asked for the truth of a traced array (``if``, ``while``, ``and``, ``not``)."""
 
 
-class ConcreteValueError(FusecError, TypeError):
-    """Python asked for the value of a traced array (``int()``, ``range()``, a shape)."""
+class ConcreteValueError(UnsupportedError, TypeError):
+    """Code that is not traced asked for the values of a traced array (``tolist()``, SciPy)."""
 
 
 class EscapedTracerError(FusecError, RuntimeError):

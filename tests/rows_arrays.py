@@ -490,3 +490,7 @@ for k, x in enumerate((np.uint64(2**64 - 1), np.array(2**63, "u8"), np.array(1 +
     row(f"int-of-{k}", lambda x: int(x), x)
 row("dots-of-number", lambda x: x[...], np.float64(2))
 row("round-of-one-complex", lambda x: x.round(1), np.array(1.23 + 2j))
+row("arange-of-dates", lambda x: x + np.diff(np.arange("2020-01", "2021-02", dtype="M8[M]"))
+    .astype(int), ramp("f8"))
+row("order-of-constants", lambda x: (x, np.argwhere(np.eye(3)), np.array(np.nonzero(np.eye(3))).T),
+    ramp("f8"))

@@ -50,6 +50,57 @@ for name, fn in {
     for x in (LINE, SINGLE, WHOLE):
         row(f"type-{name}-{x.dtype}", fn, x, rel=1e-6)
 row("type-of-number", lambda x, k: x * x.dtype.type(k), SINGLE, 0.3)
+for name, fn in {
+    "made": lambda x: np.ndarray((2, 6), x.dtype).__setitem__((..., 0), x[0]),
+    "filled": lambda x: [a.__setitem__(slice(None), x) or a for a in (
+        np.ndarray(6), np.ndarray((2, 6), x.dtype, order="F"), np.ndarray(shape=6, dtype="i4"))],
+    "over-memory": lambda x: np.ndarray(3, "i2", bytearray(6)) + x[:3],
+    "of-text": lambda x: (x, np.ndarray(2, "S3").size),
+    "negative": lambda x: np.ndarray((2, -1)),
+    "methods": lambda x: (np.ndarray.sum(x), np.ndarray.astype(x, "f4"), np.ndarray.dot(x, x),
+        list(map(np.ndarray.max, [x, x + 1])), np.ndarray.__name__),
+    "methods-of-others": lambda x: (x, np.ndarray.sum(3)),
+    "is": lambda x: (type(x) is np.ndarray, isinstance(x, (np.ndarray, list)), np.ndarray((0,))),
+    "key": lambda x: x * {np.ndarray: 3}[type(x)],
+}.items():
+    row(f"ndarray-{name}", fn, LINE, rel=1e-15)
+
+
+# --- methods that are called through their class
+class Scaled:
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, x):
+        return x * self.by
+
+    def __add__(self, other):
+        return self.by + other.by
+
+    def __eq__(self, other):
+        return type(other) is type(self)
+
+
+class Shifted(Scaled):
+    def __init__(self, by):
+        Scaled.__init__(self, by * 2)
+
+    def __call__(self, x):
+        return Scaled.__call__(self, x) + 1
+
+    def __add__(self, other):
+        return Scaled.__add__(self, other) * 3
+
+
+for name, fn in {
+    "init": lambda x: Shifted(x).by,
+    "call": lambda x: (Shifted(x)(2), Scaled.__call__(Scaled(x), x)),
+    "operator": lambda x: (Shifted(x) + Scaled(x), Scaled.__add__(Shifted(x), Scaled(2))),
+    "equal": lambda x: (Scaled.__eq__(Shifted(x), 3), Shifted(x) == Shifted(2), x),
+    "too-many": lambda x: Scaled.__init__(Scaled(x), x, x),
+    "of-object": lambda x: (x + 1, object.__init__(Scaled(x)), Scaled.__repr__ is object.__repr__),
+}.items():
+    row(f"by-class-{name}", fn, LINE)
 
 
 # --- flags and bases

@@ -523,3 +523,13 @@ def factor(x, y):
 for k, x in enumerate((2 * np.eye(3), -np.ones((3, 3)), np.ones((3, 3)) - 20)):
     row(f"caught-{k}", factor, x, LINE)
 row("not-caught", lambda x, y: (y.__iadd__(1), np.linalg.inv(x))[1], np.ones((3, 3)), LINE)
+
+
+# --- a part that many updates leave alone
+def written_one_by_one(x, y):
+    for k in range(80):
+        x[k + 1] = x[0] + y[k % 12]
+    return x[:1] * 2
+
+
+row("written-one-by-one", written_one_by_one, ramp("f4", 90), LINE)

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 import fusec
 from fusec.decided import MOST_OF_A_LINE, Decided, Fallback
-from fusec.errors import DataDependentShapeError, FallbackWarning, TracerBoolError
+from fusec.errors import (
+    ConcreteValueError,
+    DataDependentShapeError,
+    FallbackWarning,
+    TracerBoolError,
+)
 
 X = np.linspace(-2.0, 3.0, 101)
 LIMIT = 1.0
@@ -221,6 +226,20 @@ def test_a_shape_that_depends_on_data(function):
     compare(jitted, function, X - 1)
     assert "depends on the data" in jitted.lower(X).fallback
     with pytest.raises(DataDependentShapeError, match=r"np\.where"):
+        jitted.lower(fusec.ShapeDtype(5, "f8"))
+
+
+@pytest.mark.parametrize("function", [
+    lambda x: (x + 1).tolist(), lambda x: np.ma.getdata(np.ma.array(x + 1)), lambda x: range(x),
+    lambda x: x * 2 if x.sum() > 0 else sorted(x.tolist()),
+])  # fmt: skip
+def test_code_that_needs_real_arrays(function):
+    jitted = fusec.jit(function)
+    with pytest.warns(FallbackWarning, match="needs the value"):
+        compare(jitted, function, X - 9)
+    compare(jitted, function, X)
+    assert "test_decisions.py" in jitted.lower(X - 9).fallback
+    with pytest.raises((ConcreteValueError, TracerBoolError), match="needs the value"):
         jitted.lower(fusec.ShapeDtype(5, "f8"))
 
 

@@ -104,11 +104,13 @@ def update_of_update(node: Node) -> Node | None:
 
 def slice_of_update(node: Node) -> Node | None:
     """Reading back exactly the region that was written, or nothing of it."""
-    x = node.inputs[0]
+    x, part = node.inputs[0], spans(node)
     if x.op.name != "slice_update":
         return None
-    if not meet(spans(x), spans(node)):
-        return Node(node.op, (x.inputs[0],), node.attrs, node.aval)
+    while x.op.name == "slice_update" and not meet(spans(x), part):  # of a loop there may be many
+        x = x.inputs[0]
+    if x is not node.inputs[0]:
+        return Node(node.op, (x,), node.attrs, node.aval)
     same = all(x.attrs[k] == node.attrs[k] for k in ("start", "step"))
     return x.inputs[1] if same and x.inputs[1].shape == node.shape else None
 

@@ -155,7 +155,8 @@ class Capture:
     def _c_method(self, value: Any, path: Path) -> Any:
         """A method of C code that was read with its object: ``cfg.get``, ``w.sum``."""
         holder = value.__self__
-        if holder is None or isinstance(holder, types.ModuleType | type):
+        owns = getattr(holder, value.__name__, None) == value  # pybind11's functions have others
+        if not owns or isinstance(holder, types.ModuleType | type):
             return self._by_identity(value, path)
         self.guards.add(path.attr("__name__"), "same", value.__name__)
         return getattr(self.map(holder, path.attr("__self__", f"{path}")), value.__name__)

@@ -58,7 +58,7 @@ def constant(session: Session, value: np.ndarray) -> Tracer:
         frozen.setflags(write=False)
         tracer = session.array_param(frozen, Source("constant", frozen, "constant"))
         return fresh(session, tracer.node)
-    return fresh(session, session.const(value))
+    return fresh(session, session.const(value), copy_like(value))
 
 
 def _like_order(session: Session, node: Node, order: str, operand: Tracer | None = None) -> Tracer:
@@ -82,6 +82,14 @@ def zeros(session: Session, shape: Any, dtype: Any = float, order: str = "C", *,
     """``np.zeros``; ``np.empty`` too, whose contents are anything."""
     dtype = float if dtype is None else dtype
     return _like_order(session, filled_node(session, as_shape(shape), _checked(dtype)), order)
+
+
+def ndarray(session: Session, shape: Any, dtype: Any = float, *memory: Any, order: Any = None,
+            **named: Any) -> Any:
+    """``np.ndarray(shape, dtype)``, which is ``np.empty``; over a buffer it is NumPy's own."""
+    if memory or named:
+        return np.ndarray(shape, dtype, *memory, order=order, **named)
+    return zeros(session, shape, dtype, order or "C")
 
 
 def ones(session: Session, shape: Any, dtype: Any = None, order: str = "C", *,
@@ -242,11 +250,10 @@ def arange(session: Session, *args: Any, dtype: Any = None, device: Any = None, 
         *args, dtype = args  # type: ignore[assignment]
     parts = dict(zip(("stop",) if len(args) == 1 else ("start", "stop", "step"), args)) | named
     real = np.arange(**{k: plain(v) for k, v in parts.items()}, dtype=dtype)
-    first, step = _first_and_step(real)
-    node = iota(session, real.shape, 0)
-    if real.dtype == bool:
+    if real.dtype == bool or not is_number(real.dtype):
         return constant(session, real)
-    node = session.cast(node, real.dtype)
+    first, step = _first_and_step(real)
+    node = session.cast(iota(session, real.shape, 0), real.dtype)
     start_varies = is_sized(parts.get("start"))
     if step != 1:
         varies = start_varies or is_sized(parts.get("step"))

@@ -80,7 +80,8 @@ def named(capture: "Capture", name: str, value: Any) -> Any:
         override = Forbidden(name, capture.session.forbid)
     if override is None or isinstance(override, type) or not isinstance(value, type):
         return override
-    return type_stand_in(value, override, _inner(capture, "isinstance", isinstance))
+    check = _inner(capture, "isinstance", isinstance)
+    return type_stand_in(value, override, check, getattr(override, "attributes", None))
 
 
 def _is_impure(name: str, value: Any) -> bool:

@@ -1,11 +1,13 @@
 """Methods of traced arrays and NumPy scalars: each is one of NumPy's functions, or close to it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fusec.trace import (
+    create,
     flags,
     functions,
     functions_index,
@@ -19,6 +21,7 @@ from fusec.trace import (
 )
 from fusec.trace.flags import is_writeable
 from fusec.trace.hostcalls import host_call
+from fusec.trace.session import Session
 from fusec.trace.table import ToHost, plain
 from fusec.trace.tracer import Tracer, fresh
 
@@ -156,3 +159,20 @@ def byteswap(x: Tracer, inplace: bool = False) -> Tracer:
     return done
 
 
+def ndarray(session: Session) -> Callable[..., Any]:
+    """``np.ndarray(shape, dtype)``, and its methods as functions: ``np.ndarray.sum(x)``."""
+    made = functools.partial(create.ndarray, session)
+    made.attributes = {  # type: ignore[attr-defined]
+        name: _unbound(name) for name in vars(np.ndarray) if name[0] != "_"
+    }
+    return made
+
+
+def _unbound(name: str) -> Callable[..., Any]:
+    real = getattr(np.ndarray, name)
+
+    def call(x: Any, *args: Any, **kwargs: Any) -> Any:
+        method = functools.partial(real, x) if type(x) is not Tracer else getattr(x, name)
+        return method(*args, **kwargs)
+
+    return call if callable(real) else real

@@ -14,7 +14,7 @@ import numpy as np
 
 from fusec.errors import UnsupportedError
 from fusec.ir.aval import is_number
-from fusec.trace import create, flat, functions_shape
+from fusec.trace import create, flat, functions_shape, methods
 from fusec.trace.pynumbers import python_number, rounded
 from fusec.trace.scalars import PyScalar, py_apply, sized
 from fusec.trace.selection import Selection
@@ -388,7 +388,7 @@ for _name, _function in CREATION.items():
     _OVERRIDES[f"numpy.{_name}"] = _bound(_function)
 for _name in [n for n in vars(math) if callable(getattr(math, n)) and n[0] != "_"]:
     _OVERRIDES[f"math.{_name}"] = _math(_name)
-_TYPES: dict[str, Callable[[Session], Any]] = {}
+_TYPES: dict[str, Callable[[Session], Any]] = {"numpy.ndarray": methods.ndarray}
 for _name, _kind in vars(np).items():
     if isinstance(_kind, type) and issubclass(_kind, np.number | np.bool):
         try:

@@ -289,11 +289,20 @@ class SuperProxy:
         raise AttributeError(f"'super' object has no attribute {name!r}")
 
 
+_METHODS = (types.FunctionType, types.WrapperDescriptorType)
+
+
 class ClassProxy(Holder):
     """Stands for a user's class: attributes are guarded, methods and new instances traced."""
 
     __slots__ = ()
     __fusec_proxy__ = True
+
+    def __getattribute__(self, name: str) -> Any:
+        """``Base.__init__(self)``: methods that every object has, stand-ins too."""
+        if name[:2] == name[-2:] == "__" and type(lookup(self._fusec.obj, name)) in _METHODS:
+            return self.__getattr__(name)
+        return super().__getattribute__(name)
 
     def __getattr__(self, name: str) -> Any:
         state: State = self._fusec
@@ -301,7 +310,8 @@ class ClassProxy(Holder):
         raw = lookup(cls, name)
         if raw is MISSING and not hasattr(cls, name):
             capture.guards.add(capture.class_path(cls), "no_attr", name)
-        if raw is MISSING or name[:2] == name[-2:] == "__":
+        special = name[:2] == name[-2:] == "__" and type(raw) is not types.FunctionType
+        if raw is MISSING or special:
             return getattr(cls, name)
         if isinstance(raw, classmethod):
             return types.MethodType(capture.member(cls, name, raw, raw.__func__), self)
