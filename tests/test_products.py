@@ -4,9 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import sliding_window_view
 
 import fusec
 from fusec.codegen import blas
+from fusec.codegen.steps import Launch, Product
 from fusec.runtime.cache import cache
 
 SHAPES = [
@@ -78,6 +80,27 @@ def test_a_program_with_products_is_one_native_call():
         np.testing.assert_array_equal(compiled(*args), step(*args))
     ((plan,),) = compiled._plans.values()
     assert plan.hastened[0] is not None
+
+
+@pytest.mark.parametrize(
+    "how, kernels",
+    [
+        ("np.zeros((3, 6)) @ x", 1), ("np.ones((2, 6)) @ x", 1), ("x @ np.ones((6, 3))", 1),
+        ("x[::-1] @ w", 1), ("x[:, ::2] @ w[:3]", 1), ("x[::2] @ w[:, ::-1]", 1),
+        ("sliding_window_view(x, (3, 3)).reshape(-1, 9) @ w.reshape(-1, 4)", 1),
+        ("sliding_window_view(x[0], 4) @ w[:4]", 1), ("x * (x @ np.zeros(6))", 2),
+        ("x @ w[:, :1]", 0), ("x.T @ w[:, 2:4]", 0),
+        ("x[1:, 2:] @ w[:4, 1:]", 0), ("x.reshape(2, 3, 6) @ w", 0), ("x[:0] @ w", 0),
+        ("np.broadcast_to(x, (4, 6, 6)) @ w", 0),
+    ],
+)  # fmt: skip
+def test_what_blas_cannot_read_is_stored_by_a_kernel(how, kernels):
+    function = eval(f"lambda x, w: {how}", {"np": np, "sliding_window_view": sliding_window_view})
+    x, w = made((6, 6), "f8", "C", 1), made((6, 6), "f8", "C", 2)
+    steps = fusec.jit(function).lower(x, w).program.steps
+    assert all(isinstance(s, Launch | Product) for s in steps)
+    assert sum(isinstance(s, Launch) for s in steps) == kernels
+    check(function, x, w, rtol=1e-13)
 
 
 def test_all_sizes_share_one_text():

@@ -94,7 +94,7 @@ CHAINS = {
     "part of a product": (lambda x, y: (x @ y)[:, 1:, :2] + 1, 1),
     "one entry": (lambda x, y: (x @ y)[:, 2, 0], 1),
     "its exponential": (lambda x, y: np.exp(x @ y / 50), 2),
-    "reshaped": (lambda x, y: (x @ y).reshape(-1, 9) @ np.ones((9, 1), x.dtype), 2),
+    "reshaped": (lambda x, y: (x @ y).reshape(-1, 9) @ np.ones((9, 1), x.dtype), 3),
     "batch reshaped": (lambda x, y: (x @ y).reshape(4, -1, 3, 3) + 1, 2),
     "reversed batch": (lambda x, y: (x @ y)[::-1] + y, 2),
     "both": (lambda x, y: np.where((x @ y) > 0, x @ y, -y), 1),

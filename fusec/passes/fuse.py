@@ -247,7 +247,7 @@ class _Fuser:
         group = Group(self.count, looped(node).shape, kind, few_rows=self.few_rows)
         self.count += 1
         self.groups.append(group)
-        sources: list[tuple[Node, Idx | None]] = [(source_of(i), None) for i in node.inputs]
+        sources: list[tuple[Node, Idx | None]] = [(self._stored(i), None) for i in node.inputs]
         if kind in ("kernel", "scatter"):
             sources = list(self._sources(node, group.indices, group))
         self._add(node, group, group.indices, sources)
@@ -383,12 +383,18 @@ class _Fuser:
         group = self.group_of[node]
         if group.kind in ("call", "join"):
             for child in node.inputs:
-                self._output(source_of(child))
+                self._output(self._stored(child))
             return
         idx = group.reads.get(node, group.members[node])
         for source, _ in self._sources(node, idx, group):
             if self.group_of.get(source) is not group:
                 self._output(source)
+
+    def _stored(self, node: Node) -> Node:
+        """What a call reads, or reads a view of."""
+        while node.op.name in MOVES and node not in self.group_of:
+            node = node.inputs[0]
+        return node
 
     def _output(self, node: Node) -> None:
         group = self.group_of.get(node)

@@ -4,6 +4,8 @@ A value that is read once, at another index, costs nothing more inside its reade
 less than a store and a load. Neither becomes a member of a group.
 """
 
+import numpy as np
+
 from fusec.ir.graph import Graph, Node
 from fusec.ops.registry import COSTLY
 from fusec.passes.access import MOVES
@@ -17,6 +19,7 @@ from fusec.passes.groups import (
     path_kind,
     source_of,
 )
+from fusec.trace.standin import stand_in
 
 MAX_RECOMPUTE = 4  # additions that are cheaper to do again than a store and a load
 
@@ -28,11 +31,30 @@ def stored_values(graph: Graph, order: list[Node]) -> set[Node]:
         every = is_call(node) or is_joined(node)  # a joined scatter runs when all else is done
         whole = node.inputs if every else node.inputs[: node.op.family == "scatter"]
         for child in whole:
-            while child.op.name in MOVES:
-                child = child.inputs[0]
+            if not (node.op.name == "matmul" and node.dtype.kind == "f" and copied(child)):
+                child = source_of(child)
             if child.op.name not in ("param", "const"):
                 roots.add(child)
     return roots
+
+
+def copied(operand: Node) -> bool:
+    """Whether NumPy's BLAS would be given a copy: a kernel stores it, and the program calls BLAS.
+
+    ``A @ np.zeros(n)`` has a vector of one number, ``windows.reshape(-1, 9) @ w`` is no view.
+    """
+    source, moves = operand, list[Node]()
+    while source.op.name in MOVES:
+        moves.append(source)
+        source = source.inputs[0]
+    base = view = stand_in(source.shape, source.dtype)
+    for move in reversed(moves):
+        view = move.op.impl(view, **move.attrs)
+    axes = sorted([a for a in zip(view.strides[-2:], view.shape[-2:]) if a[1] > 1])
+    steps = [s // view.itemsize for s, _ in axes]
+    rows = len(axes) == 2
+    fits = steps[0] == 1 and steps[1] >= axes[0][1] if rows else min(steps, default=1) > 0
+    return bool(moves) and not (fits and np.may_share_memory(view, base))
 
 
 def placing(order: list[Node], roots: set[Node]) -> list[Node]:
