@@ -521,3 +521,20 @@ def test_random_chains(steps, data):
     for _ in range(4):
         x, y = (np.array(data.draw(values), float) for _ in range(2))
         compare(jitted, chain, x, y)
+
+
+def test_calls_that_may_raise_are_made_once():
+    def steps(a, b):
+        for k in range(3):
+            x = np.linalg.solve(a + k * np.eye(3), b)
+            if b[k] > 0:
+                b = b + x
+        return b
+
+    args = np.eye(3) * 2, np.array([1.0, -1.0, 2.0])
+    jitted = fusec.jit(steps)
+    low = jitted.lower(*args)
+    graphs = [made.graph for _, made in low.decisions] + [low.graph]
+    assert [sum(n.op.name == "host_call" for n in g.nodes()) for g in graphs] == [1, 1, 1, 0]
+    for a in (args[0], args[0], np.zeros((3, 3))):
+        compare(jitted, steps, a, args[1])

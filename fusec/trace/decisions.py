@@ -46,14 +46,24 @@ def decided(session: Session, node: Node) -> np.ndarray | None:
     inputs, nodes = {*session.params}, toposort([node], known=session.handed_on)
     if session.ask is None or any(n.op.name == "param" and n not in inputs for n in nodes):
         return None
-    costly = [n for n in nodes[:-1] if n.op.name in COSTLY or n.op.family in COSTLY]
-    costly = costly[-MOST_HANDED_ON:]
+    nodes = toposort([*checks_of(session), node], known=session.handed_on)  # all that is run
+    costly = [n for n in nodes if n.op.name in COSTLY or n.op.family in COSTLY]
+    costly = [n for n in costly if n is not node][-MOST_HANDED_ON:]
     value, trace = session.ask(len(session.decisions), [node, *costly])
     session.decisions.append(Decision(session.location(), node, value, trace))
     for n in costly:
         attrs = {"name": f"known:{len(session.handed_on)}", "aval": n.aval}
         session.handed_on[n] = Node(OPS["param"], (), attrs, n.aval)
     return value
+
+
+def checks_of(session: Session) -> list[Node]:
+    """The checks of the function, but those of what stands for one example of many."""
+    closed = set(session.params)
+    for node in toposort(session.checks, session.params):
+        if node.op.name != "param" and closed.issuperset(node.inputs):
+            closed.add(node)
+    return [c for c in session.checks if c in closed]
 
 
 def after(session: Session, nodes: Iterable[Node]) -> dict[Node, Node]:

@@ -16,7 +16,7 @@ from fusec.errors import DTypeError, FusecError, ShapeError, UnsupportedError, r
 from fusec.ir.aval import is_number
 from fusec.ir.graph import Graph, Node, toposort
 from fusec.trace import capture
-from fusec.trace.decisions import Decision, after
+from fusec.trace.decisions import Decision, after, checks_of
 from fusec.trace.guards import Guards
 from fusec.trace.scalars import NUMBERS, PyScalar, Recipe, compute
 from fusec.trace.session import Retrace, Session, Source, Storage, escaped
@@ -273,7 +273,7 @@ def _of_graph(
         params[id(p)].like.strides if id(p) in params else (0,) * p.aval.ndim
         for p in session.params
     ]
-    checks, sources = _checks(session), session.sources
+    checks, sources = checks_of(session), session.sources
     handed_on = list(session.handed_on.values())
     if handed_on:
         now = after(session, [*outputs, *checks])
@@ -287,15 +287,6 @@ def _of_graph(
         graph, sources, strides, layouts, results, tree, [], session.guards,
         session.scalar_guards, session.notes, session.checkpoints, None, session.decisions,
     )  # fmt: skip
-
-
-def _checks(session: Session) -> list[Node]:
-    """The checks of the function, but those of what stands for one example of many."""
-    closed = set(session.params)
-    for node in toposort(session.checks, session.params):
-        if node.op.name != "param" and closed.issuperset(node.inputs):
-            closed.add(node)
-    return [c for c in session.checks if c in closed]
 
 
 def _result(
