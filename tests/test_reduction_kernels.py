@@ -185,3 +185,57 @@ def test_what_is_left_over_behind_whole_groups_counts_once(length, dtype):
     for found, wanted in zip(fusec.jit(f)(x), f(x), strict=True):
         assert found.dtype == wanted.dtype
         np.testing.assert_array_equal(found, wanted)
+
+
+def squares(x):
+    return (x * x).sum(axis=-1)
+
+
+def asked(f, *args):
+    """Where the first kernel's text asks for data that it reads later."""
+    text = fusec.jit(f).lower(*args).kernels[0].source
+    return [line.split("prefetch")[1] for line in text.splitlines() if "prefetch(" in line]
+
+
+@pytest.mark.parametrize(
+    ("f", "shapes", "expected"),
+    [
+        (np.nanmean, [(100_000,)], []),  # it lies in the L2 cache
+        (np.nanmean, [(1_000_000,)], ["(at(x0, g + 2048))"]),
+        (squares, [(1_000_000,)], []),  # so little work that the processor sees far enough
+        (squares, [(10_000_000,)], ["(at(x0, g + 2048))"]),
+        (squares, [(4000, 100)], ["(at(x0, i0 * x0_s0 + g + 2048))"]),
+        (lambda x: squares(x[:, :90]), [(4000, 100)], []),  # the next row does not follow
+        (lambda x: squares(x.T), [(300, 4000)], []),
+        (
+            lambda x, y: (x * y + y).sum(axis=1),
+            [(4000, 100)] * 2,
+            [f"(at(x{k}, i0 * x{k}_s0 + g + 2048 * crosses(x0)))" for k in (0, 1)],
+        ),
+        (
+            lambda x, y, z: (x * y + z).var(axis=1),  # the second sum asks, in a fixed order
+            [(4000, 100)] * 3,
+            [f"(at(x{k}, (i0 + batch) * x{k}_s0 + g))" for k in (0, 1, 2)],
+        ),
+    ],
+)
+def test_sums_ask_for_what_comes_from_beyond_the_cache(f, shapes, expected):
+    assert asked(f, *[fusec.ShapeDtype(shape, "f4") for shape in shapes]) == expected
+
+
+@pytest.mark.parametrize("shape", [(300_001,), (3001, 130)])
+@pytest.mark.parametrize("place", [0, 16, 36])
+def test_bits_do_not_depend_on_where_an_array_lies(shape, place):
+    x = np.random.default_rng(0).standard_normal(shape).astype("f4")
+    memory = np.empty(x.nbytes + 128, "u1")
+    first = -memory.ctypes.data % 64 + place
+    y = memory[first : first + x.nbytes].view("f4").reshape(shape)
+    y[...] = x
+    cosine = fusec.jit(lambda x, y: ((x * y).sum(-1), (x * x).sum(-1), (y * y).sum(-1)))
+    wanted = fusec.jit(lambda z: z.sum(-1))(x * x).tobytes()
+    assert asked(cosine, x, y) and [r.tobytes() for r in cosine(x, y)] == [wanted] * 3
+
+
+def test_sums_of_columns_ask_for_what_they_read_soon():
+    code = machine_code(lambda x: x.sum(axis=0), np.ones((3000, 1000), "f4"))
+    assert "call void @llvm.prefetch" in code

@@ -13,6 +13,7 @@ block's row is combined. The orders are those of ``folds``. Each is an internal 
 kernel's module, written with vectors: loops in the text would be most of what Numba and LLVM have
 to work on in such a kernel.
 """
+# mypy: disable-error-code="no-untyped-call"
 
 from collections.abc import Callable
 from functools import partial
@@ -34,6 +35,9 @@ from fusec.codegen.folds import (
     load_some,
 )
 from fusec.codegen.intrinsic import intrinsic, names_of
+from fusec.codegen.pointers import prefetch
+
+AHEAD = 1 << 10  # bytes; of the eight rows of a lane that is as much as an L1 cache has room for
 
 
 def _wide(b: Any, n: Any, body: Callable[[Any], None]) -> None:
@@ -93,7 +97,10 @@ def _fill(b: Any, p: Any, n: Any, *, t: Any, name: str) -> None:
 
 
 def _lanes(b: Any, p: Any, x: Any, stride: Any, m: Any, width: Any, *, t: Any, name: str) -> None:
-    """Each lane adds its rows in registers and is stored once."""
+    """Each lane adds its rows in registers and is stored once.
+
+    Its rows lie apart, and the next lane's behind them: what is read soon is asked for.
+    """
     whole, rest = b.udiv(width, _I64(LANES)), b.urem(width, _I64(LANES))
     tail = b.zext(b.icmp_unsigned("!=", rest, _I64(0)), _I64)
     pitch, first = b.mul(b.add(whole, tail), _I64(LANES)), _identity(t, name)
@@ -108,13 +115,24 @@ def _lanes(b: Any, p: Any, x: Any, stride: Any, m: Any, width: Any, *, t: Any, n
         for steps, fetch in loads:
             with Loop(b, steps) as columns:
                 k = b.mul(b.add(done, columns.index), _I64(LANES))
+                soon = _soon(b, t, k, width, stride)
                 with Loop(b, turns, first) as loop:
                     row = b.add(lane.index, b.mul(loop.index, _I64(LANES)))
-                    values = fetch(b.gep(x, [b.add(b.mul(row, stride), k)]))
+                    start = b.gep(x, [b.mul(row, stride)])
+                    prefetch.emit(b, (types.CPointer(t),), b.gep(start, [soon]))
+                    values = fetch(b.gep(start, [k]))
                     loop.next = _combine(b, t, name, loop.values, values)
                 place = b.gep(p, [b.add(b.mul(lane.index, pitch), k)])
                 _store(b, _join(b, loop.values), place)
             done = whole
+
+
+def _soon(b: Any, t: Any, k: Any, width: Any, stride: Any) -> Any:
+    """What is read AHEAD after column k of a row; behind its last column comes the next row."""
+    far = _I64(AHEAD * 8 // int(t.bitwidth))
+    far = b.select(b.icmp_unsigned("<", far, width), far, width)
+    soon = b.add(k, far)
+    return b.select(b.icmp_unsigned("<", soon, width), soon, b.add(b.sub(soon, width), stride))
 
 
 def _halves(b: Any, p: Any, pitch: Any, *, t: Any, name: str) -> None:

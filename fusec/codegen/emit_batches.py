@@ -110,9 +110,14 @@ class BatchEmitter(RowEmitter):
 
     def ahead(self, stage: int) -> None:
         """Later stages find their rows near: meanwhile those come that the first one reads next."""
+        if not stage or not self.together:
+            super().ahead(stage)
+            return
         (axis,), first = self.plan.reduced, [f.value for f in self.body.folds if not f.value.stage]
-        for line in closure(first, set()) if stage and self.together else ():
-            if line.kind != "load" or line.variables != {self.row, axis} or line.data:
+        need = closure(first, set())
+        for line in self.body.lines:  # in their order: the text is a key of the cache
+            near = line not in need or line.kind != "load" or line.data
+            if near or line.variables != {self.row, axis}:
                 continue
             assert line.buffer is not None and line.index is not None
             pointer, place = self.address(line.buffer, line.index)

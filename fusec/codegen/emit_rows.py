@@ -23,6 +23,7 @@ Few long rows are split: one kernel fills the partial results of all blocks, a s
 import numpy as np
 
 from fusec.codegen.emit import KernelSource, cell, loaded, pair, stored
+from fusec.codegen.emit_ahead import ask_ahead
 from fusec.codegen.emit_map import LoopEmitter
 from fusec.codegen.loops import Body, Buffer, Fold, Line, closure, operands
 from fusec.codegen.schedule import Schedule, all_lines, inner_stores, is_inner, stage_targets
@@ -54,9 +55,8 @@ class RowEmitter(LoopEmitter):
         rows = self.count(plan.outer)
         row = plan.outer[0] if len(plan.outer) == 1 else "row"
         work = self.work() * self.length
-        self.n = (
-            self.int_arg("n", self.length) if len(plan.reduced) > 1 else self.size(plan.reduced[0])
-        )
+        several = len(plan.reduced) > 1
+        self.n = self.int_arg("n", self.length) if several else self.size(plan.reduced[0])
         self.b, self.m = ("0", self.n) if self.one_block else ("b", "m")
         if self.split:
             groups = -(-self.blocks // GROUP)
@@ -113,11 +113,8 @@ class RowEmitter(LoopEmitter):
         if folds and self.one_block:
             self.block(stage, folds, keep, targets)
         elif folds:
-            begin, end = (
-                ("first", f"min(first + {BLOCK * GROUP}, {self.n})")
-                if self.split
-                else ("0", self.n)
-            )
+            group = "first", f"min(first + {BLOCK * GROUP}, {self.n})"
+            begin, end = group if self.split else ("0", self.n)
             early = self.early_end(folds, targets)
             if early:
                 self.w("seen = 0")
@@ -286,7 +283,8 @@ class RowEmitter(LoopEmitter):
             self.reduced(fold, f"total_{fold.op}(a_{name})")
 
     def ahead(self, stage: int) -> None:
-        """Ask for what the next rows read where lanes ``g`` of this one are computed."""
+        """Ask for what is read next where lanes ``g`` of this row are computed."""
+        ask_ahead(self, self.plan)
 
     def accumulate(self, stage: int, folds: list[Fold], targets: list[Line], lane: str) -> None:
         """One element: its lines, and what it adds to its lane."""

@@ -12,6 +12,7 @@ from fusec.codegen.folds import LANES
 from fusec.codegen.intrinsic import intrinsic, names_of, value_type
 
 _I32, _I64, _WIDE = ir.IntType(32), ir.IntType(64), ir.DoubleType()
+CACHE_LINE = 64  # bytes
 LETTERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "c8", "c16")
 
 
@@ -61,9 +62,16 @@ def prefetch(b: Any, t: Any, pointer: Any) -> Any:
     kind = ir.FunctionType(ir.VoidType(), [memory, _I32, _I32, _I32])
     ask = b.module.declare_intrinsic("llvm.prefetch", [memory], kind)
     start = b.bitcast(pointer, memory)
-    for k in range(0, LANES * size, 64):
+    for k in range(0, LANES * size, CACHE_LINE):
         b.call(ask, [b.gep(start, [_I64(k)]), _I32(0), _I32(3), _I32(1)])
     return _I64(0)
+
+
+@intrinsic(1, to=types.int64, mixed=True)
+def crosses(b: Any, t: Any, pointer: Any) -> Any:
+    """1 if the vectors from a pointer on cross the borders of cache lines, else 0."""
+    place = b.and_(b.ptrtoint(pointer, _I64), _I64(CACHE_LINE - 1))
+    return b.zext(b.icmp_unsigned("!=", place, _I64(0)), _I64)
 
 
 @intrinsic(1)
