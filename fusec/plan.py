@@ -75,12 +75,13 @@ def _lower(
 
 def _round(loop: Loop, inputs: Sequence[Node], target: str) -> Program:
     """One round; a new value may lie where its oldest one does, which nothing needs any more."""
+    stored = in_place(loop, [n.shape for n in inputs])
     viewed = {read.array for read in loop.reads if read.parts}
     whole = {read.array: k for k, read in enumerate(loop.reads) if not read.parts}
     writes = [
         (whole[olds[-1]], k)
         for k, olds in enumerate(loop.carried)
-        if olds and olds[-1] in whole and not viewed & {*olds}
+        if olds and olds[-1] in whole and not viewed & {*olds} and k not in stored
     ]
     strides = [
         _part_strides(inputs[read.array].shape, n.dtype.itemsize, read.parts[0])
@@ -89,7 +90,7 @@ def _round(loop: Loop, inputs: Sequence[Node], target: str) -> Program:
         for n, read in zip(loop.body.params, loop.reads)
     ]
     outputs = [c_strides(n.shape, n.dtype.itemsize) for n in loop.body.outputs]
-    for k, store in in_place(loop, [n.shape for n in inputs]).items():
+    for k, store in stored.items():
         array, made = inputs[store.array].shape, loop.body.outputs[k]
         if not loop.carried[k] and made.aval.ndim == len(array):
             outputs[k] = _part_strides(array, made.dtype.itemsize, store.parts[0])

@@ -26,7 +26,7 @@ DTYPES = ("f4", "f8")
 #: One file of this folder each, in the order in which the suite lists them.
 FAMILIES = (
     "elementwise", "reductions", "mapreduce", "rows", "scans", "stencils", "views", "gathers",
-    "linalg", "programs",
+    "linalg", "programs", "recurrences",
 )  # fmt: skip
 
 #: What limits a perfect implementation at size L, float32, on a desktop processor.

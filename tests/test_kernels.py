@@ -78,6 +78,10 @@ STEPS = {
     "kmeans_step": (3, 1),
     "game_of_life": (2, 0),  # sums of columns are stored before rows are summed
     "pagerank_step": (2, 0),  # shares are computed once, not once for a link
+    "heat_equation": (3, 0),  # the first step, the loop, what follows it
+    "low_pass": (4, 0),
+    "recurrent_network": (1, 2),
+    "logistic_regression": (5, 4),
 }
 #: Full reductions of long arrays: parts and their sum, twice where two passes are needed.
 STEPS_OF_MANY = dict.fromkeys(

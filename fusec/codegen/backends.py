@@ -7,7 +7,7 @@ from fusec.codegen import blas
 from fusec.codegen.cuda_matmul import matmul_kernel
 from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_cpu import emit
-from fusec.codegen.emit_cuda import CudaLimits, emit_cuda
+from fusec.codegen.emit_cuda import MAX_PARAMETERS, CudaLimits, emit_cuda
 from fusec.codegen.loops import Body
 from fusec.ir.rewrite import Rule
 from fusec.passes.groups import FEW_ROWS
@@ -21,7 +21,7 @@ class Backend:
 
     matmul: the kernel of a matrix product, or None where NumPy has to do it. library: the kernel
     only calls a library, and counts as a call. rules: rewriting before the graph is cut. loops:
-    whether its programs have steps that repeat others.
+    whether its programs have steps that repeat others. arguments: of a kernel, at most.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Backend:
     library: bool = False
     rules: Mapping[str, list[Rule]] = field(default_factory=dict)
     loops: bool = False
+    arguments: int = 10_000
 
 
 def _cuda(name: str, limits: CudaLimits, few_rows: int) -> Backend:
@@ -38,7 +39,7 @@ def _cuda(name: str, limits: CudaLimits, few_rows: int) -> Backend:
         return emit_cuda(body, split, limits)
 
     rules: Mapping[str, list[Rule]] = {**SCATTERS, "matmul": [narrow_product]}
-    return Backend(name, few_rows, write, matmul_kernel, rules=rules)
+    return Backend(name, few_rows, write, matmul_kernel, rules=rules, arguments=MAX_PARAMETERS - 1)
 
 
 SCATTERS: Mapping[str, list[Rule]] = {"scatter_flat": [stored_in_order]}

@@ -29,6 +29,8 @@ from fusec.codegen.loops import Body
 from fusec.codegen.schedule import Schedule, all_lines, memory, schedule, stage_targets, turned
 from fusec.passes.access import Index, bounds
 
+MAX_PARAMETERS = 4096 // 8  # CUDA passes at most 4096 bytes of arguments
+
 WARP = 32
 MAX_Y = 65_535  # blocks along y of a grid
 VECTOR_BYTES = 16  # of the widest load

@@ -22,6 +22,7 @@ from numba.core import fastmathpass, types
 from numba.core.compiler_lock import global_compiler_lock
 
 from fusec.codegen import target
+from fusec.codegen.emit_cuda import MAX_PARAMETERS
 from fusec.codegen.intrinsic import foreign, value_type
 from fusec.codegen.kernel_module import errors, lowered, parse, pointer
 from fusec.codegen.numba_cpu import FASTMATH
@@ -29,7 +30,6 @@ from fusec.codegen.target import KernelCompileError, Pointers
 from fusec.errors import UnsupportedError
 
 TRIPLE = "nvptx64-nvidia-cuda"
-MAX_PARAMETERS = 4096 // 8  # CUDA passes at most 4096 bytes of arguments
 
 # The oldest version of PTX that knows the architecture; a newer driver reads older versions.
 PTX_VERSIONS = {

@@ -236,8 +236,9 @@ class _Builder:
         placed = [self.out_of.get(n) or self.slot_of.get(n) for n in outputs]
         results = {slot.number for slot in placed if slot is not None}
         for kernel in self.backend.emit(body, group.split):
-            if smaller and kernel.text.count("\n") > MAX_TEXT:
-                raise Oversize(f"a kernel of more than {MAX_TEXT} lines of text")
+            many = len(kernel.ints) + len(kernel.pointers) > self.backend.arguments
+            if smaller and (many or kernel.text.count("\n") > MAX_TEXT):
+                raise Oversize(f"a kernel of more than {MAX_TEXT} lines, or too many arguments")
             arguments, writes = [], set()
             for pointer in kernel.pointers:
                 slot = self._bind(pointer.buffer, partials, kernel)

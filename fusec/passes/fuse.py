@@ -45,9 +45,7 @@ MAX_AGAIN = 64  # values that one node may have computed again at other indices
 MAX_ALIKE = 4  # groups with the same reduction that one is tried with
 
 
-def partition(
-    graph: Graph, again: bool = True, few_rows: int = FEW_ROWS, share: int = 1
-) -> Partition:
+def partition(graph: Graph, again: bool, few_rows: int = FEW_ROWS, share: int = 1) -> Partition:
     """Cut ``graph`` into groups. Assumes CSE has run; computes nothing.
 
     again: whether values may be computed a second time at another index.

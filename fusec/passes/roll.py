@@ -37,18 +37,19 @@ SMALL = 16  # elements of constants that may vary
 
 def rolled(graph: Graph) -> Graph:
     """The same graph with its repetitions as loops."""
-    while True:
-        order = [n for n in _in_turn(graph) if n.op.name not in LEAVES]
-        found = _repeat(order) if len(order) >= LEAST else None
+    nodes = graph.nodes()
+    while len(nodes) >= LEAST:
+        order = [n for n in _in_turn(nodes) if n.op.name not in LEAVES]
+        found = _repeat(order)
         new = built(graph, order, found) if found is not None else None
         if new is None:
-            return graph
-        graph = new
+            break
+        graph, nodes = new, new.nodes()
+    return graph
 
 
-def _in_turn(graph: Graph) -> list[Node]:
+def _in_turn(nodes: list[Node]) -> list[Node]:
     """Inputs before users, and otherwise in the order in which the function was traced."""
-    nodes = graph.nodes()
     waiting = {node: len(node.inputs) for node in nodes}
     users: dict[Node, list[Node]] = {}
     for node in nodes:
