@@ -32,6 +32,7 @@ LAGS = 4  # rounds after which a value is forgotten
 ANCHORS = 7  # places at which periods are looked for
 MOST = 64  # periods that are tried from each
 TRIED = 3  # periods whose inputs are compared
+WHOLE = 1 << 48  # bytes that the results of a call count for before they are taken apart
 SMALL = 16  # elements of constants that may vary
 
 
@@ -172,10 +173,11 @@ def _boundary(nodes: list[Node], links: list[Links]) -> int:
                 reach[(j - d) % period] = max(reach[(j - d) % period], d)
     ends = np.zeros(period + 1, np.int64)  # what more is alive from one node to the next
     for j, far in enumerate(reach):
+        size = WHOLE if nodes[j].dtype.kind == "V" else nodes[j].aval.nbytes
         whole, rest = divmod(far, period)
-        ends[0] += whole * nodes[j].aval.nbytes
+        ends[0] += whole * size
         for low, high in ((j + 1, min(j + rest, period - 1)), (0, j + rest - period)):
             if low <= high:
-                ends[low] += nodes[j].aval.nbytes
-                ends[high + 1] -= nodes[j].aval.nbytes
+                ends[low] += size
+                ends[high + 1] -= size
     return int(np.argmin(np.cumsum(ends[:-1])))

@@ -155,6 +155,7 @@ class _Body:
     def __init__(self, roll: _Roll, all_of: list[int]) -> None:
         self.roll, self.found = roll, roll.found
         self.arrays: list[Node] = []
+        self.shared: dict[Node, int] = {}
         self.reads: dict[Node, Read] = {}
         self.known: dict[object, Node] = {}  # params by what they read
         self.made: dict[int, Node] = {}
@@ -216,9 +217,10 @@ class _Body:
         return self._param(number, "s", x.aval, Read(number))
 
     def _shared(self, x: Node) -> int:
-        if x not in self.arrays:
-            return self._array(x)
-        return self.arrays.index(x)
+        """The array of a value that stays as it is, although a carried one may begin as it."""
+        if x not in self.shared:
+            self.shared[x] = self._array(x)
+        return self.shared[x]
 
     def _constant(self, j: int, slot: int) -> Node:
         """A constant, or the param of one that varies."""
