@@ -78,6 +78,7 @@ def _round(loop: Loop, inputs: Sequence[Node], target: str) -> Program:
     stored = in_place(loop, [n.shape for n in inputs])
     viewed = {read.array for read in loop.reads if read.parts}
     whole = {read.array: k for k, read in enumerate(loop.reads) if not read.parts}
+    stored = in_place(loop, [n.shape for n in inputs])
     writes = [
         (whole[olds[-1]], k)
         for k, olds in enumerate(loop.carried)
