@@ -16,7 +16,7 @@ from fusec.codegen.steps import Call, Launch, Product, Program, Rounds, Strides
 from fusec.config import log
 from fusec.errors import UnsupportedError
 from fusec.ir.graph import Graph, Node, evaluate
-from fusec.ops.control import Loop, Part, in_place
+from fusec.ops.control import Loop, Part, in_place, old_part
 from fusec.passes.checks import partition
 from fusec.passes.pipeline import optimise
 from fusec.passes.updates import changes_arguments, updated
@@ -92,6 +92,8 @@ def _round(loop: Loop, inputs: Sequence[Node], target: str) -> Program:
     ]
     outputs = [c_strides(n.shape, n.dtype.itemsize) for n in loop.body.outputs]
     for k, store in stored.items():
+        old = old_part(loop.reads, store)
+        writes += [(old, k)] if old is not None else []
         array, made = inputs[store.array].shape, loop.body.outputs[k]
         if not loop.carried[k] and made.aval.ndim == len(array):
             outputs[k] = _part_strides(array, made.dtype.itemsize, store.parts[0])
@@ -144,7 +146,8 @@ def executor(program: Program, fastmath: bool = False) -> Executor:
         if isinstance(step, Rounds):
             assert step.program is not None
             assert step.node is not None
-            stored = in_place(step.loop, [n.shape for n in step.node.inputs])
+            found = in_place(step.loop, [n.shape for n in step.node.inputs])
+            stored = {k: (s, old_part(step.loop.reads, s)) for k, s in found.items()}
             repeated = Repeated(executor(step.program, fastmath), step.loop, stored)
             steps.append(CallSpec(repeated, step.inputs, step.outputs, False))
         elif isinstance(step, Call) and not isinstance(step, Product):

@@ -12,6 +12,7 @@ from fusec.compare import copied
 from fusec.ir.graph import evaluate
 from fusec.ir.verify import verify
 from fusec.passes import roll
+from fusec.plan import executor
 from fusec.runtime.repeated import Repeated
 from fusec.trace.tree import flatten
 
@@ -401,6 +402,23 @@ def test_values_lie_where_their_old_ones_did():
     low = fusec.jit(adam).lower(LINE)
     (step,) = [s for s in low.program.steps if isinstance(s, Rounds)]
     assert len({*step.program.results} & {*step.program.inputs}) == 2  # m and v
+
+
+def carried_too(x):
+    s, out = x[0] * 0.5, np.zeros_like(x)
+    for t in range(len(x)):
+        s = s * 0.9 + x[t]
+        out[t] = s
+    return out
+
+
+@pytest.mark.parametrize("fn", [carried_too, average, same_round, overlapping])
+def test_values_are_computed_where_they_are_stored(fn, monkeypatch):
+    """Also over the part that they are computed of; Python does no rounds then."""
+    monkeypatch.setattr(roll, "LEAST", 16)
+    runs = executor(fusec.jit(fn).lower(TABLE).program).runs
+    (loop,) = [r.function for r in runs if isinstance(getattr(r, "function", None), Repeated)]
+    assert loop.native == (fn is not overlapping)  # reads what others of the part become
 
 
 @pytest.mark.usefixtures("eager")

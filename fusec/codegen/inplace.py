@@ -81,11 +81,12 @@ def _reads(group: Group, param: Node, stored: set[Node]) -> bool:
 
 
 def elementwise(param: Node, result: Node) -> bool:
-    """Whether element i of ``result`` needs no element of ``param`` but i."""
+    """Whether element i of ``result``, in C order, needs no element of ``param`` but i."""
     needing: set[Node] = {param}
     for node in toposort([result]):
         if any(i in needing for i in node.inputs):
-            if node.op.family != "elementwise" or node.shape != param.shape:
+            alike = node.op.family == "elementwise" or node.op.name == "reshape"
+            if not alike or node.aval.size != param.aval.size:
                 return False
             needing.add(node)
     return True

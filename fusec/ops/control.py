@@ -89,10 +89,13 @@ class Loop:
 
 def in_place(loop: Loop, shapes: Sequence[tuple[int, ...]]) -> dict[int, Store]:
     """The outputs that a round can compute where they are stored, which no part that it reads or
-    stores meets. shapes: of the arrays. One that the next round reads lies in one piece there."""
+    stores meets, unless it reads this very part (see ``old_part``). shapes: of the arrays. One
+    that the next round reads lies in one piece there."""
     found = {}
     for store in loop.stores:
-        others = [r.parts for r in loop.reads if r.array == store.array]
+        old = old_part(loop.reads, store)
+        reads = [r for k, r in enumerate(loop.reads) if k != old or loop.carried[store.output]]
+        others = [r.parts for r in reads if r.array == store.array]
         others += [s.parts for s in loop.stores if s.array == store.array and s is not store]
         olds = loop.carried[store.output]
         if olds:
@@ -104,6 +107,12 @@ def in_place(loop: Loop, shapes: Sequence[tuple[int, ...]]) -> dict[int, Store]:
         if alone and alike and store.output not in found:
             found[store.output] = store
     return found
+
+
+def old_part(reads: Sequence[Read], store: Store) -> int | None:
+    """The number of the read of the part that a store changes."""
+    same = [k for k, r in enumerate(reads) if (r.array, r.parts) == (store.array, store.parts)]
+    return same[0] if same else None
 
 
 def _apart(first: Sequence[Part], second: Sequence[Part]) -> bool:

@@ -48,8 +48,11 @@ class Repeated:
     table, and native code does the rounds.
     """
 
-    def __init__(self, executor: Executor, loop: LoopLike, direct: Mapping[int, Any]) -> None:
-        """direct: the outputs that are computed where they are stored, and the store of each."""
+    def __init__(
+        self, executor: Executor, loop: LoopLike, direct: Mapping[int, tuple[Any, int | None]]
+    ) -> None:
+        """direct: the outputs that may be computed where they are stored: the store of each, and
+        the number of the read of the part that it changes, which it has to be written over."""
         self.executor, self.loop, self.direct = executor, loop, direct
         self.inputs, self.results = executor.inputs, executor.results
         places = {read.array: slot for read, slot in zip(loop.reads, self.inputs)
@@ -62,8 +65,12 @@ class Repeated:
             executor.slots[slot].role == "result" and self.results.index(slot) == n
             for n, slot in enumerate(self.results)
         ]
-        self.direct = {n: store for n, store in direct.items() if self.own[n]}
-        known = all(own or over for own, over in zip(self.own, self.over))
+        self.direct = {
+            n: store
+            for n, (store, old) in direct.items()
+            if (self.own[n] if old is None else self.results[n] == self.inputs[old])
+        }
+        known = all(self.own[n] or self.over[n] or n in self.direct for n in range(len(self.own)))
         alone = len(executor.runs) == 1 and type(executor.runs[0]) is Native
         self.native = known and alone and len(self.direct) == len(loop.stores)
         self._offsets: dict[int, np.ndarray] = {}
