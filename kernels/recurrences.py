@@ -6,10 +6,10 @@ from kernels.registry import kernel, normal, scalar, uniform
 
 CELLS = {"S": (4, 4), "M": (40, 40), "L": (250, 250)}
 SIGNALS = {"S": (256, 4), "M": (256, 400), "L": (256, 15_625)}
-SEQUENCES = {"S": (128, 1, 8), "M": (128, 8, 96), "L": (128, 256, 122)}
-WEIGHTS = {"S": (8, 8), "M": (96, 96), "L": (122, 122)}
-POINTS = {"S": (5, 2), "M": (100, 10), "L": (1000, 40)}
-LABELS = {"S": (5,), "M": (100,), "L": (1000,)}
+SEQUENCES = {"S": (256, 1, 4), "M": (256, 8, 48), "L": (256, 128, 122)}
+WEIGHTS = {"S": (4, 4), "M": (48, 48), "L": (122, 122)}
+POINTS = {"S": (5, 2), "M": (50, 10), "L": (500, 40)}
+LABELS = {"S": (5,), "M": (50,), "L": (500,)}
 
 
 @kernel(
@@ -68,12 +68,12 @@ def recurrent_network(x, w, u):
     bound="blas",
     inputs={"x": normal(POINTS), "y": uniform(LABELS, 0.0, 1.0), "rate": scalar(0.1)},
     bytes=lambda x, y, rate: x.nbytes + y.nbytes,
-    flops=lambda x, y, rate: 100 * (4 * x.size + 5 * y.size),
-    teaches="a hundred steps of gradient descent: the weights stay where they are",
+    flops=lambda x, y, rate: 200 * (4 * x.size + 5 * y.size),
+    teaches="two hundred steps of gradient descent: the weights stay where they are",
 )
 def logistic_regression(x, y, rate):
     w = np.zeros_like(x[0])
-    for _ in range(100):
+    for _ in range(200):
         p = 1 / (1 + np.exp(-(x @ w)))
         w = w - rate / len(y) * (x.T @ (p - y))
     return w

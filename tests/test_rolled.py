@@ -387,7 +387,7 @@ def test_a_long_loop_is_a_few_kernels():
 
 def test_elementwise_rounds_are_several_in_one_kernel():
     def squares(x):
-        for _ in range(400):
+        for _ in range(600):
             x = x * x - 0.3
         return x
 

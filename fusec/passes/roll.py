@@ -25,7 +25,7 @@ import numpy as np
 from fusec.ir.graph import Graph, Node
 from fusec.passes.roll_build import CONST, EACH, LEAVES, PARTED, SHARED, Links, Repeat, built
 
-LEAST = 512  # nodes below which a graph is compiled as quickly as it is searched
+LEAST = 1024  # nodes below which unrolled rounds are compiled soon, and may fuse
 ROUNDS = 4  # a loop of fewer is not worth a step of its own
 UNROLLED = 128  # nodes of a body of elementwise rounds: several are one, which fuses
 LAGS = 4  # rounds after which a value is forgotten
