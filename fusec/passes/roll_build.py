@@ -179,7 +179,11 @@ class _Body:
             self.made[j] = node.replace(tuple(inputs))
 
     def _before(self, j: int, ago: int) -> Node:
-        return self.roll.order[self.found.first + j - ago * self.found.period]
+        """What stands for the value of a round before the first one."""
+        node = self.roll.order[self.found.first + j - ago * self.found.period]
+        if node.aval != self.roll.nodes[j].aval:
+            raise _Unrollable
+        return node
 
     def _memory(self, j: int, *rounds: int) -> Node:
         """What has no value before the loop: one of a round, or those of so many rounds."""
