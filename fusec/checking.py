@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusec.codegen.program import c_strides
+from fusec.codegen.slots import c_strides
 from fusec.compare import Comparison, allowed, compare, copied, same, scales
 from fusec.device_plan import Elsewhere, adopt, device_executor, host_copies
 from fusec.errors import VerifyError, VerifyWarning

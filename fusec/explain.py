@@ -216,6 +216,7 @@ def _default(owner: Group, group: Group, traffic: Traffic) -> str:
             name, own = _call_name(next(iter(side.members))), id(side) in traffic.step_of
             how = "cuBLAS or a tiled kernel of ours computes it" if own else "NumPy runs it"
             how = "a program of its own runs in it" if name == "loop" else how
+            how = "its kernel has the loop inside" if name == "recurrence" else how
             return f"{name} {verb} whole arrays: {how}"
     if owner.kind == "scatter":
         return f"{_call_name(next(iter(owner.members)))} is finished when it has added everything"

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fusec.codegen.backends import BACKENDS
-from fusec.codegen.program import Oversize, build, c_strides
+from fusec.codegen.program import Oversize, build
+from fusec.codegen.slots import c_strides
 from fusec.codegen.steps import Call, Launch, Product, Program, Rounds, Strides
 from fusec.config import log
 from fusec.errors import UnsupportedError
 from fusec.ir.graph import Graph, Node, evaluate
-from fusec.ops.control import Loop, Part, in_place, old_part
+from fusec.ops.control import Loop, Part, in_place, length, old_part
 from fusec.passes.checks import partition
 from fusec.passes.pipeline import optimise
 from fusec.passes.updates import changes_arguments, updated
@@ -75,7 +76,6 @@ def _lower(
 
 def _round(loop: Loop, inputs: Sequence[Node], target: str) -> Program:
     """One round; a new value may lie where its oldest one does, which nothing needs any more."""
-    stored = in_place(loop, [n.shape for n in inputs])
     viewed = {read.array for read in loop.reads if read.parts}
     whole = {read.array: k for k, read in enumerate(loop.reads) if not read.parts}
     stored = in_place(loop, [n.shape for n in inputs])
@@ -92,11 +92,12 @@ def _round(loop: Loop, inputs: Sequence[Node], target: str) -> Program:
     ]
     outputs = [c_strides(n.shape, n.dtype.itemsize) for n in loop.body.outputs]
     for k, store in stored.items():
-        old = old_part(loop.reads, store)
-        writes += [(old, k)] if old is not None else []
-        array, made = inputs[store.array].shape, loop.body.outputs[k]
-        if not loop.carried[k] and made.aval.ndim == len(array):
-            outputs[k] = _part_strides(array, made.dtype.itemsize, store.parts[0])
+        old, made = old_part(loop.reads, store), loop.body.outputs[k]
+        part = store.parts[0]
+        if old is not None:
+            writes.append((old, k))  # in C order if it can't be written over that part
+        elif not loop.carried[k] and made.shape == tuple(map(length, part)):
+            outputs[k] = _part_strides(inputs[store.array].shape, made.dtype.itemsize, part)
     return _lower(loop.body, _Layout(strides, outputs, writes), target)
 
 

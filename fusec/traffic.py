@@ -131,6 +131,8 @@ class Traffic:
         first: of the launches of its group. What they hand to each other is written by the first
         that has it.
         """
+        if step.group.kind == "call" and not step.kernel.product:  # a recurrence
+            return self._rounds(step)
         read = written = least = 0
         reads, placed = self.reads(step.group), self.placed(step.group.outputs)
         for buffer, number in {p.buffer: s for p, (s, _) in _bound(step)}.items():
@@ -158,6 +160,15 @@ class Traffic:
         new = sum([touched(slot) for slot in changed]) + sum(map(_changed, placed))
         over = [n.aval.nbytes for n in step.group.outputs if n in self.program.over and first]
         return read, written + new + sum(over), least + new
+
+    def _rounds(self, step: Launch) -> tuple[int, int, int]:
+        """As ``launch``, of a recurrence: each of its arrays once."""
+        slots = self.program.slots
+        used = [slots[k] for k in dict.fromkeys(slots_used(step))]
+        read = [s for s in used if s.number not in step.writes]
+        written = [s for s in used if s.number in step.writes]
+        least = [s for s in used if s.role in ("input", "result")]
+        return sum(map(touched, read)), sum(map(touched, written)), sum(map(touched, least))
 
     def placed(self, nodes: Iterable[Node]) -> list[Node]:
         """Those that are parts of a changed argument."""

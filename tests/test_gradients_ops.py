@@ -94,6 +94,7 @@ def test_every_op_says_what_its_derivative_is():
     silent = [op.name for op in OPS.values() if op.vjp is None]
     assert sorted(silent) == [
         "const", "custom", "custom_out", "dim", "host_call", "host_out", "iota", "loop", "param",
+        "recurrence",
     ]  # fmt: skip
 
 

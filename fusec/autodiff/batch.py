@@ -278,9 +278,10 @@ RULES: dict[str, Batching] = {
 }
 """By the op's name or its family's. Loops are made of whole graphs, after derivatives."""
 
+LOOPS = ("loop", "recurrence")
 _without = [
     op.name for op in OPS.values()
-    if op.family != "create" and op.name != "loop" and not {op.name, op.family} & {*RULES}
+    if op.family != "create" and op.name not in LOOPS and not {op.name, op.family} & {*RULES}
 ]
 if _without:
     raise AssertionError(f"ops without a batching rule: {_without}")

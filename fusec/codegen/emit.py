@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fusec.codegen.loops import Block, Bound, Buffer, Fold, Line
+from fusec.codegen.loops import TURN, Block, Bound, Buffer, Fold, Line
 from fusec.codegen.schedule import Schedule, all_lines
 from fusec.codegen.unroll import PAIRS
 from fusec.codegen.writer import Writer
@@ -34,7 +34,7 @@ HEADER = (
 )
 CUDA_HEADER = HEADER.replace("pointers", "cuda_threads")
 
-
+GRAIN_NS = 40_000.0  # of work that is worth waking a thread for
 SHORT_STRIDE = 4  # the longest stride that is written into the source
 RECORD = 16  # the longest, where most of the elements between are read or written as well
 PLAIN_RECORD = 8  # the longest where little is computed between reading and writing
@@ -84,11 +84,13 @@ class KernelSource:
 
     @property
     def launch_text(self) -> str:
-        """How it is launched: its rows, or its blocks and their threads."""
+        """How it is launched: its rows, or its blocks and their threads; rounds inside."""
+        rounds = dict(self.ints).get(f"n_{TURN}")
+        inside = "" if rounds is None else f", {rounds} rounds"
         if not self.grid[0]:
-            return "1 row" if self.rows == 1 else f"{self.rows} rows"
+            return ("1 row" if self.rows == 1 else f"{self.rows} rows") + inside
         (across, down), (x, y) = self.grid, self.block
-        return f"{across} x {down} blocks of {x} x {y} threads"
+        return f"{across} x {down} blocks of {x} x {y} threads{inside}"
 
     @property
     def int_names(self) -> tuple[str, ...]:

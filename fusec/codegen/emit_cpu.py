@@ -2,16 +2,17 @@
 
 import numpy as np
 
-from fusec.codegen.emit import KernelSource
+from fusec.codegen.emit import GRAIN_NS, KernelSource
 from fusec.codegen.emit_batches import BatchEmitter, waits
 from fusec.codegen.emit_columns import ColumnEmitter
 from fusec.codegen.emit_map import MapEmitter
+from fusec.codegen.emit_recur import RoundsEmitter
 from fusec.codegen.emit_rows import FinishEmitter, RowEmitter
 from fusec.codegen.emit_scans import ScanEmitter, side_by_side
 from fusec.codegen.emit_scatter import emit_scatter
 from fusec.codegen.emit_tables import ColumnFinishEmitter, NarrowEmitter, long_strips, narrow
 from fusec.codegen.emit_tiles import TileEmitter, turnable
-from fusec.codegen.loops import Body
+from fusec.codegen.loops import TURN, Body
 from fusec.codegen.schedule import in_periods, schedule
 from fusec.codegen.unroll import unroll_turns
 
@@ -20,6 +21,8 @@ def emit(body: Body, split: bool) -> list[KernelSource]:
     """One kernel; two when its reduction is split; those of a scatter."""
     if body.first is not None:
         return emit_scatter(body)
+    if TURN in body.extents:
+        return [RoundsEmitter(schedule(body)).emit()]
     unroll_turns(body)
     plan = schedule(body)
     if not body.reduced:
@@ -43,6 +46,6 @@ def emit(body: Body, split: bool) -> list[KernelSource]:
     return kernels
 
 
-def chunk_rows(kernel: KernelSource, grain_ns: float = 40_000.0) -> int:
+def chunk_rows(kernel: KernelSource, grain_ns: float = GRAIN_NS) -> int:
     """Rows that are worth waking a thread for."""
     return int(np.clip(grain_ns / max(kernel.work, 1e-3), 1, max(kernel.rows, 1)))

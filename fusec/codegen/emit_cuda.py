@@ -25,7 +25,7 @@ from functools import cached_property
 
 from fusec.codegen.emit import CUDA_HEADER, KernelSource
 from fusec.codegen.emit_map import LoopEmitter
-from fusec.codegen.loops import Body
+from fusec.codegen.loops import TURN, Body
 from fusec.codegen.schedule import Schedule, all_lines, memory, schedule, stage_targets, turned
 from fusec.passes.access import Index, bounds
 
@@ -67,10 +67,13 @@ def emit_cuda(body: Body, split: bool, limits: CudaLimits) -> list[KernelSource]
     from fusec.codegen.emit_cuda_rows import CudaFinishEmitter, CudaRowEmitter
     from fusec.codegen.emit_cuda_scatter import emit_cuda_scatter
     from fusec.codegen.emit_cuda_tiles import MAX_BYTES, TILE_CELLS, CudaTileEmitter
+    from fusec.codegen.emit_recur import CudaRoundsEmitter
 
     if body.first is not None:
         return emit_cuda_scatter(body, limits)
     plan = schedule(body)
+    if TURN in body.extents:
+        return [CudaRoundsEmitter(plan, limits).emit()]
     if not body.reduced:
         axis, loads = turned(plan, TILE_CELLS, MAX_BYTES)
         if axis:

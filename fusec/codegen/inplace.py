@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from fusec.ir.graph import Node, toposort
 from fusec.passes.groups import Group, Partition, scans
-from fusec.passes.nodes import distinct
+from fusec.passes.nodes import distinct, elementwise
 
 
 def in_place(
@@ -78,18 +78,6 @@ def _reads(group: Group, param: Node, stored: set[Node]) -> bool:
         seen.add(node)
         stack += node.inputs
     return False
-
-
-def elementwise(param: Node, result: Node) -> bool:
-    """Whether element i of ``result``, in C order, needs no element of ``param`` but i."""
-    needing: set[Node] = {param}
-    for node in toposort([result]):
-        if any(i in needing for i in node.inputs):
-            alike = node.op.family == "elementwise" or node.op.name == "reshape"
-            if not alike or node.aval.size != param.aval.size:
-                return False
-            needing.add(node)
-    return True
 
 
 def written_over(partition: Partition, group: Group, source: Node, stored: set[Node]) -> set[Node]:

@@ -7,11 +7,15 @@ are and which line stands in which of them; the emitters print that.
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from fusec.ir.graph import Loc, Node
-from fusec.passes.access import ZERO, Data, Extents, Index, bounds, make
+from fusec.passes.access import ZERO, Data, Extents, Index, bounds, make, rejoin
+
+TURN = "turn"
+"""The loop variable that counts the rounds of a recurrence, in which each waits for the last."""
 
 
 @dataclass(eq=False)
@@ -73,15 +77,35 @@ class Buffer:
     node: Node | None = None
 
 
+class Place(NamedTuple):
+    """Where a value lies in memory: that of ``node``, from element ``offset`` on.
+
+    turn: how much further on in each round of a recurrence.
+    """
+
+    node: Node
+    strides: tuple[int, ...]
+    offset: int = 0
+    turn: int = 0
+
+    def at(self, idx: tuple[Index, ...]) -> Index:
+        further = make({TURN: self.turn} if self.turn else {}, self.offset)
+        return offset(idx, self.strides).plus(further)
+
+
 @dataclass(eq=False)
 class Store:
-    """``buffer[index] = value``; ``adds``: ``buffer[index] += value``."""
+    """``buffer[index] = value``; ``adds``: ``buffer[index] += value``.
+
+    before: it happens before the first round of a recurrence, not in each of them.
+    """
 
     buffer: Buffer
     index: Index
     value: Line
     data: dict[Data, Line] = field(default_factory=dict)  # values that its index depends on
     adds: bool = False
+    before: bool = False
 
 
 @dataclass(eq=False)
@@ -116,6 +140,13 @@ class Body:
     notes: list[tuple[str, Loc | None]] = field(default_factory=list)
     short: tuple[str, ...] = ()
     first: "Body | None" = None
+
+
+def offset(idx: tuple[Index, ...], strides: tuple[int, ...]) -> Index:
+    total = ZERO
+    for i, s in zip(idx, strides):
+        total = total.plus(i, s)
+    return rejoin(total)
 
 
 def closure(targets: list[Line], stop: set[Line]) -> set[Line]:

@@ -6,17 +6,27 @@ elementwise op becomes one line, a buffer becomes a load at ``sum(stride * index
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from fusec.codegen.loops import Block, Body, Bound, Buffer, Fold, Line, Store, decided, simplified
+from fusec.codegen.loops import (
+    Block,
+    Body,
+    Bound,
+    Buffer,
+    Fold,
+    Line,
+    Place,
+    Store,
+    decided,
+    simplified,
+)
 from fusec.ir.aval import short
 from fusec.ir.graph import Node
 from fusec.ops import OPS
 from fusec.ops.elementwise import expression, is_narrow
 from fusec.ops.registry import COSTLY, MEDIUM
-from fusec.passes.access import ZERO, Data, Index, flatten, rejoin
+from fusec.passes.access import ZERO, Data, Index, flatten
 from fusec.passes.groups import Group, Idx, inputs_at, reduced_names, region_index
 
 INT = np.dtype(np.int64)
@@ -38,17 +48,6 @@ def _limits(dtype: np.dtype) -> tuple[int, int]:
         return 0, 1
     info = np.iinfo(dtype)
     return int(info.min), int(info.max)
-
-
-class Place(NamedTuple):
-    """Where a value lies in memory: that of ``node``, from element ``offset`` on."""
-
-    node: Node
-    strides: tuple[int, ...]
-    offset: int = 0
-
-    def at(self, idx: Idx) -> Index:
-        return offset(idx, self.strides).plus(Index((), self.offset))
 
 
 @dataclass
@@ -351,13 +350,6 @@ def _start(op: str, dtype: np.dtype) -> str:
     return f"cast_{short(dtype)}({IDENTITY[op](dtype)})"
 
 
-def offset(idx: Idx, strides: tuple[int, ...]) -> Index:
-    total = ZERO
-    for i, s in zip(idx, strides):
-        total = total.plus(i, s)
-    return rejoin(total)
-
-
 def _clean(idx: Idx, shape: tuple[int, ...]) -> Idx:
     return tuple([ZERO if n == 1 else i for i, n in zip(idx, shape)])
 
@@ -388,4 +380,4 @@ def _describe(node: Node) -> str:
     return f"{node.op.name} {short(node.dtype)}"  # no shape: one text serves all sizes
 
 
-__all__ = ["Layout", "Place", "flatten", "literal", "lower"]
+__all__ = ["Layout", "flatten", "literal", "lower"]

@@ -1,7 +1,7 @@
 """From a scatter to scalar lines: what is added, or stored, at places that data choose."""
 
-from fusec.codegen.loops import Body, Buffer, Store
-from fusec.codegen.lower import Layout, Lowering, offset
+from fusec.codegen.loops import Body, Buffer, Store, offset
+from fusec.codegen.lower import Layout, Lowering
 from fusec.passes.groups import Group, is_joined, scatter_index
 
 

@@ -4,21 +4,20 @@ Each group becomes one or two launches; library and host calls become calls of N
 in front of a call are views that NumPy makes at run time. Intermediates share slots by lifetime.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from fusec.codegen.backends import BACKENDS
 from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_cpu import chunk_rows
 from fusec.codegen.inplace import in_place, written_over
-from fusec.codegen.loops import Buffer
-from fusec.codegen.lower import Layout, Place, lower
+from fusec.codegen.loops import Buffer, Place
+from fusec.codegen.lower import Layout, lower
 from fusec.codegen.lower_scatter import lower_scatter
 from fusec.codegen.merge import merge
+from fusec.codegen.recur_steps import Recurrences
 from fusec.codegen.schedule import all_lines
+from fusec.codegen.slots import bound, c_strides, elements
 from fusec.codegen.steps import (
     Call,
     Launch,
@@ -61,7 +60,7 @@ def build(
     return _Builder(partition, input_strides, result_strides, target, writes).run()
 
 
-class _Builder:
+class _Builder(Recurrences):
     def __init__(
         self,
         partition: Partition,
@@ -70,28 +69,22 @@ class _Builder:
         target: str,
         writes: Sequence[tuple[int, int]],
     ) -> None:
+        super().__init__(partition, target, result_strides)
         graph = partition.graph
         inplace = in_place(partition, writes, input_strides)
-        self.partition, self.backend = partition, BACKENDS[target]
-        self.program = Program(graph, partition, on_device=self.backend.name != "cpu")
-        self.slot_of: dict[Node, Slot] = {}
-        self.out_of: dict[Node, Slot] = {}
-        self.views: dict[Node, int] = {}
-        self.ready: set[Node] = set(graph.params)  # computed by the steps so far
         self.stored = {
             out
             for g in partition.groups
             for out in (g.members if g.kind in ("call", "join") else g.outputs)
         }
-        first = zip(reversed(graph.outputs), reversed(result_strides))
-        self.wanted = dict(first)
-        self.program.result_strides = list(result_strides)
         for node, strides in zip(graph.params, input_strides):
             slot = self._slot("input", node.dtype, node.shape, strides, node)
             self.program.inputs.append(slot.number)
         for group in reversed(partition.groups):
             for node in filter(is_joined, group.members):
                 (self._join if node.op.name == "concatenate" else self._updated)(node)
+            for node in [n for n in group.members if n.op.name == "recurrence"]:
+                self.keep(node)
         for node in self.stored & {*inplace}:
             slot = self.slot_of[inplace[node]]
             self.out_of[node] = self.slot_of[node] = self.program.inplace[node] = slot
@@ -115,7 +108,8 @@ class _Builder:
                 self.ready.update(group.outputs)
                 continue
             node = next(iter(group.members))
-            if group.kind == "call" and not self._product(group, node):
+            taken = self._product(group, node) or self.recurrence(group, node)
+            if group.kind == "call" and not taken and node not in self.ready:
                 self._call(node)
             self.ready.add(node)
         for node in self.partition.graph.outputs:
@@ -130,21 +124,6 @@ class _Builder:
                 log("source", "kernel %d\n%s", number, step.kernel.text)
         return self.program
 
-    def _slot(
-        self,
-        role: str,
-        dtype: np.dtype,
-        shape: tuple[int, ...],
-        strides: Strides | None = None,
-        node: Node | None = None,
-    ) -> Slot:
-        strides = c_strides(shape, dtype.itemsize) if strides is None else strides
-        slot = Slot(len(self.program.slots), role, dtype, shape, strides, node)
-        self.program.slots.append(slot)
-        if node is not None:
-            self.slot_of[node] = slot
-        return slot
-
     # -- groups ---------------------------------------------------------------------------------
 
     def _updated(self, node: Node) -> None:
@@ -155,12 +134,12 @@ class _Builder:
         slot = self.slot_of[param]
         self.out_of[node] = self.slot_of[node] = self.program.inplace[node] = slot
         if node.op.family == "scatter":
-            within = _elements(slot) if base is param else (1,)
+            within = elements(slot) if base is param else (1,)
             self.program.parts[node] = Place(param, within, 0)
             return
         start, step = node.attrs["start"], node.attrs["step"]
-        steps = [s * n for s, n in zip(_elements(slot), step)]
-        offset = sum([s * n for s, n in zip(_elements(slot), start)])
+        steps = [s * n for s, n in zip(elements(slot), step)]
+        offset = sum([s * n for s, n in zip(elements(slot), start)])
         self.program.parts[part] = Place(param, tuple(steps), offset)
 
     def _join(self, node: Node) -> None:
@@ -176,17 +155,6 @@ class _Builder:
             strides = tuple([steps.get(f"i{k}", 0) for k in range(len(source.shape))])
             self.program.parts[source] = Place(whole.node, strides, offset)
             offset += part.shape[axis] * whole.strides[axis]
-
-    def _place(self, node: Node) -> Place:
-        """Where a value that a kernel reads lies."""
-        return self.program.parts.get(node) or Place(node, _elements(self.source(node)))
-
-    def _out_place(self, node: Node) -> Place:
-        return self.program.parts.get(node) or Place(node, _elements(self.out_of[node]))
-
-    def _stored(self, node: Node) -> bool:
-        """Whether a value stands in memory by now; views of others may be stored later."""
-        return (node in self.slot_of or node in self.program.parts) and node in self.ready
 
     def _replaced(self, node: Node) -> Node | None:
         place = self.program.parts.get(node)
@@ -214,12 +182,6 @@ class _Builder:
                     self.out_of[out] = self.slot_of[out] = slot
                     self.program.over[out] = source
                     outputs.add(out)
-
-    def source(self, node: Node) -> Slot:
-        """The slot of a value, made now for constants."""
-        if node not in self.slot_of and node.op.name == "const":
-            self._slot("const", node.dtype, node.shape, None, node)
-        return self.slot_of[node]
 
     def _launch(self, group: Group) -> None:
         self._outputs(group)
@@ -270,7 +232,7 @@ class _Builder:
             inputs = [self._view(i) for i in node.inputs]
             slot = self._slot("view", node.dtype, node.shape)
             self.views[node] = slot.number
-            step = Call(node.op.name, _bound(node), inputs, [slot.number], view=True, node=node)
+            step = Call(node.op.name, bound(node), inputs, [slot.number], view=True, node=node)
             self.program.steps.append(step)
         return self.views[node]
 
@@ -279,7 +241,7 @@ class _Builder:
             call = self.slot_of[node.inputs[0]]
             slot = self._slot("call", node.dtype, node.shape, self.wanted.get(node), node)
             self.program.steps.append(
-                Call("result", _bound(node), [call.number], [slot.number], view=True, node=node)
+                Call("result", bound(node), [call.number], [slot.number], view=True, node=node)
             )
             return
         inputs = [self._view(i) for i in node.inputs]
@@ -287,7 +249,7 @@ class _Builder:
         name, why = _named(node)
         view, kind = node.op.name == "hold", Rounds if node.op.name == "loop" else Call
         self.program.steps.append(
-            kind(name, _bound(node), inputs, [slot.number], view=view, why=why, node=node)
+            kind(name, bound(node), inputs, [slot.number], view=view, why=why, node=node)
         )
 
     # -- matrix products --------------------------------------------------------------------------
@@ -319,39 +281,15 @@ class _Builder:
             inputs = [a[0].number, b[0].number]
             why = "NumPy's BLAS, called by the program itself"
             chunk = kernel.rows if kernel.threads else chunk_rows(kernel)
-            step = Product("matmul", _bound(node), inputs, [out.number], False, why, node,
+            step = Product("matmul", bound(node), inputs, [out.number], False, why, node,
                            kernel, arguments, chunk)  # fmt: skip
         self.program.steps.append(step)
         return True
-
-    def _placed(self, node: Node) -> tuple[Slot, int, np.ndarray] | None:
-        """The buffer that a value is a view of, its first byte there, a stand-in of the view."""
-        if self._stored(node) or node.op.name == "const":
-            slot = self.source(node)
-            return slot, 0, stand_in(slot.shape, slot.dtype, slot.strides)
-        inner = self._placed(node.inputs[0]) if node.op.family == "movement" else None
-        if inner is None:
-            return None
-        slot, offset, base = inner
-        view = _bound(node)(base)
-        if not np.may_share_memory(view, base):
-            return None
-        return slot, offset + view.ctypes.data - base.ctypes.data, view
-
 
 def _symmetric(a: tuple[Slot, int, np.ndarray], b: tuple[Slot, int, np.ndarray]) -> bool:
     """``x @ x.T``: NumPy computes half of it, and its result is exactly symmetric."""
     turned = np.swapaxes(b[2], -1, -2)
     return a[:2] == b[:2] and (a[2].shape, a[2].strides) == (turned.shape, turned.strides)
-
-
-def _elements(slot: Slot) -> Strides:
-    return tuple([s // slot.dtype.itemsize for s in slot.strides or ()])
-
-
-def _bound(node: Node) -> Callable[..., Any]:
-    impl: Callable[..., Any] = node.op.impl
-    return partial(impl, **dict(node.attrs)) if node.attrs else impl
 
 
 def _named(node: Node) -> tuple[str, str]:
@@ -363,12 +301,3 @@ def _named(node: Node) -> tuple[str, str]:
         return node.op.name, "a whole-array call of NumPy"
     kind = node.inputs[0].dtype.name
     return node.op.name, f"no kernel expression for {kind}: NumPy runs it"
-
-
-def c_strides(shape: tuple[int, ...], itemsize: int) -> Strides:
-    """The strides of C order, in bytes."""
-    strides, step = [], itemsize
-    for n in reversed(shape):
-        strides.append(step)
-        step *= n
-    return tuple(reversed(strides))

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from fusec.codegen.loops import Body, Bound, Line, Store, closure, ordered
+from fusec.codegen.loops import TURN, Body, Bound, Line, Store, closure, ordered
 from fusec.codegen.unroll import unroll_kept, unroll_period, unroll_short
 from fusec.ops.registry import COSTLY, MEDIUM
 from fusec.passes.access import Index, Quotient, Remainder, make, var
@@ -45,7 +45,8 @@ class Schedule:
 def schedule(body: Body) -> Schedule:
     """Order and merge the loops of ``body`` (which is changed) and choose the vector axis."""
     unroll_short(body)
-    kept = [v for v in body.extents if v not in body.reduced and body.extents[v] != 1]
+    loops = [v for v in body.extents if v != TURN and body.extents[v] != 1]
+    kept = [v for v in loops if v not in body.reduced]
     reduced = [v for v in body.reduced if body.extents[v] != 1] or list(body.reduced[-1:])
     kept = _order(body, kept)
     pinned = _pinned(body)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fusec.codegen.emit import KernelSource
-from fusec.codegen.lower import Place
+from fusec.codegen.loops import Place
 from fusec.ir.graph import Graph, Node
 from fusec.ops.control import Loop
 from fusec.passes.groups import Group, Partition

@@ -51,6 +51,7 @@ def rebuild(graph: Graph, rules: Mapping[str, Iterable[Rule]] | None = None) -> 
             if rounds > MAX_ROUNDS:
                 raise AssertionError(f"rules do not settle at {node!r}")
             done.setdefault(node, node)
+            new.serial = min(new.serial, node.serial)
             return settle(new, rounds + 1, node.loc)
         return node
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -61,7 +62,7 @@ class Loop:
     def __repr__(self) -> str:
         return f"{self.rounds} rounds"
 
-    @property
+    @cached_property
     def moving(self) -> frozenset[int]:
         """The arrays that change."""
         carried = [k for arrays in self.carried for k in arrays]
@@ -93,16 +94,19 @@ def in_place(loop: Loop, shapes: Sequence[tuple[int, ...]]) -> dict[int, Store]:
     that the next round reads lies in one piece there."""
     found = {}
     for store in loop.stores:
-        old = old_part(loop.reads, store)
-        reads = [r for k, r in enumerate(loop.reads) if k != old or loop.carried[store.output]]
-        others = [r.parts for r in reads if r.array == store.array]
-        others += [s.parts for s in loop.stores if s.array == store.array and s is not store]
-        olds = loop.carried[store.output]
-        if olds:
-            others.append((store.parts[-1], *store.parts[:-1]))
-        alone = all(parts and _apart(store.parts, parts) for parts in others)
+        old, olds = old_part(loop.reads, store), loop.carried[store.output]
+        others = [
+            (store.parts, r.parts)
+            for k, r in enumerate(loop.reads)
+            if r.array == store.array and (k != old or olds)
+        ]
+        for s in loop.stores:
+            if s.array == store.array:
+                others += [(store.parts, s.parts)] * (s is not store)
+                others += [(store.parts[1:], s.parts[:-1])] * bool(loop.carried[s.output])
+        alone = all(theirs and apart(mine, theirs) for mine, theirs in others)
         part, shape = store.parts[0], loop.body.outputs[store.output].shape
-        alike = not olds and shape == tuple(map(_length, part))
+        alike = not olds and shape == tuple(map(length, part))
         alike = alike or (len(olds) < 2 and _in_one_piece(part, shapes[store.array]))
         if alone and alike and store.output not in found:
             found[store.output] = store
@@ -115,7 +119,7 @@ def old_part(reads: Sequence[Read], store: Store) -> int | None:
     return same[0] if same else None
 
 
-def _apart(first: Sequence[Part], second: Sequence[Part]) -> bool:
+def apart(first: Sequence[Part], second: Sequence[Part]) -> bool:
     """Whether two parts of an array have no element in common in any round."""
     away = np.zeros(len(first), bool)
     for one, other in zip(zip(*first), zip(*second)):
@@ -127,17 +131,18 @@ def _apart(first: Sequence[Part], second: Sequence[Part]) -> bool:
 def _reach(slices: Sequence[slice]) -> tuple[np.ndarray, np.ndarray]:
     """The lowest and the highest place along one axis, in each round."""
     starts = np.array([s.start for s in slices])
-    ends = starts + (_length(slices[0]) - 1) * slices[0].step
+    ends = starts + (length(slices[0]) - 1) * slices[0].step
     return np.minimum(starts, ends), np.maximum(starts, ends)
 
 
-def _length(s: slice) -> int:
+def length(s: slice) -> int:
+    """How many elements a slice with known ends has."""
     return len(range(s.start, -1 if s.stop is None else s.stop, s.step))
 
 
 def _in_one_piece(part: Part, shape: Sequence[int]) -> bool:
     """Whether a part of an array in C order lies there without gaps, in C order."""
-    sizes, inner = [_length(s) for s in part], True
+    sizes, inner = [length(s) for s in part], True
     for s, size, n in zip(reversed(part), reversed(sizes), reversed(shape)):
         if size > 1 and (not inner or s.step != 1):
             return False

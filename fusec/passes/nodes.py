@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fusec.ir.aval import Aval
-from fusec.ir.graph import Literal, Node
+from fusec.ir.graph import Literal, Node, toposort
 from fusec.ops import OPS
 from fusec.ops.registry import Op
 
@@ -58,4 +58,16 @@ def distinct(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) ->
         if step < reach:
             return False
         reach = step * (n - 1) + reach
+    return True
+
+
+def elementwise(param: Node, result: Node) -> bool:
+    """Whether element i of ``result``, in C order, needs no element of ``param`` but i."""
+    needing: set[Node] = {param}
+    for node in toposort([result]):
+        if any(i in needing for i in node.inputs):
+            alike = node.op.family == "elementwise" or node.op.name in ("reshape", "broadcast_to")
+            if not alike or node.aval.size != param.aval.size:
+                return False
+            needing.add(node)
     return True

@@ -41,6 +41,11 @@ def home(part: Node) -> tuple[Node, tuple[Index, ...]]:
     return found
 
 
+def _of_recurrence(node: Node) -> bool:
+    """Whether the kernel of a recurrence stores a value, wherever that may be."""
+    return node.op.name == "host_out" and node.inputs[0].op.name == "recurrence"
+
+
 def _indices(node: Node) -> tuple[Index, ...]:
     return tuple([ZERO if n == 1 else var(f"i{k}") for k, n in enumerate(node.shape)])
 
@@ -93,7 +98,8 @@ class _Plan:
 
     def _free(self, source: Node) -> bool:
         """Whether a kernel computes a value, and may put it anywhere."""
-        made = not (is_free(source) or is_call(source)) and source.op.family != "scatter"
+        called = is_call(source) and not _of_recurrence(source)
+        made = not (is_free(source) or called) and source.op.family != "scatter"
         made = made and source.aval.size > 0
         return made and source not in self.fixed and fusable(node_of("identity", source))
 
@@ -101,7 +107,8 @@ class _Plan:
         """Whether a part would have to be stored before it is copied."""
         if not self._free(source):
             return False
-        return source.op.family in KEPT or len(self.users[source]) > 1 or source in worth
+        kept = source.op.family in KEPT or _of_recurrence(source)
+        return kept or len(self.users[source]) > 1 or source in worth
 
     def joined(self, node: Node, inputs: tuple[Node, ...]) -> Node:
         axis = node.attrs["axis"]

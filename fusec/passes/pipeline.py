@@ -1,6 +1,6 @@
 """The passes, in order: each is ``graph -> graph`` and pure, named as it appears in logs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from fusec.config import config, log
 from fusec.ir.graph import Graph
@@ -8,6 +8,7 @@ from fusec.ir.rewrite import Rule, rebuild
 from fusec.ir.text import format_graph
 from fusec.passes.halves import HALVES
 from fusec.passes.parts import joined
+from fusec.passes.recur import recurrences
 from fusec.passes.roll import rolled
 from fusec.passes.rules import FOLD, SIMPLIFY
 from fusec.passes.tiny import TINY
@@ -61,14 +62,29 @@ def optimise(
     """Run every pass; ``history`` receives the graph after each.
 
     rules: those of the target; nothing may be made one after "join", so they go before. loops:
-    whether it can run them.
+    whether it can run them; if not, only kernels may have loops inside.
     """
-    for name, run in PASSES:
-        if name == "roll" and not loops:
-            continue
+    steps: list[tuple[str, Graph]] = []
+    found = _run(graph, steps, rules, PASSES)
+    if not loops and any(n.op.name == "loop" for n in found.nodes()):
+        steps.clear()
+        found = _run(graph, steps, rules, tuple([p for p in PASSES if p[0] != "roll"]))
+    if history is not None:
+        history += steps
+    return found
+
+
+def _run(
+    graph: Graph,
+    history: list[tuple[str, Graph]],
+    rules: Mapping[str, list[Rule]] | None,
+    passes: Sequence[tuple[str, Pass]],
+) -> Graph:
+    for name, run in passes:
+        if name == "join":
+            graph = recurrences(graph, lambda body: _run(body, [], rules, passes))
         graph = rebuild(graph, rules) if rules and name == "dce" else run(graph)
-        if history is not None:
-            history.append((name, graph))
+        history.append((name, graph))
         if "passes" in config.log:
             log("passes", "after %s\n%s", name, format_graph(graph))
     return graph

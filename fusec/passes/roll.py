@@ -3,7 +3,7 @@
 ``for _ in range(1000): u = step(u)`` is traced as a thousand copies of the step, which all later
 passes, the program and every call would go through. Where the same nodes repeat, each on the same
 values as the round before or on what one of the last rounds gave, they become one node whose body
-is a round (or several short ones)::
+is a round::
 
     %9: V[1] = loop(%3, k, loop=992 rounds)
       graph(s0: f8[64], k: f8[64]):
@@ -17,32 +17,39 @@ differ: constants (``t * dt``), numbers among the arguments, which part of an ar
 or end in another way. ``roll_build`` makes the node.
 """
 
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import Any
 
 import numpy as np
 
 from fusec.ir.graph import Graph, Node
+from fusec.ir.rewrite import rebuild
 from fusec.passes.roll_build import CONST, EACH, LEAVES, PARTED, SHARED, Links, Repeat, built
+from fusec.passes.rules import slice_of_last_update, update_of_update
 
 LEAST = 1024  # nodes below which unrolled rounds are compiled soon, and may fuse
 ROUNDS = 4  # a loop of fewer is not worth a step of its own
-UNROLLED = 128  # nodes of a body of elementwise rounds: several are one, which fuses
 LAGS = 4  # rounds after which a value is forgotten
 ANCHORS = 7  # places at which periods are looked for
 MOST = 64  # periods that are tried from each
-TRIED = 3  # periods whose inputs are compared
+TRIED = 3  # periods whose inputs are compared, and places in one where rounds may begin
 WHOLE = 1 << 48  # bytes that the results of a call count for before they are taken apart
 SMALL = 16  # elements of constants that may vary
+AGAIN = {"slice": [slice_of_last_update], "slice_update": [update_of_update]}
+"""``x[t] += 1`` is two updates for Python."""
 
 
 def rolled(graph: Graph) -> Graph:
     """The same graph with its repetitions as loops."""
     nodes = graph.nodes()
+    if len(nodes) >= LEAST:
+        graph = rebuild(graph, AGAIN)
+        nodes = graph.nodes()
     while len(nodes) >= LEAST:
         order = [n for n in _in_turn(nodes) if n.op.name not in LEAVES]
-        found = _repeat(order)
-        new = built(graph, order, found) if found is not None else None
+        made = (built(graph, order, found) for found in _repeats(order))
+        new = next((g for g in made if g is not None), None)
         if new is None:
             break
         graph, nodes = new, new.nodes()
@@ -70,8 +77,8 @@ def _in_turn(nodes: list[Node]) -> list[Node]:
     return order
 
 
-def _repeat(order: list[Node]) -> Repeat | None:
-    """The repetition that saves most nodes."""
+def _repeats(order: list[Node]) -> Iterator[Repeat]:
+    """The repetition that saves most nodes, with the rounds beginning here or there."""
     at = {node: k for k, node in enumerate(order)}
     for period in _periods(order)[:TRIED]:
         links = [_link(a, b, k, at, period) for k, (a, b) in enumerate(zip(order, order[period:]))]
@@ -85,13 +92,12 @@ def _repeat(order: list[Node]) -> Repeat | None:
         found = [links[k] or () for k in range(start, start + period)]
         if any(_within(order[start + j], x, at, start) for j, x in enumerate(found)):
             continue
-        first = start + _boundary(order[start : start + period], found)
-        many = _unrolled(order[start : start + period], found)
-        rounds = (stop + 2 * period - first) // (period * many)
-        if rounds >= ROUNDS:
-            turned = [found[(first - start + j) % period] for j in range(period * many)]
-            return Repeat(first, period * many, rounds, turned)
-    return None
+        for begin in _boundaries(order[start : start + period], found, stop - start):
+            first = start + begin
+            rounds = (stop + 2 * period - first) // period
+            if rounds >= ROUNDS and rounds * period >= LEAST // 4:
+                yield Repeat(first, period, rounds, found[begin:] + found[:begin])
+        return
 
 
 def _periods(order: list[Node]) -> list[int]:
@@ -100,7 +106,7 @@ def _periods(order: list[Node]) -> list[int]:
     signs = [(n.op.name, *_fixed(n).items(), n.aval, n.loc) for n in order]
     marks = np.array([table.setdefault(sign, len(table)) for sign in signs])
     tried: set[int] = set()
-    for k in range(1, ANCHORS + 1):
+    for k in range(1, ANCHORS + 1 if order else 1):
         anchor = k * len(marks) // (ANCHORS + 1)
         again = np.flatnonzero(marks[anchor + 1 :] == marks[anchor])[:MOST] + 1
         tried.update(again.tolist())
@@ -154,17 +160,11 @@ def _within(node: Node, links: Links, at: dict[Node, int], start: int) -> bool:
     return any(link == SHARED and at.get(x, -1) >= start for x, link in found)
 
 
-def _unrolled(nodes: list[Node], links: list[Links]) -> int:
-    """How many rounds are one: several where a kernel can compute them all in one go."""
-    plain = all(
-        n.op.family == "elementwise" or (n.op.name == "slice" and x == (SHARED,))
-        for n, x in zip(nodes, links)
-    )
-    return max(1, UNROLLED // len(nodes)) if plain else 1
+def _boundaries(nodes: list[Node], links: list[Links], length: int) -> list[int]:
+    """Where to begin a round, so that fewest bytes go from one to the next, then the next best.
 
-
-def _boundary(nodes: list[Node], links: list[Links]) -> int:
-    """Where to begin a round, so that fewest bytes go from one to the next."""
+    Fewest nodes should be left behind the last round: an update there copies a whole array.
+    """
     period = len(nodes)
     reach = [0] * period
     for j, distances in enumerate(links):
@@ -180,4 +180,8 @@ def _boundary(nodes: list[Node], links: list[Links]) -> int:
             if low <= high:
                 ends[low] += size
                 ends[high + 1] -= size
-    return int(np.argmin(np.cumsum(ends[:-1])))
+    moved = np.cumsum(ends[:-1]) * (length // period + 2)
+    for j in range(period):
+        left = [nodes[(j + k) % period] for k in range((length - j) % period)]
+        moved[j] += sum([n.aval.nbytes for n in left if n.op.name == "slice_update"])
+    return sorted(range(period), key=lambda j: (moved[j], (length - j) % period))[:TRIED]

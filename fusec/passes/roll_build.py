@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusec.ir.aval import Aval
-from fusec.ir.graph import Graph, Loc, Node
+from fusec.ir.graph import Graph, Node
 from fusec.ops import OPS
-from fusec.ops.control import Loop, Part, Read, Store
+from fusec.ops.control import Loop, Part, Read, Store, apart
 from fusec.ops.shape import index_of
 from fusec.passes.nodes import const_of, node_of
+from fusec.passes.roll_around import Around
 
 KEPT = 4  # values of the last rounds are read after a loop; more are put into one array
 LEAVES = ("param", "const", "dim")
@@ -73,8 +74,8 @@ class _Roll:
 
     def parts(self, j: int) -> tuple[Part, ...]:
         """The part of an array that a slice reads or an update changes, in each round."""
-        shape = self.nodes[j].inputs[-1 if self.nodes[j].op.name == "slice_update" else 0].shape
-        shape = shape if self.nodes[j].op.name == "slice_update" else self.nodes[j].shape
+        node = self.nodes[j]
+        shape = (node.inputs[1] if node.op.name == "slice_update" else node).shape
         return tuple(
             [index_of(n.attrs["start"], n.attrs["step"], shape) for n in self.every(j)]
         )
@@ -143,7 +144,7 @@ class _Roll:
                     raise _Unrollable
             elif j not in all_of:
                 self._keep(j, ago + 1 if ago else 0)
-        return _Around(self, _Body(self, all_of), ends).graph()
+        return Around(self, _Body(self, all_of), ends).graph()
 
 
 class _Body:
@@ -240,13 +241,15 @@ class _Body:
         ago, at = (roll.source(j, 0) if node.op.name == "slice" else None) or (0, -1)
         if at not in roll.updates and not roll.moves(j):
             return None
+        values = roll.every(j)
+        if roll.found.links[j][0] == CONST and len({n.inputs[0] for n in values}) > 1:
+            known = [n.op.impl(n.inputs[0].op.impl(**n.inputs[0].attrs), **n.attrs) for n in values]
+            return self._param((j, "c"), "c", node.aval, Read(stream=np.stack(known)))
         parts = roll.parts(j)
         if at in roll.updates:
             if ago == 0 and parts == roll.parts(at):
                 return self._input(at, 1)
-            if ago != 1 or at not in self.places:
-                raise _Unrollable
-            number = self.places[at]
+            number = self._place(ago, at, parts)
         elif at >= 0:
             if ago == 0:
                 raise _Unrollable  # another part of what this very round computes
@@ -255,138 +258,44 @@ class _Body:
             number = self._shared(node.inputs[0])
         return self._param((number, j), "p", node.aval, Read(number, parts))
 
+    def _place(self, ago: int, at: int, parts: tuple[Part, ...]) -> int:
+        """The array as a round finds it, of which a part is read after some updates."""
+        (last,) = [last for last, chain in self.roll.stored.items() if at in chain]
+        before = [j for j in self.roll.stored[last] if j <= at]
+        if ago == 0 and all(apart(parts, self.roll.parts(j)) for j in before):
+            return self.places[last]
+        if ago != 1 or at != last:
+            raise _Unrollable
+        return self.places[last]
+
     def loop(self, results: Sequence[tuple[str, int]]) -> Loop:
         roll = self.roll
         outputs = [self.made[j] for j in roll.chains]
         carried = [
             tuple([self.old[j, ago] for ago in range(1, n + 1)]) for j, n in roll.chains.items()
         ]
+        numbers = {node: k for k, node in reversed([*enumerate(outputs)])}
+
+        def number(value: Node) -> int:
+            if value not in numbers:
+                numbers[value] = len(outputs)
+                outputs.append(value)
+            return numbers[value]
+
         stores = []
         for last, chain in roll.stored.items():
             for j in chain:
                 value = plain = self._input(j, 1)
                 while plain.op.name == "reshape":
                     plain = plain.inputs[0]
-                number = outputs.index(plain) if plain in outputs else len(outputs)
-                stores.append(Store(number, self.places[last], roll.parts(j)))
-                outputs += [value] * (number == len(outputs))
-        for j, number in self.stacks.items():
+                output = number(plain if plain in numbers else value)
+                stores.append(Store(output, self.places[last], roll.parts(j)))
+        for j, array in self.stacks.items():
             whole = tuple([slice(0, n, 1) for n in roll.nodes[j].shape])
             parts = tuple([(slice(k, k + 1, 1), *whole) for k in range(self.found.rounds)])
-            output = outputs.index(self.made[j]) if self.made[j] in outputs else len(outputs)
-            stores.append(Store(output, number, parts))
-            outputs += [self.made[j]] * (output == len(outputs))
+            stores.append(Store(number(self.made[j]), array, parts))
         checks = [made for j, made in self.made.items() if roll.checked(j)]
         carried += [()] * (len(outputs) - len(carried))
         body = Graph([*self.reads], outputs, checks)
         reads = tuple(self.reads.values())
         return Loop(body, self.found.rounds, reads, tuple(carried), tuple(stores), tuple(results))
-
-
-class _Around:
-    """The graph with the loop in it. ends: what is read after it."""
-
-    def __init__(self, roll: _Roll, body: _Body, ends: dict[Node, tuple[int, int]]) -> None:
-        self.roll, self.body, self.ends = roll, body, ends
-        self.results: dict[tuple[str, int], int] = {}
-        numbers = {j: k for k, j in enumerate(roll.chains)}
-        self.where = {node: self._result(numbers, *end) for node, end in ends.items()}
-
-    def _result(self, numbers: dict[int, int], j: int, ago: int) -> int:
-        """The number of the result that a value is, or is a part of."""
-        if j in self.body.stacks:
-            key = "array", self.body.stacks[j]
-        elif j in self.body.places:
-            key = "array", self.body.places[j]
-        else:
-            key = ("array", self.body.old[j, ago + 1]) if ago else ("output", numbers[j])
-        return self.results.setdefault(key, len(self.results))
-
-    def graph(self) -> Graph:
-        roll, body = self.roll, self.body
-        loop = body.loop([*self.results])
-        loc = min([n.loc for n in roll.nodes if n.loc is not None], key=_line, default=None)
-        aval = Aval((len(self.results),), np.dtype("V"))
-        self.node = Node(OPS["loop"], tuple(body.arrays), {"loop": loop}, aval, loc)
-        self.outs: dict[int, Node] = {}
-        self.done = {n: self._given(n) for n in self.ends if not self._collected(n)}
-        for node in roll.order[roll.end :]:
-            inputs = self._joined(node) if node.op.name == "concatenate" else node.inputs
-            self.done[node] = node.replace(tuple([self._after(i) for i in inputs]))
-        some = self._out(0, next(iter(self.ends)))
-        checks = [some if roll._inside(n) else self.done.get(n, n) for n in roll.whole.checks]
-        outputs = [self._after(n) for n in roll.whole.outputs]
-        return Graph(roll.whole.params, outputs, dict.fromkeys(checks))
-
-    def _collected(self, node: Node) -> bool:
-        return node in self.ends and self.ends[node][0] in self.body.stacks
-
-    def _after(self, node: Node) -> Node:
-        if node not in self.done and self._collected(node):
-            self.done[node] = self._given(node)
-        return self.done.get(node, node)
-
-    def _out(self, index: int, node: Node) -> Node:
-        """A result of the loop: the value of ``node``, or the stack that it is in."""
-        if index not in self.outs:
-            lead = (self.roll.found.rounds,) * self._collected(node)
-            aval = Aval((*lead, *node.shape), node.dtype)
-            attrs = {"index": index, "aval": aval}
-            self.outs[index] = Node(OPS["host_out"], (self.node,), attrs, aval, node.loc)
-        return self.outs[index]
-
-    def _given(self, node: Node) -> Node:
-        out = self._out(self.where[node], node)
-        if not self._collected(node):
-            return out
-        return _located(node_of("reshape", self._rows(node, 1), shape=node.shape), node)
-
-    def _rows(self, node: Node, count: int) -> Node:
-        """A value of a round in the stack of all, and those of the next rounds."""
-        out = self._out(self.where[node], node)
-        first, zeros = self.roll.found.rounds - 1 - self.ends[node][1], (0,) * node.aval.ndim
-        ones, shape = (1,) * out.aval.ndim, (count, *node.shape)
-        return node_of("slice", out, start=(first, *zeros), step=ones, shape=shape)
-
-    def _joined(self, node: Node) -> list[Node]:
-        """The inputs of a concatenation, with rounds that follow each other as one."""
-        axis, found, k = node.attrs["axis"], [], 0
-        values = [self._unshaped(i) for i in node.inputs]
-        while k < len(node.inputs):
-            first, shape = node.inputs[k], node.inputs[k].shape
-            count = 1
-            while self._follows(values[k : k + count + 1], count):
-                count += 1
-            k += count
-            if count == 1:
-                found.append(first)
-                continue
-            rows = self._rows(values[k - count], count)
-            rows = _located(node_of("reshape", rows, shape=(count, *shape)), node)
-            order = (*range(1, axis + 1), 0, *range(axis + 1, len(shape) + 1))
-            shape = (*shape[:axis], count * shape[axis], *shape[axis + 1 :])
-            turned = _located(node_of("transpose", rows, perm=order), node)
-            found.append(_located(node_of("reshape", turned, shape=shape), node))
-        return found
-
-    def _unshaped(self, node: Node) -> Node:
-        """What ``np.stack`` and its like have given another axis."""
-        while node.op.name == "reshape" and not self._collected(node):
-            node = node.inputs[0]
-        return node
-
-    def _follows(self, values: Sequence[Node], count: int) -> bool:
-        """Whether the last of some values is that of the round after the one before it."""
-        if len(values) <= count or not self._collected(values[0]):
-            return False
-        j, ago = self.ends[values[0]]
-        return self.ends.get(values[-1]) == (j, ago - count)
-
-
-def _located(node: Node, like: Node) -> Node:
-    node.loc = like.loc
-    return node
-
-
-def _line(loc: Loc) -> int:
-    return loc.line

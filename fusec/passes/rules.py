@@ -102,6 +102,14 @@ def update_of_update(node: Node) -> Node | None:
     return None
 
 
+def slice_of_last_update(node: Node) -> Node | None:
+    """Reading back exactly the region that was written last."""
+    x = node.inputs[0]
+    if x.op.name != "slice_update" or x.inputs[1].shape != node.shape:
+        return None
+    return x.inputs[1] if all(x.attrs[k] == node.attrs[k] for k in ("start", "step")) else None
+
+
 def slice_of_update(node: Node) -> Node | None:
     """Reading back exactly the region that was written, or nothing of it."""
     x, part = node.inputs[0], spans(node)
@@ -111,8 +119,7 @@ def slice_of_update(node: Node) -> Node | None:
         x = x.inputs[0]
     if x is not node.inputs[0]:
         return Node(node.op, (x,), node.attrs, node.aval)
-    same = all(x.attrs[k] == node.attrs[k] for k in ("start", "step"))
-    return x.inputs[1] if same and x.inputs[1].shape == node.shape else None
+    return slice_of_last_update(node)
 
 
 def multiply_by_one(node: Node) -> Node | None:

@@ -7,8 +7,8 @@ import numpy as np
 import fusec
 from fusec.codegen.cuda_simulator import simulate
 from fusec.codegen.numba_cuda import compile_ptx
-from fusec.codegen.program import c_strides
 from fusec.codegen.ptxas import assemble, tool
+from fusec.codegen.slots import c_strides
 from fusec.codegen.steps import Call, Launch, Program
 from fusec.errors import UnsupportedError
 from fusec.ir.graph import Graph

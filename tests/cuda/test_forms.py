@@ -44,8 +44,17 @@ def shifted(x):
     return y
 
 
+def average_so_far(x):
+    out, s = np.empty_like(x), x[0]
+    for t in range(len(x)):
+        s = 0.25 * x[t] + 0.75 * s
+        out[t] = s
+    return out
+
+
 #: name: (function, shapes, dtype)
 FORMS = {
+    "recurrence": (average_so_far, [(260, 1), (260, 7), (230, 2, 3)], "f4"),
     "map": (lambda x: x * 2 + 1, [(0,), (1,), (7,), (300,)], "f4"),
     "map f8": (lambda x: np.exp(-x * x), [(1,), (130,)], "f8"),
     "map bool": (lambda x: (x > 0) & (x < 2), [(37,)], "f4"),

@@ -37,6 +37,7 @@ VALUES = 24  # of an op and dtype
 LIMITATIONS = {
     "host_call": "NumPy's own function",
     "loop": "made for CPUs only",
+    "recurrence": "has tests of its own",
     "host_out": "a result of NumPy's own function",
     "scatter_flat": "scatter_set, once it is lowered",
     **dict.fromkeys(("custom", "custom_out", "hold"), "a mark that the passes drop"),

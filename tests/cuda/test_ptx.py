@@ -16,12 +16,9 @@ from fusec.runtime.cuda import CudaDevice, newest
 
 ARCHITECTURES = ("sm_80", "sm_90")
 #: kernels of the suite that may spill registers, and why
-SPILLING = {"low_pass": "a loop that is unrolled: the addresses of 85 rows and of their results"}
+SPILLING: dict[str, str] = {}
 #: kernels whose registers leave few warps on a multiprocessor, and why
-CROWDED = {
-    "exponential_average": "all time steps of a series are results of one kernel",
-    "low_pass": "the same for 85 steps",
-}
+CROWDED = {"exponential_average": "all time steps of a series are results of one kernel"}
 #: kernels whose float32 code computes with float64 at some place, and why
 FLOAT64 = {
     "haversine": "sine and cosine reduce huge arguments in float64",
