@@ -1,5 +1,6 @@
 """What is known of a value before it exists: its shape and dtype, and nothing more."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +22,7 @@ class Aval(NamedTuple):
 
     @property
     def size(self) -> int:
-        size = 1
-        for n in self.shape:
-            size *= n
-        return size
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:

@@ -72,6 +72,7 @@ class Literal:
 
 
 _SERIAL = count()
+NONE: Mapping[str, Any] = {}  # of the many nodes without metadata
 
 
 class Node:
@@ -95,7 +96,7 @@ class Node:
     ) -> None:
         self.op = op
         self.inputs = inputs
-        self.attrs = attrs
+        self.attrs = attrs or NONE
         self.aval = aval
         self.loc = loc
         self.serial = next(_SERIAL) if serial is None else serial
@@ -116,9 +117,8 @@ class Node:
     def key(self) -> tuple[Any, ...]:
         """Equal keys compute equal values (params are keyed by identity)."""
         if self.op.name == "param":
-            return (id(self),)
-        ids = tuple(map(id, self.inputs))
-        return (self.op.name, ids, tuple(self.attrs.items()), self.aval)
+            return (self,)
+        return (self.op, self.inputs, tuple(self.attrs.items()))
 
     def replace(self, inputs: tuple["Node", ...]) -> "Node":
         return Node(self.op, inputs, self.attrs, self.aval, self.loc, self.serial)
@@ -178,18 +178,18 @@ def toposort(
     first: nodes to begin with; known: nodes that are left out, with what only they need.
     """
     order: list[Node] = list(first)
-    done = set(map(id, order))
+    done = set(order)
     stack: list[tuple[Node, Iterator[Node]]] = []
     for root in outputs:
-        if id(root) in done or root in known:
+        if root in done or root in known:
             continue
-        done.add(id(root))
+        done.add(root)
         stack.append((root, iter(root.inputs)))
         while stack:
             node, rest = stack[-1]
             for child in rest:
-                if id(child) not in done and child not in known:
-                    done.add(id(child))
+                if child not in done and child not in known:
+                    done.add(child)
                     stack.append((child, iter(child.inputs)))
                     break
             else:

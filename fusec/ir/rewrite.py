@@ -17,32 +17,45 @@ def rebuild(graph: Graph, rules: Mapping[str, Iterable[Rule]] | None = None) -> 
     Nodes that compute the same value become one (CSE); nodes that no output needs are not visited
     (DCE). A replacement has the aval of what it replaces, and is itself looked at again.
     """
-    table: dict[tuple[Any, ...], Node] = {}
-    done: dict[Node, Node] = {p: p for p in graph.params}
+    made = _Rebuilt(graph.params, rules or {})
+    done = made.done
+    for node in graph.nodes():
+        if node not in done:
+            new = made.visit(node)
+            done[node] = made.apply(new) if new.op.name in made.rules else new
+    return Graph(graph.params, [done[o] for o in graph.outputs], _checks(graph, done))
 
-    def number(node: Node) -> Node:
-        found = table.setdefault(node.key(), node)
-        found.serial = min(found.serial, node.serial)
+
+class _Rebuilt:
+    """done: what became of each node; table: the nodes there are now, by what they compute."""
+
+    def __init__(self, params: Iterable[Node], rules: Mapping[str, Iterable[Rule]]) -> None:
+        self.rules = rules
+        self.table: dict[tuple[Any, ...], Node] = {}
+        self.done: dict[Node, Node] = {p: p for p in params}
+
+    def visit(self, node: Node) -> Node:
+        done = self.done
+        inputs = tuple([done[i] for i in node.inputs])
+        if inputs != node.inputs:
+            node = node.replace(inputs)
+        found = self.table.setdefault(node.key(), node)
+        if found is not node:
+            found.serial = min(found.serial, node.serial)
         return found
 
-    def visit(node: Node) -> Node:
-        inputs = tuple([done[i] for i in node.inputs])
-        if any(a is not b for a, b in zip(inputs, node.inputs)):
-            node = node.replace(inputs)
-        return number(node)
-
-    def settle(root: Node, rounds: int, loc: Loc | None) -> Node:
+    def settle(self, root: Node, rounds: int, loc: Loc | None) -> Node:
         """Number the nodes that a rule made, inputs first, applying rules to each."""
-        for node in toposort([root], known=done):
-            if node in done:
+        for node in toposort([root], known=self.done):
+            if node in self.done:
                 continue
             if node.loc is None and node.op.name not in ("param", "const"):
                 node.loc = loc
-            done[node] = apply(visit(node), rounds)
-        return done[root]
+            self.done[node] = self.apply(self.visit(node), rounds)
+        return self.done[root]
 
-    def apply(node: Node, rounds: int = 0) -> Node:
-        for rule in rules.get(node.op.name, ()) if rules else ():
+    def apply(self, node: Node, rounds: int = 0) -> Node:
+        for rule in self.rules.get(node.op.name, ()):
             new = rule(node)
             if new is None or new is node:
                 continue
@@ -50,15 +63,10 @@ def rebuild(graph: Graph, rules: Mapping[str, Iterable[Rule]] | None = None) -> 
                 raise AssertionError(f"rule {rule} changed {node!r} to {new!r}")
             if rounds > MAX_ROUNDS:
                 raise AssertionError(f"rules do not settle at {node!r}")
-            done.setdefault(node, node)
+            self.done.setdefault(node, node)
             new.serial = min(new.serial, node.serial)
-            return settle(new, rounds + 1, node.loc)
+            return self.settle(new, rounds + 1, node.loc)
         return node
-
-    for node in graph.nodes():
-        if node not in done:
-            done[node] = apply(visit(node))
-    return Graph(graph.params, [done[o] for o in graph.outputs], _checks(graph, done))
 
 
 def _checks(graph: Graph, done: Mapping[Node, Node]) -> Iterable[Node]:

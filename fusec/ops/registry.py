@@ -7,6 +7,7 @@ ufuncs to elementwise ops.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -32,6 +33,7 @@ Vjp = Callable[..., Any] | None
 OPS: dict[str, "Op"] = {}
 BY_UFUNC: dict[np.ufunc, "Op"] = {}
 
+KNOWN = 1024  # combinations of operands whose result each elementwise op remembers
 CHEAP, MEDIUM, COSTLY = 1, 8, 20
 """Cost of an op per element, in additions: adds; divisions and roots; exp and the like."""
 
@@ -145,6 +147,7 @@ def elementwise(
     A ufunc of several results has an op for each: the ``result``-th.
     """
 
+    @lru_cache(KNOWN)
     def infer(*avals: Aval) -> Aval:
         out = loop_dtypes(ufunc, tuple(a.dtype for a in avals))[ufunc.nin + result]
         return Aval(broadcast_shape(*[a.shape for a in avals]), out)

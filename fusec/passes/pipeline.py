@@ -10,13 +10,18 @@ from fusec.passes.halves import HALVES
 from fusec.passes.parts import joined
 from fusec.passes.recur import recurrences
 from fusec.passes.roll import rolled
-from fusec.passes.rules import FOLD, SIMPLIFY
+from fusec.passes.rules import FOLD, SIMPLIFY, STORED
 from fusec.passes.tiny import TINY
 
 Pass = Callable[[Graph], Graph]
 
 
 def cse(graph: Graph) -> Graph:
+    """One node for each value, also where it has been stored and read again."""
+    return rebuild(graph, STORED)
+
+
+def dce(graph: Graph) -> Graph:
     """One node for each value; nodes that no output needs are gone."""
     return rebuild(graph)
 
@@ -48,7 +53,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("fold", fold),
     ("simplify", simplify),
     ("write_out", write_out),
-    ("dce", cse),
+    ("dce", dce),
     ("join", joined),
 )
 

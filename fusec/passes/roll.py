@@ -24,9 +24,7 @@ from typing import Any
 import numpy as np
 
 from fusec.ir.graph import Graph, Node
-from fusec.ir.rewrite import rebuild
 from fusec.passes.roll_build import CONST, EACH, LEAVES, PARTED, SHARED, Links, Repeat, built
-from fusec.passes.rules import slice_of_last_update, update_of_update
 
 LEAST = 1024  # nodes below which unrolled rounds are compiled soon, and may fuse
 ROUNDS = 4  # a loop of fewer is not worth a step of its own
@@ -35,20 +33,18 @@ ANCHORS = 7  # places at which periods are looked for
 MOST = 64  # periods that are tried from each
 TRIED = 3  # periods whose inputs are compared, and places in one where rounds may begin
 WHOLE = 1 << 48  # bytes that the results of a call count for before they are taken apart
+NONE = -3  # beside the links of ``roll_build``: another way
 SMALL = 16  # elements of constants that may vary
-AGAIN = {"slice": [slice_of_last_update], "slice_update": [update_of_update]}
-"""``x[t] += 1`` is two updates for Python."""
 
 
 def rolled(graph: Graph) -> Graph:
     """The same graph with its repetitions as loops."""
     nodes = graph.nodes()
-    if len(nodes) >= LEAST:
-        graph = rebuild(graph, AGAIN)
-        nodes = graph.nodes()
     while len(nodes) >= LEAST:
-        order = [n for n in _in_turn(nodes) if n.op.name not in LEAVES]
-        made = (built(graph, order, found) for found in _repeats(order))
+        turn = _in_turn(nodes)
+        order = [n for n in turn if n.op.name not in LEAVES]
+        leaves = [n for n in turn if n.op.name in LEAVES]
+        made = (built(graph, order, found) for found in _repeats(order, leaves))
         new = next((g for g in made if g is not None), None)
         if new is None:
             break
@@ -58,6 +54,8 @@ def rolled(graph: Graph) -> Graph:
 
 def _in_turn(nodes: list[Node]) -> list[Node]:
     """Inputs before users, and otherwise in the order in which the function was traced."""
+    if all(i.serial < node.serial for node in nodes for i in node.inputs):
+        return sorted(nodes, key=lambda node: node.serial)
     waiting = {node: len(node.inputs) for node in nodes}
     users: dict[Node, list[Node]] = {}
     for node in nodes:
@@ -77,21 +75,20 @@ def _in_turn(nodes: list[Node]) -> list[Node]:
     return order
 
 
-def _repeats(order: list[Node]) -> Iterator[Repeat]:
+def _repeats(order: list[Node], leaves: list[Node]) -> Iterator[Repeat]:
     """The repetition that saves most nodes, with the rounds beginning here or there."""
-    at = {node: k for k, node in enumerate(order)}
-    for period in _periods(order)[:TRIED]:
-        links = [_link(a, b, k, at, period) for k, (a, b) in enumerate(zip(order, order[period:]))]
-        table: dict[Links | None, int] = {None: -1}
-        kinds = np.array([table.setdefault(x, len(table)) for x in links])
-        same = (kinds[period:] == kinds[:-period]) & (kinds[period:] >= 0)
+    kinds, marks = _kinds(order)
+    inputs = _Inputs(order, leaves)
+    for period in _periods(marks)[:TRIED]:
+        links, same = inputs.links(kinds, period)
         start, stop = _longest(same)
         moved = all(n.op.family == "movement" for n in order[start : start + period])
         if stop - start < period or moved:
             continue
-        found = [links[k] or () for k in range(start, start + period)]
-        if any(_within(order[start + j], x, at, start) for j, x in enumerate(found)):
-            continue
+        found = [inputs.of(links, k) for k in range(start, start + period)]
+        within = range(int(inputs.first[start]), int(inputs.first[start + period]))
+        if any(links[k] == SHARED and inputs.at[k] >= start for k in within):
+            continue  # a value of one round is shared by all
         for begin in _boundaries(order[start : start + period], found, stop - start):
             first = start + begin
             rounds = (stop + 2 * period - first) // period
@@ -100,13 +97,26 @@ def _repeats(order: list[Node]) -> Iterator[Repeat]:
         return
 
 
-def _periods(order: list[Node]) -> list[int]:
-    """After how many nodes the same ops may follow again, most saving first."""
+def _kinds(order: list[Node]) -> tuple[np.ndarray, np.ndarray]:
+    """A number for what of each node can't differ from round to round, and one with its line."""
     table: dict[Any, int] = {}
-    signs = [(n.op.name, *_fixed(n).items(), n.aval, n.loc) for n in order]
-    marks = np.array([table.setdefault(sign, len(table)) for sign in signs])
+    found = []
+    for n in order:
+        sign: Any = (n.loc, n.op, n.aval, len(n.inputs))
+        if n.attrs:
+            parted = n.op.name in PARTED
+            sign += tuple([x for x in n.attrs.items() if not (parted and x[0] == "start")])
+        found.append(table.setdefault(sign, len(table)))
+    marks = np.array(found, int)
+    alike: dict[Any, int] = {}
+    kinds = [alike.setdefault(sign[1:], len(alike)) for sign in table]
+    return np.array(kinds, int)[marks], marks
+
+
+def _periods(marks: np.ndarray) -> list[int]:
+    """After how many nodes the same ops may follow again, most saving first."""
     tried: set[int] = set()
-    for k in range(1, ANCHORS + 1 if order else 1):
+    for k in range(1, ANCHORS + 1 if len(marks) else 1):
         anchor = k * len(marks) // (ANCHORS + 1)
         again = np.flatnonzero(marks[anchor + 1 :] == marks[anchor])[:MOST] + 1
         tried.update(again.tolist())
@@ -118,12 +128,6 @@ def _periods(order: list[Node]) -> list[int]:
     return sorted(found, key=lambda p: (-saved[p], p))
 
 
-def _fixed(node: Node) -> dict[str, Any]:
-    """What of a node can't differ from round to round."""
-    parted = node.op.name in PARTED
-    return {k: v for k, v in node.attrs.items() if not (parted and k == "start")}
-
-
 def _longest(flags: np.ndarray) -> tuple[int, int]:
     """Where the longest run of True begins and ends."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]])))
@@ -133,31 +137,54 @@ def _longest(flags: np.ndarray) -> tuple[int, int]:
     return int(edges[2 * k]), int(edges[2 * k + 1])
 
 
-def _link(a: Node, b: Node, k: int, at: dict[Node, int], period: int) -> Links | None:
-    """How a node comes by its inputs, if the node one period on does the same."""
-    if a.op is not b.op or a.aval != b.aval or _fixed(a) != _fixed(b):
-        return None
-    found = []
-    for x, y in zip(a.inputs, b.inputs):
-        leaf, other = x.op.name, y.op.name
-        small = x is y or (x.aval == y.aval and x.aval.size <= SMALL)
-        if leaf == other and leaf in ("const", "dim") and small:
-            found.append(CONST)
-        elif x is y:
-            found.append(SHARED)
-        elif leaf == other == "param" and x.aval == y.aval and x.aval.ndim == 0:
-            found.append(EACH)
-        elif x in at and at.get(y) == at[x] + period and k - at[x] <= LAGS * period:
-            found.append(k - at[x])
-        else:
-            return None
-    return tuple(found)
+class _Inputs:
+    """The inputs of all nodes, one after the other: those of node k begin at ``first[k]``.
+
+    owner: the node that has each. at: the place of what was computed; less than 0, a number of
+    each leaf. alike: by number, what leaves have that may stand for each other in other rounds;
+    known: whether their values are.
+    """
+
+    def __init__(self, order: list[Node], leaves: list[Node]) -> None:
+        places = {node: k for k, node in enumerate(leaves, -len(leaves))}
+        places.update({node: k for k, node in enumerate(order)})
+        counts = [len(n.inputs) for n in order]
+        self.first = np.append(0, np.cumsum(counts, dtype=np.int64))
+        self.owner = np.repeat(np.arange(len(order)), counts)
+        self.at = np.array([places[x] for n in order for x in n.inputs], np.int64)
+        kinds: dict[Any, int] = {}
+        self.alike = np.array([kinds.setdefault(_kind_of_leaf(x), len(kinds)) for x in leaves], int)
+        self.known = np.array([x.op.name != "param" for x in leaves], bool)
+
+    def links(self, kinds: np.ndarray, period: int) -> tuple[np.ndarray, np.ndarray]:
+        """How nodes come by their inputs, if the node one period on does the same; and for each
+        node whether one period on that is so in the same way."""
+        count, links = len(kinds), np.full(len(self.at), NONE)
+        alike = np.append(kinds[period:] == kinds[:-period], np.zeros(period, bool))
+        here = np.flatnonzero(alike[self.owner])
+        node = self.owner[here]
+        there = here + self.first[node + period] - self.first[node]
+        x, y = self.at[here], self.at[there]
+        far = (x >= 0) & (y == x + period) & (node - x <= LAGS * period)
+        links[here[far]] = (node - x)[far]
+        leaf = np.flatnonzero((x < 0) & (y < 0))
+        leaf = leaf[self.alike[x[leaf]] == self.alike[y[leaf]]]
+        links[here[leaf]] = EACH
+        links[here[x == y]] = SHARED
+        links[here[leaf[self.known[x[leaf]]]]] = CONST
+        good = alike & (np.bincount(self.owner[links == NONE], minlength=count) == 0)
+        other = np.bincount(node[links[here] != links[there]], minlength=count) > 0
+        return links, (good & ~other)[:-period] & good[period:]
+
+    def of(self, values: np.ndarray, k: int) -> tuple[int, ...]:
+        """What is known of each input of a node."""
+        return tuple(values[self.first[k] : self.first[k + 1]].tolist())
 
 
-def _within(node: Node, links: Links, at: dict[Node, int], start: int) -> bool:
-    """Whether a node shares what is computed within the repetition."""
-    found = zip(node.inputs, links)
-    return any(link == SHARED and at.get(x, -1) >= start for x, link in found)
+def _kind_of_leaf(x: Node) -> Any:
+    """Constants may vary from round to round if they are small, and so may numbers."""
+    varies = x.aval.ndim == 0 if x.op.name == "param" else x.aval.size <= SMALL
+    return (x.op, x.aval) if varies else x
 
 
 def _boundaries(nodes: list[Node], links: list[Links], length: int) -> list[int]:

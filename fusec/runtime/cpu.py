@@ -18,6 +18,8 @@ from typing import Any
 # finer locks would win nothing; and a fork waits until nobody is inside LLVM or Numba.
 native_lock = threading.RLock()
 
+YOUNG = 100_000  # objects that a collection of the youngest takes milliseconds for
+
 
 def _forked() -> None:
     global native_lock
@@ -36,7 +38,9 @@ if hasattr(os, "register_at_fork"):
 def making() -> Iterator[None]:
     """Holds the lock while a plan is made, and keeps Python's cycle collector from running.
 
-    Its passes over all that Numba holds would take a tenth of the time, and find nothing.
+    Its passes over all that Numba holds would take a tenth of the time, and find nothing. Of a long
+    trace what is left is not young any more: the next full collection goes over it, as over all
+    that is old.
     """
     with native_lock:
         collects = gc.isenabled()
@@ -44,6 +48,9 @@ def making() -> Iterator[None]:
         try:
             yield
         finally:
+            if gc.get_count()[0] > YOUNG and not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()  # into the oldest generation
             if collects:
                 gc.enable()
 

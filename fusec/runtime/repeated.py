@@ -96,7 +96,7 @@ class Repeated:
     def offsets(self, parts: Sequence[tuple[slice, ...]], array: np.ndarray) -> np.ndarray:
         """Where parts of an array begin, in bytes from its first element."""
         if id(parts) not in self._offsets:
-            starts = np.array([[s.start for s in part] for part in parts], np.int64)
+            starts = np.fromiter((s.start for part in parts for s in part), np.int64)
             starts = starts.reshape(len(parts), array.ndim)
             self._offsets[id(parts)] = starts @ np.array(array.strides, np.int64)
         return self._offsets[id(parts)]

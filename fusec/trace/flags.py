@@ -87,4 +87,4 @@ def is_owner(x: "Tracer", name: str) -> bool:
     """Whether ``x`` is the array that its memory belongs to."""
     if x._storage.source is not None:
         raise UnsupportedError(f"it asks for `{name}` of an argument: NumPy runs the function")
-    return x._scalar or x is x._storage.root
+    return x._scalar or x is x._storage.root()

@@ -24,17 +24,17 @@ INT = np.dtype(np.int64)
 
 def getitem(x: Tracer, index: Any) -> Any:
     """``x[index]``."""
-    from fusec.trace.selection import Selection
-
     x, index = windowed(x, index)
     items = normalise(x, index)
-    if all(is_basic(i) for i in items):
+    if all(map(is_basic, items)):
         view = basic(x, items)
         if not view._scalar:
             return view
         if has_dots(index):
             return x.step(view._like, *view._path[len(x._path) :])
         return fresh(x._session, view.node, scalar=True)
+    from fusec.trace.selection import Selection
+
     if len(items) == 1 and is_mask(items[0]) and items[0]._like.ndim == 0:
         return _literal_mask(x, items[0])
     if len(items) == 1 and is_mask(items[0]):
@@ -107,7 +107,7 @@ def setitem(x: Tracer, index: Any, value: Any) -> None:
     items = normalise(x, index)
     if x._storage.writeable and _is_itself(x, items, value):
         return None
-    if all(is_basic(i) for i in items):
+    if all(map(is_basic, items)):
         target = basic(x, items)
         if target._scalar:
             value = single(x, value)
@@ -127,13 +127,18 @@ def setitem(x: Tracer, index: Any, value: Any) -> None:
     base.write(node)
 
 
+Tracer.__getitem__, Tracer.__setitem__ = getitem, setitem  # type: ignore[attr-defined]
+
+
 def single(x: Tracer, value: Any) -> Any:
     """``value`` for one element of ``x``, where NumPy takes no arrays, or raises."""
+    if type(value) is Tracer and not value._like.ndim:
+        return value
     made = np.zeros(1, x.dtype)
     if not contains_traced(value):
         made[0] = value
         return made[0]
-    if type(value) is Tracer and value._like.ndim:
+    if type(value) is Tracer:
         made[0] = np.zeros(value._like.shape)
     elif isinstance(value, ROWS):
         made[0] = [0] * len(value)
@@ -144,6 +149,8 @@ def assigned(target: Tracer, value: Any, shape: tuple[int, ...], item: bool = Fa
     """``value`` as NumPy would put it into ``target``: converted, broadcast."""
     session = target._session
     node = as_element(session, value, target.dtype, item)
+    if node.shape == shape:
+        return node
     while node.aval.ndim > len(shape) and node.shape[0] == 1:
         node = session.reshape(node, node.shape[1:])
     try:
@@ -217,8 +224,10 @@ def normalise(x: Tracer, index: Any) -> list[Any]:
     """The index as a list of int, slice, None and arrays, one for each axis, no Ellipsis."""
     items = list(index) if isinstance(index, tuple) else [index]
     items = [_item(x, i) for i in items]
-    used = sum(1 if not is_mask(i) else i.ndim for i in items if i is not None and i is not ...)
     ndim = x._like.ndim
+    if len(items) <= ndim and {*map(type, items)} <= {int, slice}:
+        return items + [slice(None)] * (ndim - len(items))
+    used = sum(1 if not is_mask(i) else i.ndim for i in items if i is not None and i is not ...)
     if used > ndim:
         raise IndexError(
             f"too many indices for array: array is {ndim}-dimensional, but {used} were indexed"
@@ -253,12 +262,11 @@ def _without_known_masks(x: Tracer, items: list[Any]) -> list[Any]:
 
 
 def _item(x: Tracer, item: Any) -> Any:
-    if item is None or item is ...:
+    if item is None or item is ... or type(item) is int:
         return item
     if isinstance(item, slice):
-        return slice(
-            *[None if p is None else p.__index__() for p in (item.start, item.stop, item.step)]
-        )
+        ends = (item.start, item.stop, item.step)
+        return slice(*[None if p is None else p.__index__() for p in ends])
     if type(item) is Tracer:
         return _index_tracer(item)
     if isinstance(item, bool | np.bool_):
@@ -349,24 +357,16 @@ def advanced(x: Tracer, items: list[Any]) -> tuple[Tracer, list[Node], tuple[int
     together = arrays == list(range(arrays[0], arrays[0] + len(arrays)))
     before = [k for k in slices if together and k < arrays[0]]
     after = [k for k in slices if k not in before]
-    out_shape = (
-        *[shape[k] for k in before],
-        *index_shape,
-        *[shape[k] for k in after],
-    )
+    out_shape = (*[shape[k] for k in before], *index_shape, *[shape[k] for k in after])
     parts = []
     for k, item in enumerate(items):
         if isinstance(item, slice):
-            place = (
-                before.index(k)
-                if k in before
-                else (len(before) + len(index_shape) + after.index(k))
-            )
+            later = len(before) + len(index_shape)
+            place = before.index(k) if k in before else later + after.index(k)
             part = _along(session, out_shape, place)
         else:
             part = _wrapped(session, item, shape[k])
-            tail = (1,) * len(after)
-            part = session.reshape(part, part.shape + tail) if tail else part
+            part = session.reshape(part, part.shape + (1,) * len(after))
         parts.append(part)
     return x, parts, out_shape
 

@@ -14,6 +14,7 @@ from fusec.ir.aval import kind_of
 from fusec.trace.hostcalls import host_call
 from fusec.trace.scalars import NUMBERS, PyScalar
 from fusec.trace.tracer import Tracer, as_tracer, fresh
+from fusec.trace.ufuncs import elementwise
 
 _WIDE = {"b": "?", "i": "i8", "u": "u8", "f": "f8", "c": "c16"}
 
@@ -51,27 +52,30 @@ def _is_python(value: Any) -> bool:
 
 def _python_operator(name: str) -> Callable[..., Any]:
     """An operator that gives Python numbers for Python numbers, and raises as Python does."""
-    plain = getattr(Tracer, name)
+    bare, repeats, plain = name.strip("_"), name.endswith("mul__"), getattr(Tracer, name)
+    if bare.removeprefix("r") in _UFUNCS:
+        plain = _direct(_UFUNCS[bare.removeprefix("r")], plain, bare not in _UFUNCS)
 
     def method(self: Tracer, *others: Any) -> Any:
-        if name.endswith("mul__") and self._scalar and isinstance(others[0], list | tuple):
+        if repeats and self._scalar and isinstance(others[0], list | tuple):
             whole, real = self.dtype.kind in "iu", self.dtype.kind in "fc"
             if whole or real:  # NumPy's numbers repeat lists, as Python's do; floats raise
                 return (self.__index__() if whole else self.__class__(1)) * others[0]
-        if self._storage.item and self.dtype.kind == "b" and name.strip("_") not in _OF_BOOLS:
+        item = self._storage.item
+        if item and self.dtype.kind == "b" and bare not in _OF_BOOLS:
             return getattr(to_python(self, np.int64), name)(*others)
         result = plain(self, *others)
-        if not self._storage.item or type(result) is not Tracer or not all(map(_is_python, others)):
+        if not item or type(result) is not Tracer or not all(map(_is_python, others)):
             return result
         node = result.node
-        if name.strip("_") in _QUOTIENTS:
+        if bare in _QUOTIENTS:
             divisor = self if name[2] == "r" else others[0]
             fits = np.not_equal(as_tracer(self._session, divisor), 0)
             node = self._session.make("check", node, fits.node)
         elif name in ("__pow__", "__rpow__"):
             fits = np.isfinite(result) | ~np.isfinite(self + others[0])
             node = self._session.make("check", node, fits.node)
-        elif name.strip("_") in ("lshift", "rlshift"):
+        elif bare in ("lshift", "rlshift"):
             bits = self if name[2] == "r" else others[0]
             back = result >> bits == (others[0] if name[2] == "r" else self)
             node = self._session.make("check", node, as_tracer(self._session, back).node)
@@ -80,6 +84,22 @@ def _python_operator(name: str) -> Callable[..., Any]:
     return method
 
 
+def _direct(ufunc: np.ufunc, plain: Any, swaps: bool) -> Callable[..., Any]:
+    """The operator, where NumPy would only hand the ufunc on to us; it has its costs."""
+
+    def method(self: Tracer, other: Any) -> Any:
+        if type(other) not in _OURS:
+            return plain(self, other)
+        return elementwise(self._session, ufunc, (other, self) if swaps else (self, other))
+
+    return method
+
+
+_OURS = (Tracer, PyScalar, float, int)
+_UFUNCS = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide,
+    "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+}  # fmt: skip
 _OF_BOOLS = ("and", "rand", "or", "ror", "xor", "rxor", "lt", "le", "gt", "ge", "eq", "ne")
 _QUOTIENTS = ("truediv", "floordiv", "mod", "rtruediv", "rfloordiv", "rmod")
 

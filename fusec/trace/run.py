@@ -15,7 +15,7 @@ import numpy as np
 from fusec.errors import DTypeError, FusecError, ShapeError, UnsupportedError, refusing
 from fusec.ir.aval import is_number
 from fusec.ir.graph import Graph, Node, toposort
-from fusec.trace import capture
+from fusec.trace import capture, indexing, ufuncs  # noqa: F401  (each completes a class)
 from fusec.trace.decisions import Decision, after, checks_of
 from fusec.trace.guards import Guards
 from fusec.trace.scalars import NUMBERS, PyScalar, Recipe, compute
@@ -228,7 +228,7 @@ def _close(session: Session, value: Any) -> Trace:
     """The graph of everything that leaves the function: results and changed arrays."""
     leaves, tree = flatten(value)
     outputs: list[Node] = []
-    storages: list[Storage] = []
+    storages: dict[Storage, int] = {}
     results: list[Result] = []
     first: dict[int, int] = {}
     for k, leaf in enumerate(leaves):
@@ -242,8 +242,8 @@ def _close(session: Session, value: Any) -> Trace:
         if storage.mutated:
             assert storage.source is not None
             writes.append((storage.source, len(outputs)))
+            storages[storage] = len(outputs)
             outputs.append(storage.node)
-            storages.append(storage)
     if any(n.op.name == "param" for n in toposort(outputs, session.params)[len(session.params) :]):
         raise escaped(None)  # one example's value, kept by a function under ``vmap``
     layouts = [copy_like(s.like).strides if s.source else s.like.strides for s in storages]
@@ -290,7 +290,7 @@ def _of_graph(
 
 
 def _result(
-    session: Session, leaf: Any, storages: list[Storage], outputs: list[Node]
+    session: Session, leaf: Any, storages: dict[Storage, int], outputs: list[Node]
 ) -> Result:
     if type(leaf) is Tracer:
         if leaf._session is not session:
@@ -299,17 +299,16 @@ def _result(
             leaf = leaf.copy("K")
         storage = leaf._storage
         source = storage.source
-        single = leaf._scalar or (storage.root is not None and storage.root._scalar)
+        single = leaf._scalar or storage.start in session.numbers
         if source is not None and (
             source.kind == "captured" or (source.kind == "arg" and not single)
         ):
-            view = leaf is not storage.root
+            view = leaf is not storage.root()
             return Result(source.kind, source.ref, leaf._path, leaf._scalar, view)
-        if storage not in storages:
-            storages.append(storage)
+        number = storages.setdefault(storage, len(outputs))
+        if number == len(outputs):
             outputs.append(storage.node)
-        view = leaf is not storage.root
-        number = storages.index(storage)
+        view = leaf is not storage.root()
         return Result("output", number, leaf._path, leaf._scalar, view, storage.item)
     if type(leaf) is PyScalar:
         return Result("python", leaf._recipe)

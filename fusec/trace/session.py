@@ -5,6 +5,8 @@ raises on use.
 """
 
 import warnings
+import weakref
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -54,11 +56,17 @@ class Storage:
         self.writeable = True
         self.version = 0
         self.item = False  # a Python number, weak among arrays, as float(x) and np.allclose give
-        self.root: Any = None  # the tracer that is the array itself, not a view of it
+        # The tracer that is the array itself, not a view of it, as long as the function has it: a
+        # cycle would keep all that is traced until Python's collector finds it.
+        self.root: Callable[[], Any] = _gone
 
     @property
     def mutated(self) -> bool:
         return self.source is not None and self.node is not self.start
+
+
+def _gone() -> None:
+    pass
 
 
 class Retrace(BaseException):  # which few functions catch
@@ -77,6 +85,7 @@ class Session:
         self._noted: set[str] = set()
         self.params: list[Node] = []
         self.sources: list[Source] = []
+        self._used: Counter[str] = Counter()  # how many labels of sources begin alike
         self.storages: list[Storage] = []
         self.scalar_guards: dict[Recipe, Any] = {}
         self.guards = guards
@@ -88,7 +97,9 @@ class Session:
         self._scalars: dict[tuple[Recipe, np.dtype], Node] = {}
         self.sized: dict[Node, np.ndarray] = {}  # params that only depend on shapes
         self.numbers: dict[Node, PyScalar] = {}  # params that are numbers of the call
+        self.varying: set[Node] = set()  # nodes whose values only calls know; see ``values``
         self._consts: dict[Any, Node] = {}
+        self._lines: dict[Any, Any] = {}
         self.notes: list[str] = []
         self.labels: list[str] = []  # of the arguments' leaves
         self.at: Loc | None = None  # the line that new nodes stand for, where it is not the caller
@@ -106,22 +117,29 @@ class Session:
         if isinstance(op, str):
             op = OPS[op]
         aval = op.infer_aval(*[i.aval for i in inputs], **attrs)
-        node = Node(op, inputs, attrs, aval, self.location())
+        node = Node(op, inputs, attrs, aval, self.at or user_location(self._lines))
         if node.checked:
             self.checks.append(node)
         return node
 
     def location(self) -> Loc | None:
-        return self.at or user_location()
+        return self.at or user_location(self._lines)
 
     def const(self, value: Any, dtype: np.dtype | None = None) -> Node:
         """A constant of the graph: part of the kernels' text where it is small."""
+        exact = type(value) in (int, float) and value != 0  # of which equal ones are the same
+        key = (type(value), value, dtype) if exact else None
+        node = self._consts.get(key)
+        if node is not None:
+            return node
         with np.errstate(all="ignore"):
             literal = Literal(np.array(value, dtype))
         node = self._consts.get(literal)
         if node is None:
             aval = Aval(literal.value.shape, literal.value.dtype)
             node = self._consts[literal] = Node(OPS["const"], (), {"value": literal}, aval)
+        if exact:
+            self._consts[key] = node
         return node
 
     def cast(self, node: Node, dtype: np.dtype) -> Node:
@@ -154,6 +172,7 @@ class Session:
         node = Node(OPS["param"], (), {"name": name, "aval": aval}, aval)
         self.params.append(node)
         self.sources.append(source)
+        self._used[name.split(":")[0]] += 1
         return node
 
     def array_param(self, array: np.ndarray, source: Source) -> Any:
@@ -166,8 +185,9 @@ class Session:
         like = like_array(array)
         storage = self.storage(self.param(Aval(array.shape, dtype), source), like, source)
         storage.writeable = array.flags.writeable or is_stand_in(array)
-        storage.root = Tracer(self, storage, (), like)
-        return storage.root
+        tracer = Tracer(self, storage, (), like)
+        storage.root = weakref.ref(tracer)
+        return tracer
 
     def scalar_param(self, scalar: PyScalar, dtype: np.dtype) -> Node:
         """A Python number as a 0-d value of ``dtype``, converted at each call as NumPy would."""
@@ -192,7 +212,7 @@ class Session:
 
     def _scalar_label(self, recipe: Recipe) -> str:
         name = self.labels[recipe[1]] if recipe[0] == "arg" and self.labels else "scalar"
-        used = sum(s.label.split(":")[0] == name for s in self.sources)
+        used = self._used[name]
         return f"{name}:{used}" if used else name
 
     def storage(self, node: Node, like: np.ndarray, source: Source | None = None) -> Storage:
@@ -249,10 +269,7 @@ class Session:
 
     # -- dispatch -----------------------------------------------------------------------------
 
-    def ufunc(self, ufunc: np.ufunc, method: str, inputs: Any, kwargs: Any) -> Any:
-        from fusec.trace.ufuncs import call_ufunc
-
-        return call_ufunc(self, ufunc, method, inputs, kwargs)
+    ufunc: Callable[..., Any]  # set in ``ufuncs``
 
     def function(self, func: Any, args: Any, kwargs: Any) -> Any:
         from fusec.trace.functions import call_function

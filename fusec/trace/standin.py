@@ -6,10 +6,12 @@ look into one reserved address range that nobody writes to.
 """
 
 import contextlib
+import functools
 import mmap
 import sys
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +31,7 @@ class _Arena:
 
     def at_least(self, nbytes: int) -> mmap.mmap:
         if self.memory is None or len(self.memory) < nbytes:
+            stand_in.cache_clear()
             size = max(nbytes * 2, _RESERVE if self.memory is None else 0)
             try:
                 self.memory = self._map(size)
@@ -54,6 +57,7 @@ def silent() -> Iterator[None]:
         yield
 
 
+@functools.lru_cache(1024)
 def stand_in(
     shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...] | None = None
 ) -> np.ndarray:
@@ -89,10 +93,14 @@ def is_native(array: np.ndarray) -> bool:
 
 def result_like(shape: tuple[int, ...], dtype: np.dtype, operands: list[np.ndarray]) -> np.ndarray:
     """The stand-in of an elementwise result: NumPy's K order over the operands' strides."""
-    if all(o.flags.c_contiguous for o in operands):
+    if not shape or all(o.flags.c_contiguous for o in operands) or 0 in shape:
         return stand_in(shape, dtype)
-    if any(n == 0 for n in shape):
-        return stand_in(shape, dtype)
+    return _in_k_order(shape, dtype, *[(o.shape, o.dtype, o.strides) for o in operands])
+
+
+@functools.lru_cache(1024)
+def _in_k_order(shape: tuple[int, ...], dtype: np.dtype, *layouts: Any) -> np.ndarray:
+    operands = [stand_in(*layout) for layout in layouts]
     if Aval(shape, dtype).nbytes > LARGE:
         corners = [o[(slice(2),) * o.ndim] for o in operands]
         small = result_like(tuple([min(n, 2) for n in shape]), dtype, corners)

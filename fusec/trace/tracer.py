@@ -11,6 +11,7 @@ code mistakes it for memory.
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -31,7 +32,7 @@ PYTHON = {"b": bool, "i": int, "u": int, "f": float, "c": complex}
 class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     """A traced array (``scalar`` False) or NumPy scalar (``scalar`` True)."""
 
-    __slots__ = ("_cache", "_like", "_path", "_scalar", "_session", "_storage")
+    __slots__ = ("__weakref__", "_cache", "_like", "_path", "_scalar", "_session", "_storage")
     __array_priority__ = 1000
 
     def __init__(
@@ -71,10 +72,13 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         storage, session = self._storage, self._session
         if not storage.writeable or self._scalar:
             raise ValueError("assignment destination is read-only")
-        nodes = [storage.node]
-        for step in self._path[:-1]:
+        nodes, path = [storage.node], self._path
+        if [name for name, _ in path[-2:]] == ["slice", "reshape"]:  # its shape is known
+            value = session.reshape(value, path[-2][1]["shape"])
+            path = path[:-1]
+        for step in path[:-1]:
             nodes.append(apply_step(session, nodes[-1], step))
-        for step in reversed(self._path):
+        for step in reversed(path):
             value = undo_step(session, nodes.pop(), step, value)
         storage.node = value
         storage.version += 1
@@ -121,7 +125,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     def made_here(self, name: str) -> None:
         """Refuse to set what an argument tells about itself: the caller's own array has it."""
-        if self is self._storage.root and self._storage.source is not None:
+        if self is self._storage.root() and self._storage.source is not None:
             raise UnsupportedError(f"it sets `{name}` of an argument: NumPy runs the function")
 
     @property
@@ -146,7 +150,14 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def base(self) -> Any:
         from fusec.trace.flags import is_owner
 
-        return None if is_owner(self, "base") else self._storage.root
+        if is_owner(self, "base"):
+            return None
+        storage = self._storage
+        root = storage.root()
+        if root is None:
+            root = Tracer(self._session, storage, (), storage.like)
+            storage.root = ref(root)
+        return root
 
     ndim = property(lambda self: self._like.ndim)
     itemsize = property(lambda self: self._like.itemsize)
@@ -260,16 +271,6 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         return self._session.function(func, args, kwargs)
 
-    def __getitem__(self, index: Any) -> Any:
-        from fusec.trace.indexing import getitem
-
-        return getitem(self, index)
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        from fusec.trace.indexing import setitem
-
-        setitem(self, index, value)
-
     def __getattr__(self, name: str) -> Any:
         from fusec.trace.methods import METHODS
 
@@ -326,7 +327,7 @@ def _power(self: Tracer, exponent: Any) -> Any:
     kind = self.dtype.kind
     fast = type(exponent) in (int, float) and exponent in FAST_POWERS and not self._scalar
     if fast and (kind in "fc" or (kind in "biu" and type(exponent) is int and exponent == 2)):
-        return FAST_POWERS[exponent](self)
+        return self._session.ufunc(FAST_POWERS[exponent], "__call__", (self,), {})
     return np.power(self, exponent)
 
 
@@ -345,9 +346,10 @@ def fresh(
     """A tracer with memory of its own that holds ``node``; C order unless ``like`` says."""
     if like is None:
         like = stand_in(node.shape, node.dtype)
-    storage = session.storage(node, like)
-    storage.root = Tracer(session, storage, (), like, scalar)
-    return storage.root
+    storage = Storage(node, like)
+    tracer = Tracer(session, storage, (), like, scalar)
+    storage.root = ref(tracer)
+    return tracer
 
 
 def as_tracer(session: Session, value: Any, dtype: Any = None) -> Tracer:

@@ -3,6 +3,7 @@
 Python scalars are weak (NEP 50): ``float32 + 1.0`` is float32, ``uint8 + 300`` raises.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,9 @@ def call_ufunc(
     return elementwise(session, ufunc, inputs, target, **kwargs)
 
 
+Session.ufunc = call_ufunc
+
+
 def need_array(out: Any) -> None:
     """Raise what NumPy raises for an ``out`` that is no array."""
     if out is not None and not isinstance(out, np.ndarray | np.generic):
@@ -63,7 +67,9 @@ def elementwise(
     signature: Any = None,
 ) -> Any:
     """One elementwise ufunc call: cast the operands to the loop's dtypes and make the node."""
-    operands = [v if weak_type(v) else as_tracer(session, v) for v in inputs]
+    operands = [
+        v if type(v) is Tracer or weak_type(v) else as_tracer(session, v) for v in inputs
+    ]
     loop = _loop(ufunc, operands, out, casting, dtype, signature)
     if ufunc in COMPARISONS:
         known = _out_of_range(session, ufunc, operands, loop)
@@ -152,30 +158,42 @@ def _fitted(session: Session, node: Node, dtype: np.dtype) -> Node:
     return session.make("check", made, fits.node)
 
 
+@lru_cache(1024)
+def _kinds(*kinds: Any) -> tuple[Any, ...]:
+    """Booleans are never weak, and of weak numbers alone none is."""
+    if all(isinstance(k, type) for k in kinds):
+        return tuple([np.dtype(k) for k in kinds])
+    return tuple([np.dtype(bool) if k is bool else k for k in kinds])
+
+
 def _loop(
     ufunc: np.ufunc, operands: list[Any], out: Any, casting: str, dtype: Any, signature: Any
 ) -> tuple[np.dtype, ...]:
     if isinstance(dtype, type) and issubclass(dtype, np.dtype):
         dtype = dtype()
-    kinds = tuple([weak_type(v) or v.dtype for v in operands])
-    if bool in kinds:
-        kinds = tuple([np.dtype(bool) if k is bool else k for k in kinds])
-    if all(isinstance(k, type) for k in kinds):
-        kinds = tuple([np.dtype(k) for k in kinds])
+    kinds = _kinds(*[weak_type(v) or v.dtype for v in operands])
     if dtype is None and signature is None and out is None:
         return loop_dtypes(ufunc, kinds)
-    # NumPy decides, and raises, on arrays that hold nothing.
-    empty = [np.empty(0, k) if isinstance(k, np.dtype) else k(1) for k in kinds]
-    names = {"dtype": dtype, "signature": signature}
-    extra = {k: v for k, v in names.items() if v is not None}
-    if out is not None:
-        extra["out"] = np.empty(0, out.dtype)
-    with silent():
-        ufunc(*empty, casting=casting, **extra)
     if dtype is None and signature is None:
+        _may_store(ufunc, kinds, casting, out.dtype)
         return loop_dtypes(ufunc, kinds)
+    names = {"dtype": dtype, "signature": signature}
+    _may_store.__wrapped__(
+        ufunc, kinds, casting, None if out is None else out.dtype,
+        **{k: v for k, v in names.items() if v is not None},
+    )  # fmt: skip
     wanted = signature if signature is not None else (None,) * ufunc.nin + (np.dtype(dtype),)
     return ufunc.resolve_dtypes((*kinds, None), signature=wanted, casting=casting)
+
+
+@lru_cache(1024)
+def _may_store(ufunc: np.ufunc, kinds: Any, casting: str, out: Any = None, **given: Any) -> None:
+    """NumPy decides, and raises, on arrays that hold nothing. out: the dtype of what is there."""
+    empty = [np.empty(0, k) if isinstance(k, np.dtype) else k(1) for k in kinds]
+    if out is not None:
+        given["out"] = np.empty(0, out)
+    with silent():
+        ufunc(*empty, casting=casting, **given)
 
 
 def _out_of_range(

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def constant(session: "Session", node: Node) -> np.ndarray | None:
     """The value of a node that depends on constants and shapes alone."""
-    params = _params(node)
-    if any(p not in session.sized for p in params):
+    params = _params(session, node)
+    if params is None or any(p not in session.sized for p in params):
         return None
     return _evaluated(params, node)([session.sized[p] for p in params])
 
@@ -28,9 +28,11 @@ def guarded(session: "Session", node: Node) -> np.ndarray | None:
     """As ``constant``, also of a node that depends on numbers of the call; they are guarded."""
     if node in session.numbers:
         return np.array(session.numbers[node]._concrete(), node.dtype)
-    params = _params(node)
+    params = _params(session, node)
+    if params is None:
+        return None
     numbers = {p: session.numbers[p] for p in params if p in session.numbers}
-    if not numbers or any(p not in session.sized and p not in numbers for p in params):
+    if not numbers:
         return constant(session, node)
     run = _evaluated(params, node)
 
@@ -46,8 +48,16 @@ def guarded(session: "Session", node: Node) -> np.ndarray | None:
     return np.array(found, node.dtype)
 
 
-def _params(node: Node) -> list[Node]:
-    return [n for n in toposort([node]) if n.op.name == "param"]
+def _params(session: "Session", node: Node) -> list[Node] | None:
+    """The params that a node depends on; None where one is no number, as is then remembered."""
+    varying = session.varying
+    nodes = toposort([node], known=varying)
+    params = [n for n in nodes if n.op.name == "param"]
+    plain = all(p in session.sized or p in session.numbers for p in params)
+    if plain and nodes and all(varying.isdisjoint(n.inputs) for n in nodes):
+        return params
+    varying.add(node)
+    return None
 
 
 def _evaluated(params: list[Node], node: Node) -> Callable[[list[Any]], np.ndarray]:

@@ -40,8 +40,10 @@ def _axes(item: Any) -> int:
 
 
 def _moves(item: slice) -> bool:
-    traced = [p for p in (item.start, item.stop, item.step) if type(p) is Tracer]
-    return any(guarded(p._session, p.node) is None for p in traced)
+    for p in (item.start, item.stop, item.step):
+        if type(p) is Tracer and guarded(p._session, p.node) is None:
+            return True
+    return False
 
 
 def _decided(item: slice) -> slice:
