@@ -16,6 +16,7 @@ RNG = np.random.default_rng(12)
 def eager(monkeypatch):
     """Short loops are rolled."""
     monkeypatch.setattr(roll, "LEAST", 16)
+    monkeypatch.setattr(roll, "UNROLLED", 12)
 
 
 def series(n, *shape, dtype="f8"):
@@ -311,3 +312,16 @@ def test_recurrences_are_one_cuda_kernel(fn, arch):
 def test_loops_that_are_no_recurrences_are_unrolled_for_a_gpu():
     low = fusec.jit(neighbours).lower(series(9), target="cuda:sm_90")
     assert not any(n.op.name in ("loop", "recurrence") for n in low.graph.nodes())
+
+
+def test_small_loops_are_recurrences_where_rounds_store(monkeypatch):
+    """Unrolled, they are a chain of updates; those that only compute stay in registers."""
+    monkeypatch.setattr(roll, "LEAST", 1024)
+    for fn, args, count in (
+        (average, (series(12),), 1), (garch, (series(12, 5),), 1), (average, (series(6),), 0),
+        (newton, (series(9),), 0), (kalman, (series(24, 5),), 0), (diagonal, (series(24),), 0),
+    ):  # fmt: skip
+        low = fusec.jit(fn).lower(*fresh(args))
+        assert len(rounds(low)) == count
+        assert not any(n.op.name == "loop" for n in low.graph.nodes())
+        assert np.array_equal(fusec.jit(fn)(*fresh(args)), fn(*fresh(args))) or fn is kalman

@@ -25,6 +25,7 @@ SQUARE, PLACES = RNG.random((8, 8)), RNG.integers(0, 40, 40)
 def eager(request, monkeypatch):
     """Short loops are rolled, and run in kernels, native code, or one round after the other."""
     monkeypatch.setattr(roll, "LEAST", 16)
+    monkeypatch.setattr(roll, "UNROLLED", 12)
     if request.param != "kernels":
         monkeypatch.setattr(recur, "MOST_ARRAYS", 0)
     if request.param == "python":

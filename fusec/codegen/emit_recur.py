@@ -21,10 +21,11 @@ from fusec.codegen.emit import GRAIN_NS, KernelSource, stored
 from fusec.codegen.emit_cuda import CudaEmitter
 from fusec.codegen.emit_map import LoopEmitter
 from fusec.codegen.loops import TURN, Line, Store, closure
-from fusec.codegen.schedule import is_inner
+from fusec.codegen.schedule import is_inner, memory
 
 FEW = 4  # elements that are too few for vectors
-STATE = 1 << 18  # bytes of what goes from round to round, which stay in a core's cache
+STATE = 1 << 14  # bytes of what goes from round to round, which stay in the first cache
+LONG_STATE = 1 << 18  # where rows of arrays are read or stored, which should be long
 CHUNK = 64, 4096  # elements, between which a sixteenth of all is worth waking a thread for
 
 
@@ -57,7 +58,9 @@ class RoundsEmitter(LoopEmitter):
         vector = self.plan.reduced[0]
         along = f"for {vector} in range(low, high):"
         stores = [s for s in self.chosen(False) if TURN not in s.index.variables()]
-        block = STATE // max(sum([s.buffer.dtype.itemsize for s in stores]), 1)
+        rows = any(TURN in index.variables() for index in memory(self.body))
+        size = max(sum([s.buffer.dtype.itemsize for s in stores]), 1)
+        block = (LONG_STATE if rows else STATE) // size
         with self.w.block(f"for low in range({first}, {last}, {block}):"):
             self.w(f"high = min(low + {block}, {last})")
             self.step(before=True, inner=False)

@@ -8,7 +8,7 @@ from fusec.ir.rewrite import Rule, rebuild
 from fusec.ir.text import format_graph
 from fusec.passes.halves import HALVES
 from fusec.passes.parts import joined
-from fusec.passes.recur import recurrences
+from fusec.passes.recur import recurrences, worth
 from fusec.passes.roll import rolled
 from fusec.passes.rules import FOLD, SIMPLIFY, STORED
 from fusec.passes.tiny import TINY
@@ -85,9 +85,15 @@ def _run(
     rules: Mapping[str, list[Rule]] | None,
     passes: Sequence[tuple[str, Pass]],
 ) -> Graph:
+    def inner(body: Graph) -> Graph:
+        return _run(body, [], rules, passes)
+
+    special: dict[str, Pass] = {
+        "roll": lambda graph: rolled(graph, lambda loop: worth(loop, inner)),
+        "join": lambda graph: joined(recurrences(graph, inner)),
+    }
     for name, run in passes:
-        if name == "join":
-            graph = recurrences(graph, lambda body: _run(body, [], rules, passes))
+        run = special.get(name, run)
         graph = rebuild(graph, rules) if rules and name == "dce" else run(graph)
         history.append((name, graph))
         if "passes" in config.log:

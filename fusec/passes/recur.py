@@ -34,6 +34,7 @@ from fusec.passes.nodes import const_of, elementwise, meet, node_of, spans
 from fusec.passes.roll import LAGS
 
 MOST_ARRAYS = 128  # that a kernel is given
+STORED = 8  # rounds that each store something, from which on they are not unrolled
 
 
 class Rows(NamedTuple):
@@ -63,6 +64,17 @@ def recurrences(graph: Graph, optimised: Callable[[Graph], Graph]) -> Graph:
             done[node] = made[inputs[0]].result(done[node])
     outputs, checks = ([done[n] for n in found] for found in (graph.outputs, graph.checks))
     return Graph(graph.params, outputs, checks)
+
+
+def worth(node: Node, optimised: Callable[[Graph], Graph]) -> bool:
+    """Whether a loop of few nodes should be a kernel of its own, not unrolled and fused."""
+    loop: Loop = node.attrs["loop"]
+    try:
+        found = _Finder(loop, node.inputs, optimised(loop.body)).recurrence(node)
+    except _Not:
+        return False
+    made: Recurrence = found.attrs["rounds"]
+    return bool(made.memory) and made.rounds >= STORED
 
 
 class _Not(Exception):

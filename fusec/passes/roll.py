@@ -3,7 +3,7 @@
 ``for _ in range(1000): u = step(u)`` is traced as a thousand copies of the step, which all later
 passes, the program and every call would go through. Where the same nodes repeat, each on the same
 values as the round before or on what one of the last rounds gave, they become one node whose body
-is a round::
+is a round (or several short ones)::
 
     %9: V[1] = loop(%3, k, loop=992 rounds)
       graph(s0: f8[64], k: f8[64]):
@@ -17,7 +17,7 @@ differ: constants (``t * dt``), numbers among the arguments, which part of an ar
 or end in another way. ``roll_build`` makes the node.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -27,6 +27,8 @@ from fusec.ir.graph import Graph, Node
 from fusec.passes.roll_build import CONST, EACH, LEAVES, PARTED, SHARED, Links, Repeat, built
 
 LEAST = 1024  # nodes below which unrolled rounds are compiled soon, and may fuse
+FEW = 48  # nodes below which that holds for recurrences that store what they compute, too
+UNROLLED = 128  # nodes of a body of elementwise rounds: several are one, in registers
 ROUNDS = 4  # a loop of fewer is not worth a step of its own
 LAGS = 4  # rounds after which a value is forgotten
 ANCHORS = 7  # places at which periods are looked for
@@ -37,18 +39,23 @@ NONE = -3  # beside the links of ``roll_build``: another way
 SMALL = 16  # elements of constants that may vary
 
 
-def rolled(graph: Graph) -> Graph:
-    """The same graph with its repetitions as loops."""
+def rolled(graph: Graph, worth: Callable[[Node], bool] = lambda loop: False) -> Graph:
+    """The same graph with its repetitions as loops. worth: whether a small loop may be one."""
     nodes = graph.nodes()
-    while len(nodes) >= LEAST:
+    while len(nodes) >= FEW:
         turn = _in_turn(nodes)
         order = [n for n in turn if n.op.name not in LEAVES]
         leaves = [n for n in turn if n.op.name in LEAVES]
-        made = (built(graph, order, found) for found in _repeats(order, leaves))
-        new = next((g for g in made if g is not None), None)
-        if new is None:
+        for found in _repeats(order, leaves):
+            size, made = found.rounds * found.period, built(graph, order, found)
+            large = len(nodes) >= LEAST and size >= LEAST // 4
+            one = order[found.first : found.first + found.period]
+            small = size >= FEW and any(n.op.name == "slice_update" for n in one)
+            if made is not None and (large or (small and worth(made[1]))):
+                graph, nodes = made[0], made[0].nodes()
+                break
+        else:
             break
-        graph, nodes = new, new.nodes()
     return graph
 
 
@@ -90,10 +97,12 @@ def _repeats(order: list[Node], leaves: list[Node]) -> Iterator[Repeat]:
         if any(links[k] == SHARED and inputs.at[k] >= start for k in within):
             continue  # a value of one round is shared by all
         for begin in _boundaries(order[start : start + period], found, stop - start):
-            first = start + begin
-            rounds = (stop + 2 * period - first) // period
-            if rounds >= ROUNDS and rounds * period >= LEAST // 4:
-                yield Repeat(first, period, rounds, found[begin:] + found[:begin])
+            first, many = start + begin, 1
+            if all(n.op.family == "elementwise" for n in order[start : start + period]):
+                many = max(1, UNROLLED // period)
+            rounds = (stop + 2 * period - first) // (period * many)
+            if rounds >= ROUNDS:
+                yield Repeat(first, period * many, rounds, many * (found[begin:] + found[:begin]))
         return
 
 

@@ -36,7 +36,7 @@ class _Unrollable(Exception):
     """What stands there is no loop after all."""
 
 
-def built(graph: Graph, order: list[Node], found: Repeat) -> Graph | None:
+def built(graph: Graph, order: list[Node], found: Repeat) -> tuple[Graph, Node] | None:
     """The graph with a repetition as one node; None where its values are used in other ways."""
     try:
         return _Roll(graph, order, found).graph()
@@ -123,7 +123,7 @@ class _Roll:
 
     # -- the loop -------------------------------------------------------------------------------
 
-    def graph(self) -> Graph:
+    def graph(self) -> tuple[Graph, Node]:
         found = self.found
         later = [i for n in self.order[self.end :] for i in n.inputs]
         read = [n for n in dict.fromkeys([*later, *self.whole.outputs]) if self._inside(n)]
@@ -144,7 +144,8 @@ class _Roll:
                     raise _Unrollable
             elif j not in all_of:
                 self._keep(j, ago + 1 if ago else 0)
-        return Around(self, _Body(self, all_of), ends).graph()
+        around = Around(self, _Body(self, all_of), ends)
+        return around.graph(), around.node
 
 
 class _Body:
