@@ -341,6 +341,31 @@ def backwards_list(x):
     return np.stack(states[::-1]), np.concatenate(states)
 
 
+def sweeps_of_rows(a, b):
+    """Rounds of every sweep read the same rows, whose slices are traced once."""
+    x = np.zeros_like(b)
+    for _ in range(5):
+        for i in range(len(b)):
+            x[i] = (b[i] - a[i] @ x + a[i, i] * x[i]) / a[i, i]
+    return x
+
+
+def epochs(x, y):
+    w = np.zeros(6)
+    for epoch in range(4):
+        for k in range(0, 24, 4):
+            xb, yb = x[k : k + 4], y[k : k + 4]
+            w = w - 0.1 / (1 + epoch) * (xb.T @ (np.tanh(xb @ w) - yb))
+    return w
+
+
+def joined_parts(x, m):
+    """A constant part and one that moves, put together in each round."""
+    for t in range(14, 1, -1):
+        x = x + np.sort(np.concatenate([m[0][2:], m[t % 6][:2]]))
+    return x
+
+
 def swapped(x, y):
     for t in range(13):
         x, y = y, x * 0.5 if t else x
@@ -362,10 +387,13 @@ ROWS = [
     (newton, (LINE.astype("f4"),)), (adam, (LINE.astype("f4"),)), (older, (LINE[::2],)),
     (columns, (RNG.random((6, 24)), SQUARE[:6, :6])), (turned_columns, (RNG.random((6, 24)),)),
     (as_column, (TABLE, SQUARE[:6, :6])), (behind, (LINE[:6], SQUARE[:6, :6], TABLE[:20] * 0)),
+    (sweeps_of_rows, (SQUARE + 9 * np.eye(8), LINE[:8])), (epochs, (TABLE, LINE[:24])),
     (table_of_numbers, (LINE,)), (added_to, (TABLE,)), (backwards_list, (TABLE,)),
     (average, (TABLE[::-1],)), (listed, (LINE,)), (two_places, (TABLE,)), (sorted_first, (LINE,)),
 ]  # fmt: skip
-STRAIGHT = [(swapped, (LINE, LINE * 2)), (between, (TABLE,))]
+STRAIGHT = [
+    (swapped, (LINE, LINE * 2)), (between, (TABLE,)), (joined_parts, (LINE[:6], TABLE)),
+]  # fmt: skip
 """No loops, because a round would read an array between two of its updates, or computes nothing."""
 
 

@@ -17,14 +17,24 @@ differ: constants (``t * dt``), numbers among the arguments, which part of an ar
 or end in another way. ``roll_build`` makes the node.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from heapq import heapify, heappop, heappush
 from typing import Any
 
 import numpy as np
 
 from fusec.ir.graph import Graph, Node
-from fusec.passes.roll_build import CONST, EACH, LEAVES, PARTED, SHARED, Links, Repeat, built
+from fusec.passes.roll_build import (
+    CONST,
+    EACH,
+    LEAVES,
+    MOVED,
+    PARTED,
+    SHARED,
+    Links,
+    Repeat,
+    built,
+)
 
 LEAST = 1024  # nodes below which unrolled rounds are compiled soon, and may fuse
 FEW = 48  # nodes below which that holds for recurrences that store what they compute, too
@@ -43,9 +53,14 @@ def rolled(graph: Graph, worth: Callable[[Node], bool] = lambda loop: False) -> 
     """The same graph with its repetitions as loops. worth: whether a small loop may be one."""
     nodes = graph.nodes()
     while len(nodes) >= FEW:
-        turn = _in_turn(nodes)
-        order = [n for n in turn if n.op.name not in LEAVES]
-        leaves = [n for n in turn if n.op.name in LEAVES]
+        leaves: dict[Node, Any] = {}
+        order = []
+        for node in _in_turn(nodes):
+            kind = _kind_of_leaf(node, leaves)
+            if kind is None:
+                order.append(node)
+            else:
+                leaves[node] = kind
         for found in _repeats(order, leaves):
             size, made = found.rounds * found.period, built(graph, order, found)
             large = len(nodes) >= LEAST and size >= LEAST // 4
@@ -82,7 +97,7 @@ def _in_turn(nodes: list[Node]) -> list[Node]:
     return order
 
 
-def _repeats(order: list[Node], leaves: list[Node]) -> Iterator[Repeat]:
+def _repeats(order: list[Node], leaves: dict[Node, Any]) -> Iterator[Repeat]:
     """The repetition that saves most nodes, with the rounds beginning here or there."""
     kinds, marks = _kinds(order)
     inputs = _Inputs(order, leaves)
@@ -98,7 +113,8 @@ def _repeats(order: list[Node], leaves: list[Node]) -> Iterator[Repeat]:
             continue  # a value of one round is shared by all
         for begin in _boundaries(order[start : start + period], found, stop - start):
             first, many = start + begin, 1
-            if all(n.op.family == "elementwise" for n in order[start : start + period]):
+            plain = all(n.op.family == "elementwise" for n in order[start : start + period])
+            if plain and not any(MOVED in x for x in found):
                 many = max(1, UNROLLED // period)
             rounds = (stop + 2 * period - first) // (period * many)
             if rounds >= ROUNDS:
@@ -151,10 +167,10 @@ class _Inputs:
 
     owner: the node that has each. at: the place of what was computed; less than 0, a number of
     each leaf. alike: by number, what leaves have that may stand for each other in other rounds;
-    known: whether their values are.
+    links: how they are come by then.
     """
 
-    def __init__(self, order: list[Node], leaves: list[Node]) -> None:
+    def __init__(self, order: list[Node], leaves: dict[Node, Any]) -> None:
         places = {node: k for k, node in enumerate(leaves, -len(leaves))}
         places.update({node: k for k, node in enumerate(order)})
         counts = [len(n.inputs) for n in order]
@@ -162,8 +178,10 @@ class _Inputs:
         self.owner = np.repeat(np.arange(len(order)), counts)
         self.at = np.array([places[x] for n in order for x in n.inputs], np.int64)
         kinds: dict[Any, int] = {}
-        self.alike = np.array([kinds.setdefault(_kind_of_leaf(x), len(kinds)) for x in leaves], int)
-        self.known = np.array([x.op.name != "param" for x in leaves], bool)
+        self.alike = np.array([kinds.setdefault(x, len(kinds)) for x in leaves.values()], int)
+        ways = [CONST if x.op.name in ("const", "dim") else EACH if not x.inputs else MOVED
+                for x in leaves]  # fmt: skip
+        self.ways = np.array(ways, int)
 
     def links(self, kinds: np.ndarray, period: int) -> tuple[np.ndarray, np.ndarray]:
         """How nodes come by their inputs, if the node one period on does the same; and for each
@@ -178,9 +196,10 @@ class _Inputs:
         links[here[far]] = (node - x)[far]
         leaf = np.flatnonzero((x < 0) & (y < 0))
         leaf = leaf[self.alike[x[leaf]] == self.alike[y[leaf]]]
-        links[here[leaf]] = EACH
-        links[here[x == y]] = SHARED
-        links[here[leaf[self.known[x[leaf]]]]] = CONST
+        same = x == y
+        links[here[leaf]] = self.ways[x[leaf]]
+        links[here[same & (self.ways[np.minimum(x, -1)] == EACH)]] = SHARED
+        links[here[same & (x >= 0)]] = SHARED
         good = alike & (np.bincount(self.owner[links == NONE], minlength=count) == 0)
         other = np.bincount(node[links[here] != links[there]], minlength=count) > 0
         return links, (good & ~other)[:-period] & good[period:]
@@ -190,10 +209,20 @@ class _Inputs:
         return tuple(values[self.first[k] : self.first[k + 1]].tolist())
 
 
-def _kind_of_leaf(x: Node) -> Any:
-    """Constants may vary from round to round if they are small, and so may numbers."""
-    varies = x.aval.ndim == 0 if x.op.name == "param" else x.aval.size <= SMALL
-    return (x.op, x.aval) if varies else x
+def _kind_of_leaf(x: Node, leaves: Mapping[Node, Any]) -> Any:
+    """What leaves have in common that may stand for each other in other rounds; None of others.
+
+    Constants may vary if they are small, and so may numbers. A part of a leaf is one as well, and
+    may be another part in each round: ``x[t]``, also where other loops read it, too.
+    """
+    if x.op.name in LEAVES:
+        varies = x.aval.ndim == 0 if x.op.name == "param" else x.aval.size <= SMALL
+        return (x.op, x.aval) if varies else x
+    kinds = [leaves.get(i) for i in x.inputs]
+    if x.op.family != "movement" or len(kinds) != 1 or None in kinds:
+        return None
+    fixed = [a for a in x.attrs.items() if not (x.op.name == "slice" and a[0] == "start")]
+    return (x.op, x.aval, *fixed, *kinds)
 
 
 def _boundaries(nodes: list[Node], links: list[Links], length: int) -> list[int]:

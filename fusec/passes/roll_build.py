@@ -16,10 +16,10 @@ from fusec.passes.roll_around import Around
 KEPT = 4  # values of the last rounds are read after a loop; more are put into one array
 LEAVES = ("param", "const", "dim")
 PARTED = ("slice", "slice_update")  # ops that may go to another place in each round
-CONST, SHARED, EACH = -1, 0, -2
+CONST, SHARED, EACH, MOVED = -1, 0, -2, -4
 Links = tuple[int, ...]
 """How a node comes by each input: a known number, the same value in all rounds, a number of its
-own in each, or, above zero, how many nodes ago it was computed."""
+own in each, a part of a leaf, or, above zero, how many nodes ago it was computed."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +210,8 @@ class _Body:
             return self._constant(j, slot)
         if link == SHARED:
             return self._param(x, "x", x.aval, Read(self._shared(x)))
+        if link == MOVED:
+            return self._moved([n.inputs[slot] for n in self.roll.every(j)])
         if link == EACH:
             nodes = tuple([n.inputs[slot] for n in self.roll.every(j)])
             numbers = [self._shared(n) for n in nodes] if nodes not in self.known else ()
@@ -221,6 +223,21 @@ class _Body:
             return self.made[at]
         number = self.places[at] if at in self.places else self.old[at, ago]
         return self._param(number, "s", x.aval, Read(number))
+
+    def _moved(self, nodes: Sequence[Node]) -> Node:
+        """What a round reads of an argument or a constant: always the same, or another part."""
+        first = nodes[0]
+        if all(n is first for n in nodes):
+            return self._param(first, "x", first.aval, Read(self._shared(first)))
+        bases = {n.inputs[0] for n in nodes} if first.inputs else set()
+        if len(bases) == 1 and first.op.name == "slice":
+            (base,), places = bases, [(n.attrs["start"], n.attrs["step"]) for n in nodes]
+            read = Read(self._shared(base), tuple([index_of(*p, first.shape) for p in places]))
+            return self._param((base, *places), "p", first.aval, read)
+        if not bases or first.op.name == "slice":
+            stream = np.stack([_known(n) for n in nodes])
+            return self._param(tuple(nodes), "c", first.aval, Read(stream=stream))
+        return first.replace((self._moved([n.inputs[0] for n in nodes]),))
 
     def _shared(self, x: Node) -> int:
         """The array of a value that stays as it is, although a carried one may begin as it."""
@@ -242,10 +259,6 @@ class _Body:
         ago, at = (roll.source(j, 0) if node.op.name == "slice" else None) or (0, -1)
         if at not in roll.updates and not roll.moves(j):
             return None
-        values = roll.every(j)
-        if roll.found.links[j][0] == CONST and len({n.inputs[0] for n in values}) > 1:
-            known = [n.op.impl(n.inputs[0].op.impl(**n.inputs[0].attrs), **n.attrs) for n in values]
-            return self._param((j, "c"), "c", node.aval, Read(stream=np.stack(known)))
         parts = roll.parts(j)
         if at in roll.updates:
             if ago == 0 and parts == roll.parts(at):
@@ -300,3 +313,11 @@ class _Body:
         body = Graph([*self.reads], outputs, checks)
         reads = tuple(self.reads.values())
         return Loop(body, self.found.rounds, reads, tuple(carried), tuple(stores), tuple(results))
+
+
+def _known(node: Node) -> np.ndarray:
+    """The value of a part of a constant."""
+    if node.op.name == "param":
+        raise _Unrollable
+    found: np.ndarray = node.op.impl(*[_known(i) for i in node.inputs], **node.attrs)
+    return found
