@@ -73,8 +73,9 @@ class Memory(NamedTuple):
 class Recurrence:
     """What a recurrence does with its inputs.
 
-    body: one round. reads: of each param that is no carry the array and the part of it; an array is
-    the number of an input, or ~number of a memory. stores: (output, number of a memory, part).
+    body: one round. reads: of each param that is no carry, and of each constant that is no number,
+    the array and the part of it; an array is the number of an input, or ~number of a memory.
+    stores: (output, number of a memory, part).
     results: ("carry", number) or ("memory", number), as they are after the last round.
     """
 

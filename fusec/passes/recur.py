@@ -131,6 +131,8 @@ class _Finder:
                 self._carry(n, ago, self._input(self.arrays[k]), _all_of(self.arrays[k].shape))
         for param, read in zip(body.params, loop.reads):
             self._read(param, read)
+        constants = [n for n in body.nodes() if n.op.name == "const" and n.aval.size > 1]
+        self.reads |= {n: (self._input(n), _all_of(n.shape)) for n in constants}
         results = tuple([self._result(*r) for r in loop.results])
         stores = tuple([(s.output, self.memory[s.array], self._stored(s)) for s in loop.stores])
         parts = [*[p.shape for p in self.own], *[at.shape for _, _, at in stores]]
@@ -140,8 +142,8 @@ class _Finder:
             raise _Not
         if len(self.inputs) + len(self.carries) + len(memory) > MOST_ARRAYS:
             raise _Not
-        params = [*self.reads, *[c.param for c in self.carries]]
-        round_ = Graph(params, body.outputs, body.checks)
+        read = [*self.reads, *[c.param for c in self.carries]]
+        round_ = Graph([p for p in read if p.op.name == "param"], body.outputs, body.checks)
         made = Recurrence(round_, loop.rounds, tuple(self.carries), self.reads, tuple(memory),
                           stores, results)  # fmt: skip
         inputs = tuple([x if _is_view(x) else node_of("identity", x) for x in self.inputs])
