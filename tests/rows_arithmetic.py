@@ -293,6 +293,9 @@ for dtype in ("f4", "f8", "i1", "f2"):
         "int": lambda x: (x + int(x[1]), int(x.sum()), x == int(x.max()), -int(x[0]) * x),
         "item": lambda x: (x * x.max().item(), x.item(2), x.sum().item() ** 2),
         "bool": lambda x: (bool(x.any()), x * bool(x.all()), bool(x.any()) + bool(x.all())),
+        "bool-first": lambda x: [
+            (b * (x > 0), b - x, b ** (x > 0), b + np.bool_(b), b * [1]) for b in [bool(x.any())]
+        ],
         "math": lambda x: (x * math.floor(x[1]), x + math.sqrt(abs(float(x[0])))),
         "arithmetic": lambda x: x * ((float(x[0]) + 1) * 2 - float(x[1]) / 3 + int(x[2]) // 2),
         "round": lambda x: (x * round(float(x[1]) / 3, 1), round(x[1]), divmod(float(x[1]), 2)),

@@ -58,14 +58,15 @@ def _python_operator(name: str) -> Callable[..., Any]:
 
     def method(self: Tracer, *others: Any) -> Any:
         if repeats and self._scalar and isinstance(others[0], list | tuple):
-            whole, real = self.dtype.kind in "iu", self.dtype.kind in "fc"
+            kinds = "iub" if self._storage.item else "iu"
+            whole, real = self.dtype.kind in kinds, self.dtype.kind in "fc"
             if whole or real:  # NumPy's numbers repeat lists, as Python's do; floats raise
                 return (self.__index__() if whole else self.__class__(1)) * others[0]
-        item = self._storage.item
-        if item and self.dtype.kind == "b" and bare not in _OF_BOOLS:
+        number = self._storage.item and all(map(_is_python, others))
+        if number and self.dtype.kind == "b" and bare not in _OF_BOOLS:
             return getattr(to_python(self, np.int64), name)(*others)
         result = plain(self, *others)
-        if not item or type(result) is not Tracer or not all(map(_is_python, others)):
+        if not number or type(result) is not Tracer:
             return result
         node = result.node
         if bare in _QUOTIENTS:
