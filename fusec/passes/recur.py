@@ -142,8 +142,8 @@ class _Finder:
             raise _Not
         if len(self.inputs) + len(self.carries) + len(memory) > MOST_ARRAYS:
             raise _Not
-        read = [*self.reads, *[c.param for c in self.carries]]
-        round_ = Graph([p for p in read if p.op.name == "param"], body.outputs, body.checks)
+        given = [*self.reads, *[c.param for c in self.carries]]
+        round_ = Graph([p for p in given if p.op.name == "param"], body.outputs, body.checks)
         made = Recurrence(round_, loop.rounds, tuple(self.carries), self.reads, tuple(memory),
                           stores, results)  # fmt: skip
         inputs = tuple([x if _is_view(x) else node_of("identity", x) for x in self.inputs])
