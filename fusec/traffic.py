@@ -7,12 +7,15 @@ stay in the processor's cache) and writes each result once.
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from math import prod
 from pathlib import Path
 
 from fusec.codegen.emit import Pointer
 from fusec.codegen.steps import Call, Launch, Program, Rounds, Slot, slots_used
 from fusec.ir.graph import Loc, Node
+from fusec.ops.recurrence import Recurrence
 from fusec.passes.access import MOVES
 from fusec.passes.groups import Group, is_joined
 
@@ -131,8 +134,8 @@ class Traffic:
         first: of the launches of its group. What they hand to each other is written by the first
         that has it.
         """
-        if step.group.kind == "call" and not step.kernel.product:  # a recurrence
-            return self._rounds(step)
+        if step.group.kind == "call" and not step.kernel.product:
+            return self._rounds(next(iter(step.group.members)))
         read = written = least = 0
         reads, placed = self.reads(step.group), self.placed(step.group.outputs)
         for buffer, number in {p.buffer: s for p, (s, _) in _bound(step)}.items():
@@ -161,14 +164,38 @@ class Traffic:
         over = [n.aval.nbytes for n in step.group.outputs if n in self.program.over and first]
         return read, written + new + sum(over), least + new
 
-    def _rounds(self, step: Launch) -> tuple[int, int, int]:
-        """As ``launch``, of a recurrence: each of its arrays once."""
-        slots = self.program.slots
-        used = [slots[k] for k in dict.fromkeys(slots_used(step))]
-        read = [s for s in used if s.number not in step.writes]
-        written = [s for s in used if s.number in step.writes]
-        least = [s for s in used if s.role in ("input", "result")]
-        return sum(map(touched, read)), sum(map(touched, written)), sum(map(touched, least))
+    def _rounds(self, node: Node) -> tuple[int, int, int]:
+        """As ``launch``, of a recurrence: the parts that all rounds read and store, each once."""
+        rounds: Recurrence = node.attrs["rounds"]
+        moved = self._rounds_read(node)
+        made = {("carry", k): rounds.body.outputs[c.output].aval.nbytes
+                for k, c in enumerate(rounds.carries)}  # fmt: skip
+        for n, m, window in rounds.stores:
+            count = prod(map(len, window.span(rounds.rounds)))
+            nbytes = count * rounds.body.outputs[n].dtype.itemsize
+            made["memory", m] = made.get(("memory", m), 0) + nbytes
+        outs = [n for n in self.slot_of if n.op.name == "host_out" and n.inputs[0] is node]
+        given = {rounds.results[n.attrs["index"]] for n in outs if self.slot_of[n].role == "result"}
+        least = [n for slot, n in moved if slot is not None and slot.role == "input"]
+        least += [n for k, n in made.items() if k in given]
+        return sum([n for _, n in moved]), sum(made.values()), sum(least)
+
+    def _rounds_read(self, node: Node) -> list[tuple[Slot | None, int]]:
+        """Bytes that a recurrence reads, of buffers and (None) of what it changes itself."""
+        rounds: Recurrence = node.attrs["rounds"]
+        firsts = [(c.array, c.window) for c in rounds.carries if c.window is not None]
+        read: Counter[int] = Counter()
+        for array, window in [*rounds.reads.values(), *firsts]:
+            read[array] += prod(map(len, window.span(rounds.rounds)))
+        found: list[tuple[Slot | None, int]] = []
+        for k, count in read.items():
+            base = node if k < 0 else node.inputs[k]
+            aval = rounds.memory[~k].aval if k < 0 else base.aval
+            while k >= 0 and base not in self.slot_of:
+                base = base.inputs[0]
+            nbytes = min(count, aval.size) * aval.dtype.itemsize
+            found.append((self.slot_of[base] if k >= 0 else None, nbytes))
+        return found
 
     def placed(self, nodes: Iterable[Node]) -> list[Node]:
         """Those that are parts of a changed argument."""
@@ -201,6 +228,11 @@ class Traffic:
                     need[number] = max(need.get(number, 0), nbytes)
         for step in self.program.steps:
             product = isinstance(step, Launch) and step.group.kind == "call"
+            if product and not step.kernel.product:
+                for slot, nbytes in self._rounds_read(next(iter(step.group.members))):
+                    if slot is not None:
+                        need[slot.number] = max(need.get(slot.number, 0), nbytes)
+                continue
             for number in slots_used(step) if isinstance(step, Call) or product else ():
                 need[number] = touched(self.program.slots[number])
         slots = self.program.slots

@@ -264,6 +264,27 @@ def test_a_recurrence_is_one_launch_that_stores_where_its_results_lie():
     assert "rounds" in str(low)
 
 
+def some_rows(x):
+    s = x[0] * 1
+    for t in range(24):
+        s = s * 0.5 + x[t]
+    return s
+
+
+def one_column(x):
+    for t in range(1, 24):
+        x[t, 0] = x[t - 1, 0] * 0.5 + x[t, 1]
+
+
+@pytest.mark.parametrize(("fn", "read", "written"), [(some_rows, 24, 2), (one_column, 1, 1)])
+def test_bytes_are_those_of_the_parts_that_rounds_read_and_store(fn, read, written):
+    found = fusec.jit(fn).lower(series(1000, 50)).explain()
+    (kernel,) = [k for k in found.kernels if "rounds" in k.launch]
+    assert 22 * 8 <= kernel.bytes_read <= read * 50 * 8
+    assert 22 * 8 <= kernel.bytes_written <= written * 50 * 8
+    assert read == 1 or found.bytes_least == 24 * 50 * 8
+
+
 def test_the_text_of_a_recurrence_is_the_same_for_all_sizes():
     texts = {
         tuple(k.text for k in fusec.jit(average).lower(series(n, m)).program.kernels)
