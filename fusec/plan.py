@@ -17,7 +17,7 @@ from fusec.codegen.steps import Call, Launch, Product, Program, Rounds, Strides
 from fusec.config import log
 from fusec.errors import UnsupportedError
 from fusec.ir.graph import Graph, Node, evaluate
-from fusec.ops.control import Loop, Part, in_place, length, old_part
+from fusec.ops.control import Loop, Stored, in_place
 from fusec.passes.checks import partition
 from fusec.passes.pipeline import optimise
 from fusec.passes.updates import changes_arguments, updated
@@ -68,42 +68,36 @@ def _lower(
     for number, step in enumerate(program.steps):
         if isinstance(step, Rounds):
             assert step.node is not None
-            step.program = _round(step.loop, step.node.inputs, target)
+            step.stored = in_place(step.loop, [n.shape for n in step.node.inputs])
+            step.program = _round(step.loop, step.stored, step.node.inputs, target)
             for kernel in step.program.kernels:
                 kernel.name = f"k{number}.{kernel.name[1:]}"
     return program
 
 
-def _round(loop: Loop, inputs: Sequence[Node], target: str) -> Program:
+def _round(loop: Loop, stored: Stored, inputs: Sequence[Node], target: str) -> Program:
     """One round; a new value may lie where its oldest one does, which nothing needs any more."""
-    viewed = {read.array for read in loop.reads if read.parts}
-    whole = {read.array: k for k, read in enumerate(loop.reads) if not read.parts}
-    stored = in_place(loop, [n.shape for n in inputs])
+    viewed = {read.array for read in loop.reads if read.part}
+    whole = {read.array: k for k, read in enumerate(loop.reads) if not read.part}
     writes = [
         (whole[olds[-1]], k)
         for k, olds in enumerate(loop.carried)
         if olds and olds[-1] in whole and not viewed & {*olds} and k not in stored
     ]
     strides = [
-        _part_strides(inputs[read.array].shape, n.dtype.itemsize, read.parts[0])
-        if read.parts
+        read.part.strides(inputs[read.array].shape, n.dtype.itemsize)
+        if read.part
         else c_strides(n.shape, n.dtype.itemsize)
         for n, read in zip(loop.body.params, loop.reads)
     ]
     outputs = [c_strides(n.shape, n.dtype.itemsize) for n in loop.body.outputs]
-    for k, store in stored.items():
-        old, made = old_part(loop.reads, store), loop.body.outputs[k]
-        part = store.parts[0]
+    for k, (store, old) in stored.items():
+        made = loop.body.outputs[k]
         if old is not None:
             writes.append((old, k))  # in C order if it can't be written over that part
-        elif not loop.carried[k] and made.shape == tuple(map(length, part)):
-            outputs[k] = _part_strides(inputs[store.array].shape, made.dtype.itemsize, part)
+        elif not loop.carried[k] and made.shape == store.part.shape:
+            outputs[k] = store.part.strides(inputs[store.array].shape, made.dtype.itemsize)
     return _lower(loop.body, _Layout(strides, outputs, writes), target)
-
-
-def _part_strides(shape: tuple[int, ...], itemsize: int, part: Part) -> Strides:
-    """The strides of a part of an array in C order."""
-    return tuple([n * (s.step or 1) for n, s in zip(c_strides(shape, itemsize), part)])
 
 
 def _cut(graph: Graph, layout: _Layout, target: str, again: bool = True, share: int = 1) -> Program:
@@ -147,9 +141,9 @@ def executor(program: Program, fastmath: bool = False) -> Executor:
         if isinstance(step, Rounds):
             assert step.program is not None
             assert step.node is not None
-            found = in_place(step.loop, [n.shape for n in step.node.inputs])
-            stored = {k: (s, old_part(step.loop.reads, s)) for k, s in found.items()}
-            repeated = Repeated(executor(step.program, fastmath), step.loop, stored)
+            avals = [n.aval for n in step.node.inputs]
+            inner = executor(step.program, fastmath)
+            repeated = Repeated(inner, step.loop, step.stored, avals)
             steps.append(CallSpec(repeated, step.inputs, step.outputs, False))
         elif isinstance(step, Call) and not isinstance(step, Product):
             steps.append(CallSpec(step.function, step.inputs, step.outputs, step.view))
@@ -235,7 +229,7 @@ class Outline:
             elif source.kind == "constant":
                 inputs.append(constants.get(k, source.ref) if constants else source.ref)
             else:
-                inputs.append(np.asarray(compute(source.ref, list(leaves)), param.dtype))
+                inputs.append(np.asarray(compute(source.ref, leaves), param.dtype))
         return [x if type(x) is Array else np.asarray(x) for x in inputs]
 
     def held(self, given: Any, leaves: Sequence[Any]) -> list[Any]:
@@ -273,7 +267,7 @@ class Outline:
             elif r.kind == "value":
                 made.append(r.ref)
             elif r.kind == "python":
-                made.append(compute(r.ref, list(leaves)))
+                made.append(compute(r.ref, leaves))
             else:
                 made.append(self.seen(r, source[r.kind][r.ref]))
         return self.trace.tree.unflatten(made)

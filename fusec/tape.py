@@ -199,7 +199,7 @@ def _like(result: Result, trace: Trace, leaves: Sequence[Any], hidden: Sequence[
     if result.kind == "value":
         return result.ref
     if result.kind == "python":
-        return compute(result.ref, list(leaves))
+        return compute(result.ref, leaves)
     if result.kind == "output":
         node = trace.graph.outputs[result.ref]
         like = shadow(node.shape, node.dtype, trace.out_strides[result.ref])

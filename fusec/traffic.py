@@ -261,7 +261,8 @@ def launches(program: Program) -> Iterator[tuple[Launch, int, int]]:
 def peak(program: Program) -> int:
     """Bytes of temporaries, results and results of calls at most alive at once.
 
-    Temporaries share their memory and have it for the whole run, as results have.
+    Temporaries share their memory and have it for the whole run, as results have. A loop has copies
+    of the arrays that it changes.
     """
     last: dict[int, int] = {}
     for k, step in enumerate(program.steps):
@@ -280,9 +281,13 @@ def peak(program: Program) -> int:
         if isinstance(step, Call) and not step.view:
             slots = [program.slots[n] for n in step.outputs if n not in results]
             alive.update({s.number: s.nbytes for s in slots if s.role != "temp"})
-        inner = step.program if isinstance(step, Rounds) else None
-        kept = sum([n.aval.nbytes for n in inner.graph.params]) if inner is not None else 0
-        most = max(most, sum(alive.values()) + kept + (peak(inner) if inner is not None else 0))
+        if isinstance(step, Rounds) and step.program is not None:
+            copies = [step.inputs[n] for n in step.loop.moving]
+            views = [v for v in program.steps if isinstance(v, Call) and v.inputs == step.outputs]
+            given = results & {n for v in views for n in v.outputs}  # some of those arrays
+            moved, counted = (sum(touched(program.slots[n]) for n in k) for k in (copies, given))
+            alive[step.outputs[0]] = moved + peak(step.program) - counted
+        most = max(most, sum(alive.values()))
     return steady + most
 
 

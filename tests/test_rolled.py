@@ -350,6 +350,14 @@ def sweeps_of_rows(a, b):
     return x
 
 
+def wider_and_wider(x, w):
+    """Parts of two sizes that begin at the same places."""
+    for _ in range(5):
+        for i in range(12):
+            w = np.tanh(w + (x[i : i + 2] * w).sum(axis=0) * (x[i : i + 3] * w).sum(axis=0))
+    return w
+
+
 def epochs(x, y):
     w = np.zeros(6)
     for epoch in range(4):
@@ -363,6 +371,23 @@ def joined_parts(x, m):
     """A constant part and one that moves, put together in each round."""
     for t in range(14, 1, -1):
         x = x + np.sort(np.concatenate([m[0][2:], m[t % 6][:2]]))
+    return x
+
+
+def remembered(x):
+    """What is carried is what was read of a row that then changes."""
+    last = x[0]
+    for t in range(1, 20):
+        row = x[t].copy()
+        x[t] = np.tanh(row) + last[::-1]
+        last = row
+    return last
+
+
+def interleaved(x):
+    """What is stored lies between what is read."""
+    for t in range(len(x)):
+        x[t, ::2] = np.tanh(x[t, 1::2]) + x[t, 1::2].sum()
     return x
 
 
@@ -388,8 +413,10 @@ ROWS = [
     (columns, (RNG.random((6, 24)), SQUARE[:6, :6])), (turned_columns, (RNG.random((6, 24)),)),
     (as_column, (TABLE, SQUARE[:6, :6])), (behind, (LINE[:6], SQUARE[:6, :6], TABLE[:20] * 0)),
     (sweeps_of_rows, (SQUARE + 9 * np.eye(8), LINE[:8])), (epochs, (TABLE, LINE[:24])),
+    (wider_and_wider, (TABLE, LINE[:6])),
     (table_of_numbers, (LINE,)), (added_to, (TABLE,)), (backwards_list, (TABLE,)),
     (average, (TABLE[::-1],)), (listed, (LINE,)), (two_places, (TABLE,)), (sorted_first, (LINE,)),
+    (remembered, (TABLE,)), (interleaved, (TABLE,)),
 ]  # fmt: skip
 STRAIGHT = [
     (swapped, (LINE, LINE * 2)), (between, (TABLE,)), (joined_parts, (LINE[:6], TABLE)),
@@ -461,6 +488,22 @@ def long_wave(u, v):
     return u, v
 
 
+def sums_of_rows(x):
+    out, s = np.zeros_like(x), x[0]
+    for t in range(1, len(x)):
+        s = np.roll(s, 1) * 0.5 + x[t]
+        out[t] = s - s[::-1]
+    return out[1:3].sum()
+
+
+def test_memory_of_a_loop_is_counted():
+    """An array that rounds store into is copied first."""
+    x = RNG.random((400, 300))
+    low = check(sums_of_rows, (x,))
+    (loop,) = loops(low)
+    assert loop.moving and x.nbytes * 2 <= low.explain().bytes_peak < x.nbytes * 2.1
+
+
 def test_a_long_loop_is_a_few_kernels():
     low = check(long_wave, (LINE, LINE), 1e-9)
     (loop,) = loops(low)
@@ -489,7 +532,7 @@ def carried_too(x):
     return out
 
 
-@pytest.mark.parametrize("fn", [carried_too, average, same_round, overlapping])
+@pytest.mark.parametrize("fn", [carried_too, average, same_round, interleaved, overlapping])
 def test_values_are_computed_where_they_are_stored(fn, monkeypatch):
     """Also over the part that they are computed of; Python does no rounds then."""
     monkeypatch.setattr(roll, "LEAST", 16)

@@ -12,7 +12,7 @@ import numpy as np
 from fusec.codegen.emit import KernelSource
 from fusec.codegen.loops import Place
 from fusec.ir.graph import Graph, Node
-from fusec.ops.control import Loop
+from fusec.ops.control import Loop, Stored
 from fusec.passes.groups import Group, Partition
 
 Strides = tuple[int, ...]
@@ -92,9 +92,11 @@ class Product(Call):
 
 @dataclass
 class Rounds(Call):
-    """A loop: a program of its own that runs again and again. program: one round."""
+    """A loop: a program of its own that runs again and again. program: one round; stored: what it
+    computes where it is stored."""
 
     program: "Program | None" = None
+    stored: Stored = field(default_factory=dict)
 
     @property
     def loop(self) -> Loop:

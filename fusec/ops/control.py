@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,17 +11,59 @@ import numpy as np
 from fusec.ir.aval import Aval
 from fusec.ir.graph import Graph, evaluate
 from fusec.ops.registry import COSTLY, Op, register
+from fusec.ops.shape import index_of
 
-Part = tuple[slice, ...]
-"""A part of an array, as an index."""
+Shape = tuple[int, ...]
+
+
+class Part(NamedTuple):
+    """A part of an array, another one in each round. starts: where it begins, rounds x axes."""
+
+    starts: np.ndarray
+    step: Shape
+    shape: Shape
+
+    def at(self, turn: int) -> tuple[slice, ...]:
+        """The part of one round, as an index."""
+        return index_of(self.starts[turn].tolist(), self.step, self.shape)
+
+    def strides(self, shape: Shape, itemsize: int) -> Shape:
+        """Its strides in an array in C order."""
+        return tuple([s * n for s, n in zip(self.step, _strides(shape, itemsize))])
+
+    def offsets(self, shape: Shape, itemsize: int) -> np.ndarray:
+        """How many bytes lie before it in an array in C order, in each round."""
+        found: np.ndarray = self.starts @ _strides(shape, itemsize)
+        return found
+
+    def same(self, other: "Part | None") -> bool:
+        """Whether the other is the same part in all rounds."""
+        alike = other is not None and self[1:] == other[1:]
+        return alike and np.array_equal(self.starts, other.starts)  # type: ignore[union-attr]
+
+    def apart(self, other: "Part") -> bool:
+        """Whether no round has an element in both; at worst not said of some where that is so."""
+        (low, high), (least, most) = self._reach(), other._reach()
+        steps, theirs = np.abs(self.step), np.abs(other.step)
+        between = (steps == theirs) & ((self.starts - other.starts) % steps != 0)
+        return bool(((high < least) | (most < low) | between).any(axis=1).all())
+
+    def _reach(self) -> tuple[np.ndarray, np.ndarray]:
+        """The lowest and the highest place along each axis, in each round."""
+        ends = self.starts + (np.array(self.shape, int) - 1) * self.step
+        return np.minimum(self.starts, ends), np.maximum(self.starts, ends)
+
+
+def _strides(shape: Shape, itemsize: int) -> list[int]:
+    return [itemsize * prod(shape[k + 1 :]) for k in range(len(shape))]
 
 
 class Read(NamedTuple):
     """Where a param of a round comes from: an array of the loop's, or in each round a part of it
-    (parts) or another one (each), or a number that is known (stream: one for each round)."""
+    (part) or another one (each), or a number that is known (stream: one for each round)."""
 
     array: int = -1
-    parts: tuple[Part, ...] = ()
+    part: Part | None = None
     each: tuple[int, ...] = ()
     stream: np.ndarray | None = None
 
@@ -31,15 +73,15 @@ class Read(NamedTuple):
             return self.stream[turn, ...]
         if self.each:
             return arrays[self.each[turn]]
-        return arrays[self.array][self.parts[turn]] if self.parts else arrays[self.array]
+        return arrays[self.array][self.part.at(turn)] if self.part else arrays[self.array]
 
 
 class Store(NamedTuple):
-    """An output of a round that is stored in a part of an array, another one in each round."""
+    """An output of a round that is stored in a part of an array."""
 
     output: int
     array: int
-    parts: tuple[Part, ...]
+    part: Part
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,83 +110,40 @@ class Loop:
         carried = [k for arrays in self.carried for k in arrays]
         return frozenset([*carried, *[s.array for s in self.stores]])
 
-    def params(self, arrays: Sequence[Any], turn: int) -> list[Any]:
-        """The params of a round."""
-        return [read.value(arrays, turn) for read in self.reads]
 
-    def turn(self, arrays: list[Any], given: Sequence[Any], turn: int) -> None:
-        """Put what a round has given in its place for the next one."""
-        for store in self.stores:
-            part = arrays[store.array][store.parts[turn]]
-            part[...] = np.reshape(given[store.output], part.shape)
-        for value, olds in zip(given, self.carried):
-            for newer, older in reversed([*pairwise(olds)]):
-                arrays[older] = arrays[newer]
-            for newest in olds[:1]:
-                arrays[newest] = value
-
-    def last(self, arrays: Sequence[Any], given: Sequence[Any]) -> tuple[Any, ...]:
-        """The results, after the last round."""
-        return tuple([(given if kind == "output" else arrays)[k] for kind, k in self.results])
+Stored = dict[int, tuple[Store, int | None]]
+"""Outputs that are computed where they are stored, some over what is read there; see below."""
 
 
-def in_place(loop: Loop, shapes: Sequence[tuple[int, ...]]) -> dict[int, Store]:
+def in_place(loop: Loop, shapes: Sequence[Shape]) -> Stored:
     """The outputs that a round can compute where they are stored, which no part that it reads or
-    stores meets, unless it reads this very part (see ``old_part``). shapes: of the arrays. One
-    that the next round reads lies in one piece there."""
-    found = {}
+    stores meets, unless it reads this very part: then with the number of that read. shapes: of the
+    arrays. One that the next round reads lies in one piece there."""
+    found: Stored = {}
     for store in loop.stores:
-        old, olds = old_part(loop.reads, store), loop.carried[store.output]
-        others = [
-            (store.parts, r.parts)
-            for k, r in enumerate(loop.reads)
-            if r.array == store.array and (k != old or olds)
-        ]
+        part, olds = store.part, loop.carried[store.output]
+        reads = {k: r.part for k, r in enumerate(loop.reads) if r.array == store.array}
+        old = next((k for k, theirs in reads.items() if part.same(theirs)), None)
+        others = [(part, theirs) for k, theirs in reads.items() if k != old or olds]
         for s in loop.stores:
             if s.array == store.array:
-                others += [(store.parts, s.parts)] * (s is not store)
-                others += [(store.parts[1:], s.parts[:-1])] * bool(loop.carried[s.output])
-        alone = all(theirs and apart(mine, theirs) for mine, theirs in others)
-        part, shape = store.parts[0], loop.body.outputs[store.output].shape
-        alike = not olds and shape == tuple(map(length, part))
+                others += [(part, s.part)] * (s is not store)
+                if loop.carried[s.output]:  # the next round reads it there
+                    later = part._replace(starts=part.starts[1:])
+                    others.append((later, s.part._replace(starts=s.part.starts[:-1])))
+        alone = all(theirs is not None and mine.apart(theirs) for mine, theirs in others)
+        alike = not olds and loop.body.outputs[store.output].shape == part.shape
         alike = alike or (len(olds) < 2 and _in_one_piece(part, shapes[store.array]))
         if alone and alike and store.output not in found:
-            found[store.output] = store
+            found[store.output] = store, old
     return found
 
 
-def old_part(reads: Sequence[Read], store: Store) -> int | None:
-    """The number of the read of the part that a store changes."""
-    same = [k for k, r in enumerate(reads) if (r.array, r.parts) == (store.array, store.parts)]
-    return same[0] if same else None
-
-
-def apart(first: Sequence[Part], second: Sequence[Part]) -> bool:
-    """Whether two parts of an array have no element in common in any round."""
-    away = np.zeros(len(first), bool)
-    for one, other in zip(zip(*first), zip(*second)):
-        (low, high), (start, stop) = _reach(one), _reach(other)
-        away |= (high < start) | (stop < low)
-    return bool(away.all())
-
-
-def _reach(slices: Sequence[slice]) -> tuple[np.ndarray, np.ndarray]:
-    """The lowest and the highest place along one axis, in each round."""
-    starts = np.array([s.start for s in slices])
-    ends = starts + (length(slices[0]) - 1) * slices[0].step
-    return np.minimum(starts, ends), np.maximum(starts, ends)
-
-
-def length(s: slice) -> int:
-    """How many elements a slice with known ends has."""
-    return len(range(s.start, -1 if s.stop is None else s.stop, s.step))
-
-
-def _in_one_piece(part: Part, shape: Sequence[int]) -> bool:
+def _in_one_piece(part: Part, shape: Shape) -> bool:
     """Whether a part of an array in C order lies there without gaps, in C order."""
-    sizes, inner = [length(s) for s in part], True
-    for s, size, n in zip(reversed(part), reversed(sizes), reversed(shape)):
-        if size > 1 and (not inner or s.step != 1):
+    inner = True
+    for step, size, n in zip(reversed(part.step), reversed(part.shape), reversed(shape)):
+        if size > 1 and (not inner or step != 1):
             return False
         inner = inner and size == n
     return True
@@ -154,9 +153,15 @@ def _run(*inputs: Any, loop: Loop) -> tuple[Any, ...]:
     arrays = [np.array(a) if k in loop.moving else a for k, a in enumerate(inputs)]
     given: list[Any] = []
     for turn in range(loop.rounds):
-        given = evaluate(loop.body, loop.params(arrays, turn))
-        loop.turn(arrays, given, turn)
-    return loop.last(arrays, given)
+        found = evaluate(loop.body, [read.value(arrays, turn) for read in loop.reads])
+        given = [np.array(x) for x in found]  # some may be parts of arrays that change now
+        for store in loop.stores:
+            part = arrays[store.array][store.part.at(turn)]
+            part[...] = given[store.output].reshape(part.shape)
+        for value, olds in zip(given, loop.carried):
+            for k, newer in zip(olds, [value, *[arrays[k] for k in olds]]):
+                arrays[k] = newer
+    return tuple([(given if kind == "output" else arrays)[k] for kind, k in loop.results])
 
 
 loop = register(

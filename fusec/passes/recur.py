@@ -217,24 +217,24 @@ class _Finder:
             first = window._replace(move=(1, *window.move[1:]), shape=(1, *window.shape[1:]))
             self.reads[param] = known, first
         elif read.array in self.places:
-            if read.parts:
+            if read.part:
                 raise _Not
             n, ago = self.places[read.array]
             self._hold(param, self.numbers[n, ago, -1])
         elif any(s.array == read.array for s in self.loop.stores):
             self._of_stored(param, read)
-        elif read.parts:
-            self.reads[param] = self._source(read.array, _window(read.parts))
+        elif read.part:
+            self.reads[param] = self._source(read.array, _window(read.part))
         else:
             self.reads[param] = self._source(read.array, _all_of(self.arrays[read.array].shape))
 
     def _of_stored(self, param: Node, read: Read) -> None:
         """A part of an array that the rounds change: what an earlier round stored, or none did."""
-        if not read.parts:
+        if not read.part:
             raise _Not
-        window, rounds, own = _window(read.parts), self.loop.rounds, False
+        window, rounds, own = _window(read.part), self.loop.rounds, False
         for store in self.loop.stores:
-            stored = _window(store.parts)
+            stored = _window(store.part)
             if store.array != read.array or not meet(stored.span(rounds), window.span(rounds)):
                 continue
             later = window.after(stored)
@@ -252,7 +252,7 @@ class _Finder:
     def _remember(self, param: Node, store: Store, window: Window, lag: int) -> None:
         """What was stored ``lag`` rounds ago; ``window``: where, from the first round on."""
         others = [s for s in self.loop.stores if s.array == store.array and s is not store]
-        spans = [_window(s.parts).span(self.loop.rounds) for s in others]
+        spans = [_window(s.part).span(self.loop.rounds) for s in others]
         if any(meet(span, window.span(self.loop.rounds)) for span in spans):
             raise _Not
         for ago in range(lag):  # before any round its place is that many moves back
@@ -277,7 +277,7 @@ class _Finder:
     def _rows(self) -> Iterator[tuple[int, Rows]]:
         """The arrays of which the rounds store rows that follow each other, each of them once."""
         for store in self.loop.stores:
-            array, window = self.arrays[store.array].aval, _window(store.parts)
+            array, window = self.arrays[store.array].aval, _window(store.part)
             axes = [k for k, m in enumerate(window.move) if abs(m) == 1 and window.shape[k] == 1]
             alone = sum(s.array == store.array for s in self.loop.stores) == 1
             if not alone or len(axes) != 1 or sum(map(abs, window.move)) != 1:
@@ -292,14 +292,14 @@ class _Finder:
 
     def _stored(self, store: Store) -> Window:
         """Where a store goes. Elements of all stores in an array stay apart from each other."""
-        window, kept = _window(store.parts), None
+        window, kept = _window(store.part), None
         if store.array in self.rows:
             axis, first, _ = self.rows[store.array]
             start = [s - first * (k == axis) for k, s in enumerate(window.start)]
             return window._replace(start=tuple(start))
         for other in self.loop.stores:
             if other.array == store.array:
-                theirs = _window(other.parts)
+                theirs = _window(other.part)
                 spans = [w.span(self.loop.rounds) for w in (window, theirs)]
                 lanes = [x for x in zip(*theirs) if x[3] != 1]
                 kept = lanes if kept is None else kept
@@ -325,12 +325,9 @@ def _all_of(shape: Sequence[int]) -> Window:
     return Window(zeros, zeros, (1,) * len(shape), tuple(shape))
 
 
-def _window(parts: Sequence[Part]) -> Window:
-    starts = np.array([[s.start for s in part] for part in parts]).reshape(len(parts), -1)
-    moves = np.diff(starts, axis=0)
+def _window(part: Part) -> Window:
+    moves = np.diff(part.starts, axis=0)
     if (moves != moves[:1]).any():
         raise _Not
-    step = tuple([s.step for s in parts[0]])
-    shape = tuple([len(range(s.start, -1 if s.stop is None else s.stop, s.step)) for s in parts[0]])
-    move = moves[0].tolist() if len(moves) else [0] * len(step)
-    return Window(tuple(starts[0].tolist()), tuple(move), step, shape)
+    move = moves[0].tolist() if len(moves) else [0] * len(part.step)
+    return Window(tuple(part.starts[0].tolist()), tuple(move), part.step, part.shape)

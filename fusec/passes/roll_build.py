@@ -8,8 +8,7 @@ import numpy as np
 from fusec.ir.aval import Aval
 from fusec.ir.graph import Graph, Node
 from fusec.ops import OPS
-from fusec.ops.control import Loop, Part, Read, Store, apart
-from fusec.ops.shape import index_of
+from fusec.ops.control import Loop, Part, Read, Store
 from fusec.passes.nodes import const_of, node_of
 from fusec.passes.roll_around import Around
 
@@ -44,6 +43,12 @@ def built(graph: Graph, order: list[Node], found: Repeat) -> tuple[Graph, Node] 
         return None
 
 
+def _part(nodes: Sequence[Node], shape: tuple[int, ...]) -> Part:
+    """The part that slices, or updates, of the rounds stand for."""
+    starts = np.array([n.attrs["start"] for n in nodes], np.int64)
+    return Part(starts, nodes[0].attrs["step"], shape)
+
+
 class _Roll:
     """chains: node of a round -> for how many rounds its value is kept."""
 
@@ -72,13 +77,11 @@ class _Roll:
         """A node of all rounds."""
         return self.order[self.found.first + j : self.end : self.found.period]
 
-    def parts(self, j: int) -> tuple[Part, ...]:
-        """The part of an array that a slice reads or an update changes, in each round."""
+    def part(self, j: int) -> Part:
+        """The part of an array that a slice reads or an update changes."""
         node = self.nodes[j]
         shape = (node.inputs[1] if node.op.name == "slice_update" else node).shape
-        return tuple(
-            [index_of(n.attrs["start"], n.attrs["step"], shape) for n in self.every(j)]
-        )
+        return _part(self.every(j), shape)
 
     def moves(self, j: int) -> bool:
         """Whether a slice or an update goes to another place in some round."""
@@ -231,9 +234,9 @@ class _Body:
             return self._param(first, "x", first.aval, Read(self._shared(first)))
         bases = {n.inputs[0] for n in nodes} if first.inputs else set()
         if len(bases) == 1 and first.op.name == "slice":
-            (base,), places = bases, [(n.attrs["start"], n.attrs["step"]) for n in nodes]
-            read = Read(self._shared(base), tuple([index_of(*p, first.shape) for p in places]))
-            return self._param((base, *places), "p", first.aval, read)
+            (base,), part = bases, _part(nodes, first.shape)
+            key = base, part.starts.tobytes(), *part[1:]
+            return self._param(key, "p", first.aval, Read(self._shared(base), part))
         if not bases or first.op.name == "slice":
             stream = np.stack([_known(n) for n in nodes])
             return self._param(tuple(nodes), "c", first.aval, Read(stream=stream))
@@ -259,24 +262,24 @@ class _Body:
         ago, at = (roll.source(j, 0) if node.op.name == "slice" else None) or (0, -1)
         if at not in roll.updates and not roll.moves(j):
             return None
-        parts = roll.parts(j)
+        part = roll.part(j)
         if at in roll.updates:
-            if ago == 0 and parts == roll.parts(at):
+            if ago == 0 and part.same(roll.part(at)):
                 return self._input(at, 1)
-            number = self._place(ago, at, parts)
+            number = self._place(ago, at, part)
         elif at >= 0:
             if ago == 0:
                 raise _Unrollable  # another part of what this very round computes
             number = self.old[at, ago]
         else:
             number = self._shared(node.inputs[0])
-        return self._param((number, j), "p", node.aval, Read(number, parts))
+        return self._param((number, j), "p", node.aval, Read(number, part))
 
-    def _place(self, ago: int, at: int, parts: tuple[Part, ...]) -> int:
+    def _place(self, ago: int, at: int, part: Part) -> int:
         """The array as a round finds it, of which a part is read after some updates."""
         (last,) = [last for last, chain in self.roll.stored.items() if at in chain]
         before = [j for j in self.roll.stored[last] if j <= at]
-        if ago == 0 and all(apart(parts, self.roll.parts(j)) for j in before):
+        if ago == 0 and all(part.apart(self.roll.part(j)) for j in before):
             return self.places[last]
         if ago != 1 or at != last:
             raise _Unrollable
@@ -303,11 +306,12 @@ class _Body:
                 while plain.op.name == "reshape":
                     plain = plain.inputs[0]
                 output = number(plain if plain in numbers else value)
-                stores.append(Store(output, self.places[last], roll.parts(j)))
+                stores.append(Store(output, self.places[last], roll.part(j)))
         for j, array in self.stacks.items():
-            whole = tuple([slice(0, n, 1) for n in roll.nodes[j].shape])
-            parts = tuple([(slice(k, k + 1, 1), *whole) for k in range(self.found.rounds)])
-            stores.append(Store(number(self.made[j]), array, parts))
+            shape = 1, *roll.nodes[j].shape
+            starts = np.arange(self.found.rounds)[:, None] * [1, *[0] * (len(shape) - 1)]
+            part = Part(starts, (1,) * len(shape), shape)
+            stores.append(Store(number(self.made[j]), array, part))
         checks = [made for j, made in self.made.items() if roll.checked(j)]
         carried += [()] * (len(outputs) - len(carried))
         body = Graph([*self.reads], outputs, checks)

@@ -57,7 +57,7 @@ class Native(NamedTuple):
 
     run: Callable[..., int]
     used: list[int]
-    rounds: Callable[[int, int], int]
+    rounds: Callable[..., int]
     work: float
 
 

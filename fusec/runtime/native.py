@@ -123,15 +123,16 @@ class Prepared:
     """A program over caller-owned buffers; ``run(*buffers)`` returns the status of its steps.
 
     ``run`` is a builtin that takes exactly ``pointers`` arguments, each an array or an address.
-    ``rounds(table, count)`` runs it for each of ``count`` rows of addresses that lie at ``table``,
-    up to the first status that is not 0.
+    ``rounds(table, count, *arrays)`` runs it for ``count`` rows that lie at the address ``table``,
+    up to the first status that is not 0; a row: of each buffer, in which array it lies and at which
+    offset in bytes.
     """
 
     __slots__ = ("rounds", "run")
 
     def __init__(self, program: layout.Program) -> None:
         self.run: Callable[..., int] = builtin("runner", program)
-        self.rounds: Callable[[int, int], int] = builtin("rounds", program)
+        self.rounds: Callable[..., int] = builtin("rounds", program)
 
 
 def prepare(

@@ -218,7 +218,7 @@ class Entry(Structure):
 
 
 ObjectPtr, ArrayPtr, DescrPtr = map(POINTER, (Object, Array, Descr))
-PoolPtr, StepPtr = map(POINTER, (Pool, Step))
+PoolPtr, StepPtr, RefPtr = map(POINTER, (Pool, Step, Ref))
 ProgramPtr, SpecPtr, GuardPtr, PlanPtr = map(POINTER, (Program, Spec, Guard, Plan))
 EntryPtr, BlockPtr, ApiPtr, TimePtr = map(POINTER, (Entry, Block, Api, Time))
 Objects = POINTER(ObjectPtr)

@@ -66,19 +66,23 @@ def runner(self: ObjectPtr, args: Objects, nargs: i64) -> ptr:
 
 
 def rounds(self: ObjectPtr, args: Objects, nargs: i64) -> ptr:
-    """Builtin: run a program once for each row of a table of addresses; the first status not 0."""
+    """Builtin: run a program once for each row of a table; returns the first status not 0.
+
+    args: the table's address, how many rows, and arrays. Buffers are offsets into those.
+    """
     program = cast(self.data, ProgramPtr)
     api = program.pool.api
-    if nargs != 2:
+    if nargs < 2:
         api.PyErr_SetNone(api.type_error)
         return 0
-    table = cast(api.PyLong_AsVoidPtr(args[0]), ptrs)
+    table = cast(api.PyLong_AsVoidPtr(args[0]), RefPtr)
     count = api.PyLong_AsLongLong(args[1])
     bases = stack(ptr, program.nbuffers)
     status = 0
     for i in range(count):
         for j in range(program.nargs):
-            bases[j] = table[i * program.nargs + j]
+            ref = table[i * program.nargs + j]
+            bases[j] = args[2 + ref.buffer].data + ref.offset
         status = run_unlocked(program, bases)
         if status:
             break

@@ -1,79 +1,62 @@
 """A program that runs again and again on what its last rounds gave, in memory of its own."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from fusec.runtime.executor import Executor, KernelError, Native
+from fusec.ir.aval import Aval
+from fusec.runtime.executor import Executor, KernelError, Native, SlotSpec
 
 PIECE_NS = 1e6  # of work between two looks of the interpreter
-MOST_ROUNDS = 1024  # of one table of addresses
-
-
-class LoopLike(Protocol):
-    """What is repeated; ``ops.control.Loop`` says what each means."""
-
-    @property
-    def rounds(self) -> int: ...
-
-    @property
-    def reads(self) -> Sequence[Any]: ...
-
-    @property
-    def carried(self) -> tuple[tuple[int, ...], ...]: ...
-
-    @property
-    def stores(self) -> Sequence[Any]: ...
-
-    @property
-    def results(self) -> tuple[tuple[str, int], ...]: ...
-
-    @property
-    def moving(self) -> frozenset[int]: ...
-
-    def params(self, arrays: Sequence[Any], turn: int) -> list[Any]: ...
-
-    def turn(self, arrays: list[Any], given: Sequence[Any], turn: int) -> None: ...
-
-    def last(self, arrays: Sequence[Any], given: Sequence[Any]) -> tuple[Any, ...]: ...
+MOST_ROUNDS = 1024  # between two such looks
 
 
 class Repeated:
     """The rounds of a loop, called like a function.
 
     Each value that goes from round to round has an array for every round that it is kept, and one
-    more where a round can't write it over the oldest: no round takes memory. Where a round is one
-    native program, the addresses of all its arrays in all rounds are known beforehand: they make a
-    table, and native code does the rounds.
+    more where a round can't write it over the oldest: no round takes memory. So where everything
+    lies in every round is known before any call. Where a round is one native program, native code
+    does the rounds.
+
+    rings: the arrays that a value goes through, from the newest to the spare one; ages: of the
+    array of an old value, the output and how many rounds ago it was.
     """
 
     def __init__(
-        self, executor: Executor, loop: LoopLike, direct: Mapping[int, tuple[Any, int | None]]
+        self,
+        executor: Executor,
+        loop: Any,
+        direct: Mapping[int, tuple[Any, int | None]],
+        avals: Sequence[Aval],
     ) -> None:
-        """direct: the outputs that may be computed where they are stored: the store of each, and
-        the number of the read of the part that it changes, which it has to be written over."""
-        self.executor, self.loop, self.direct = executor, loop, direct
-        self.inputs, self.results = executor.inputs, executor.results
-        places = {read.array: slot for read, slot in zip(loop.reads, self.inputs)
-                  if read.array >= 0 and not read.parts}  # fmt: skip
-        self.over = [  # whether a new value lies where its oldest did
-            bool(olds) and slot == places.get(olds[-1])
-            for slot, olds in zip(self.results, loop.carried)
-        ]
-        self.own = [
-            executor.slots[slot].role == "result" and self.results.index(slot) == n
-            for n, slot in enumerate(self.results)
-        ]
+        """loop: an ``ops.control.Loop``; avals: of its arrays. direct: the outputs that may be
+        computed where they are stored: the store of each, and the number of the read of the part
+        that it changes, which it has to be written over."""
+        self.executor, self.loop, self.avals = executor, loop, avals
+        inputs, results, slots = executor.inputs, executor.results, executor.slots
+        own = [slots[k].role == "result" and k not in results[:n] for n, k in enumerate(results)]
         self.direct = {
             n: store
             for n, (store, old) in direct.items()
-            if (self.own[n] if old is None else self.results[n] == self.inputs[old])
+            if (own[n] if old is None else results[n] == inputs[old])
         }
-        known = all(self.own[n] or self.over[n] or n in self.direct for n in range(len(self.own)))
+        self.ages = {k: (n, ago) for n, ks in enumerate(loop.carried) for ago, k in enumerate(ks)}
+        self.rings = [[*olds] for olds in loop.carried]
+        self.spares: list[SlotSpec] = []
+        self.placed: list[bool] = []  # whether the program computes an output where it belongs
+        whole = {r.array: k for r, k in zip(loop.reads, inputs) if r.array >= 0 and r.part is None}
+        for n, (slot, ring) in enumerate(zip(results, self.rings)):
+            over = bool(ring) and slot == whole.get(ring[-1])  # it lies where its oldest did
+            self.placed.append(own[n] or over or n in self.direct)
+            if not over and n not in self.direct:
+                ring.append(len(avals) + len(self.spares))
+                self.spares.append(slots[slot])
+        self.later = [s for s in loop.stores if self.direct.get(s.output) is not s]
         alone = len(executor.runs) == 1 and type(executor.runs[0]) is Native
-        self.native = known and alone and len(self.direct) == len(loop.stores)
-        self._offsets: dict[int, np.ndarray] = {}
+        self.native = alone and all(self.placed) and not self.later
 
     def __call__(self, *inputs: np.ndarray) -> tuple[Any, ...]:
         """The results, given the arrays as they are before the first round.
@@ -81,148 +64,104 @@ class Repeated:
         Raises KernelError where a round reports an error.
         """
         moving = self.loop.moving
-        arrays = [
+        memory: list[Any] = [
             np.array(a, order="C", copy=True if k in moving else None)
             for k, a in enumerate(inputs)
         ]
-        spare = [self._spare(n) for n in range(len(self.results))]
-        run = _Table(self, arrays, spare).run if self.native else _Turns(self, arrays, spare).run
-        return tuple([np.array(x) if x.base is not None else x for x in run()])
+        memory += [np.empty(s.shape, s.dtype) for s in self.spares]
+        memory += [read.stream for read in self.loop.reads]
+        (self._run if self.native else self._turns)(memory, self.executor.memory())
+        return tuple([self._result(memory, *result) for result in self.loop.results])
 
-    def _spare(self, n: int) -> np.ndarray | None:
-        spec = self.executor.slots[self.results[n]]
-        return None if self.over[n] or n in self.direct else np.empty(spec.shape, spec.dtype)
+    def _result(self, memory: list[Any], kind: str, k: int) -> Any:
+        n, ago = (k, 0) if kind == "output" else self.ages.get(k, (-1, 0))
+        if n in self.direct:
+            store = self.direct[n]
+            part = np.array(memory[store.array][store.part.at(-1)], order="C")
+            return part.reshape(self.loop.body.outputs[n].shape)
+        ring = self.rings[n] if n >= 0 else [k]
+        return memory[ring[(ago - self.loop.rounds) % len(ring)]]
 
-    def offsets(self, parts: Sequence[tuple[slice, ...]], array: np.ndarray) -> np.ndarray:
-        """Where parts of an array begin, in bytes from its first element."""
-        if id(parts) not in self._offsets:
-            starts = np.fromiter((s.start for part in parts for s in part), np.int64)
-            starts = starts.reshape(len(parts), array.ndim)
-            self._offsets[id(parts)] = starts @ np.array(array.strides, np.int64)
-        return self._offsets[id(parts)]
+    # -- where everything lies: (number in memory, offset in bytes) for each round ---------------
 
+    @cached_property
+    def _table(self) -> np.ndarray:
+        """Rounds x columns x 2; columns: params, outputs and stores, or what native code takes."""
+        reads, executor = self.loop.reads, self.executor
+        first = len(self.avals) + len(self.spares)
+        columns = [self._read(read, first + i) for i, read in enumerate(reads)]
+        columns += [self._made(n) for n in range(len(self.rings))]
+        columns += [self._within(store) for store in self.later]
+        if self.native:
+            known = dict(zip([*executor.inputs, *executor.results], columns))
+            fixed = {k: first + len(reads) + i for i, k in enumerate(executor.runs[0].used)}
+            columns = [known[k] if k in known else self._places([fixed[k]]) for k in fixed]
+        return np.stack(columns, axis=1)
 
-class _Turns:
-    """Rounds that Python does, one by one."""
+    def _places(self, ring: Sequence[int], ago: int = 0) -> np.ndarray:
+        """Where a value of some rounds ago lies that goes through these arrays."""
+        numbers = np.array(ring)[(ago - np.arange(self.loop.rounds)) % len(ring)]
+        return np.stack([numbers, np.zeros_like(numbers)], axis=1)
 
-    def __init__(self, whole: Repeated, arrays: list[Any], spare: list[Any]) -> None:
-        self.whole, self.arrays, self.spare, self.loop = whole, arrays, spare, whole.loop
-        self.values = whole.executor.memory()
+    def _made(self, n: int) -> np.ndarray:
+        return self._within(self.direct[n]) if n in self.direct else self._places(self.rings[n], -1)
 
-    def run(self) -> tuple[Any, ...]:
-        loop, values, results = self.loop, self.values, range(len(self.spare))
-        given: list[Any] = []
-        for turn in range(loop.rounds):
-            for slot, array in zip(self.whole.inputs, loop.params(self.arrays, turn)):
-                values[slot] = array
-            for n in results:
-                self._place(n, turn)
-            self.whole.executor.step(values)
-            given = [self._kept(n) for n in results]
-            loop.turn(self.arrays, given, turn)
-        return loop.last(self.arrays, given)
-
-    def _place(self, n: int, turn: int) -> None:
-        """Where a round writes an output."""
-        slot = self.whole.results[n]
-        if n in self.whole.direct:
-            store = self.whole.direct[n]
-            part = self.arrays[store.array][store.parts[turn]]
-            self.values[slot] = part.reshape(self.whole.executor.slots[slot].shape)
-        elif self.whole.own[n]:
-            self.values[slot] = self.spare[n]
-
-    def _kept(self, n: int) -> np.ndarray:
-        """What a round gave, in an array that is the value's own; its oldest one gets free."""
-        oldest, value = self.loop.carried[n][-1:], self.spare[n]
-        given: np.ndarray = self.values[self.whole.results[n]]
-        if n in self.whole.direct:
-            return given
-        if value is None:
-            return self.arrays[oldest[0]]  # type: ignore[no-any-return]
-        if not self.whole.own[n]:
-            value[...] = given
-        for k in oldest:
-            self.spare[n] = self.arrays[k]
-        return value  # type: ignore[no-any-return]
-
-
-class _Table:
-    """Where every array of every round lies.
-
-    rings: arrays that a value goes through in turn, from the newest to the spare one; places: of
-    the array of an old value, the output and how many rounds ago it was.
-    """
-
-    def __init__(self, whole: Repeated, arrays: list[Any], spare: list[Any]) -> None:
-        self.whole, self.arrays, self.loop = whole, arrays, whole.loop
-        self.turns = np.arange(self.loop.rounds)
-        self.kept: list[np.ndarray] = []  # numbers that differ from round to round, side by side
-        self.rings = [
-            [arrays[k] for k in olds] + ([own] if own is not None else [])
-            for olds, own in zip(self.loop.carried, spare)
-        ]
-        self.places = {
-            k: (n, ago) for n, olds in enumerate(self.loop.carried) for ago, k in enumerate(olds)
-        }
-
-    def run(self) -> tuple[Any, ...]:
-        executor, whole = self.whole.executor, self.whole
-        values, (native,) = executor.memory(), executor.runs
-        columns = {slot: self._read(read) for slot, read in zip(whole.inputs, self.loop.reads)}
-        columns |= {slot: self._made(n) for n, slot in enumerate(whole.results)}
-        count, width = len(self.turns), len(native.used)
-        table = np.empty((count, width), np.int64)
-        for k, slot in enumerate(native.used):
-            table[:, k] = columns[slot] if slot in columns else _address(values[slot])
-        piece = int(min(max(PIECE_NS // max(native.work, 1), 1), MOST_ROUNDS))
-        for start in range(0, count, piece):
-            if native.rounds(_address(table[start:]), min(piece, count - start)):
-                raise KernelError
-        return tuple([self._last(kind, k) for kind, k in self.loop.results])
-
-    def _read(self, read: Any) -> Any:
-        """The addresses of a param."""
-        stream = read.stream
+    def _read(self, read: Any, stream: int) -> np.ndarray:
+        """Where a param is; ``stream``: the number of its own array."""
+        if read.stream is not None:
+            found = self._places([stream])
+            found[:, 1] = np.arange(len(found)) * read.stream.strides[0]
+            return found
         if read.each:
-            stream = np.stack([self.arrays[k] for k in read.each])
-            self.kept.append(stream)
-        if stream is not None:
-            return _address(stream) + self.turns * stream.strides[0]
-        begin, whole = self._old(read.array), self.arrays[read.array]
-        return begin + self.whole.offsets(read.parts, whole) if read.parts else begin
+            return self._places(read.each[::-1], -1)
+        return self._old(read.array) if read.part is None else self._within(read)
 
-    def _old(self, k: int) -> Any:
-        """The addresses of one of the loop's arrays."""
-        if k not in self.places:
-            return _address(self.arrays[k])
-        n, ago = self.places[k]
-        if n in self.whole.direct:
-            return np.append(_address(self.arrays[k]), self._made(n)[:-1])
-        return _addresses(self.rings[n])[(ago - self.turns) % len(self.rings[n])]
+    def _old(self, k: int) -> np.ndarray:
+        """Where one of the loop's arrays is."""
+        n, ago = self.ages.get(k, (-1, 0))
+        if n in self.direct:
+            return np.concatenate([[(k, 0)], self._made(n)[:-1]])
+        return self._places(self.rings[n] if n >= 0 else [k], ago)
 
-    def _made(self, n: int) -> Any:
-        """The addresses of an output."""
-        if n in self.whole.direct:
-            store = self.whole.direct[n]
-            array = self.arrays[store.array]
-            return _address(array) + self.whole.offsets(store.parts, array)
-        return _addresses(self.rings[n])[(-1 - self.turns) % len(self.rings[n])]
+    def _within(self, of: Any) -> np.ndarray:
+        """Where a part of an array is that is read or stored."""
+        found, aval = self._old(of.array), self.avals[of.array]
+        found[:, 1] += of.part.offsets(aval.shape, aval.dtype.itemsize)
+        return found
 
-    def _last(self, kind: str, k: int) -> Any:
-        n, ago = (k, -1) if kind == "output" else self.places.get(k, (-1, 0))
-        if n in self.whole.direct:
-            store, slot = self.whole.direct[n], self.whole.results[n]
-            part = self.arrays[store.array][store.parts[-1]]
-            return part.reshape(self.whole.executor.slots[slot].shape)
-        if n < 0:
-            return self.arrays[k]
-        return self.rings[n][(max(ago, 0) - len(self.turns)) % len(self.rings[n])]
+    # -- rounds ---------------------------------------------------------------------------------
 
+    def _run(self, memory: list[Any], values: list[Any]) -> None:
+        """All rounds, in native code."""
+        (native,), table = self.executor.runs, self._table
+        memory += [values[k] for k in native.used]
+        piece = int(min(max(PIECE_NS // max(native.work, 1), 1), MOST_ROUNDS))
+        for start in range(0, len(table), piece):
+            address = table.ctypes.data + start * table.strides[0]
+            if native.rounds(address, min(piece, len(table) - start), *memory):
+                raise KernelError
 
-def _address(array: np.ndarray) -> int:
-    return array.ctypes.data
-
-
-def _addresses(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    return np.array([_address(a) for a in arrays], np.int64)
+    def _turns(self, memory: list[Any], values: list[Any]) -> None:
+        """All rounds, one by one."""
+        executor, made = self.executor, len(self.executor.inputs)
+        slots, placed = [*executor.inputs, *executor.results], [True] * made + self.placed
+        specs = [executor.slots[k] for k in slots]
+        views = [(s.shape, s.dtype, s.strides if p else None) for s, p in zip(specs, placed)]
+        for store in self.later:
+            array = memory[store.array]
+            strides = store.part.strides(array.shape, array.itemsize)
+            views.append((store.part.shape, array.dtype, strides))
+        for row in self._table:
+            found = [
+                np.ndarray(shape, dtype, memory[k], offset, strides)
+                for (shape, dtype, strides), (k, offset) in zip(views, row.tolist())
+            ]
+            for slot, array, there in zip(slots, found, placed):
+                if there:
+                    values[slot] = array
+            executor.step(values)
+            for slot, array, there in zip(slots, found, placed):
+                if not there:
+                    array[...] = values[slot]
+            for store, part in zip(self.later, found[len(slots) :]):
+                part[...] = found[made + store.output].reshape(part.shape)

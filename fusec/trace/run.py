@@ -86,9 +86,9 @@ class Trace:
         """Whether the Python numbers whose values were used still have them, and none raises."""
         try:
             for recipe in self.numbers:
-                compute(recipe, list(leaves))
+                compute(recipe, leaves)
             for recipe, value in self.scalar_guards.items():
-                now = compute(recipe, list(leaves))
+                now = compute(recipe, leaves)
                 if type(now) is not type(value) or repr(now) != repr(value):  # 0.0 and -0.0 differ
                     return False
         except (ArithmeticError, ValueError):  # of 1 / n; a new trace tells what changes before

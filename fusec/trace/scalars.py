@@ -9,7 +9,7 @@ of the kernels, so that a new length compiles nothing.
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ Recipe = tuple[Any, ...]
 """``("arg", leaf)``, ``("lit", value, text)`` or ``(function, recipe, ...)``, done at each call."""
 
 
-def compute(recipe: Recipe, leaves: list[Any]) -> Any:
+def compute(recipe: Recipe, leaves: Sequence[Any]) -> Any:
     """The value of a recipe for the flat arguments ``leaves``."""
     head = recipe[0]
     if head == "arg":
