@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusec.codegen.slots import c_strides
 from fusec.compare import Comparison, allowed, compare, copied, same, scales
 from fusec.device_plan import Elsewhere, adopt, device_executor, host_copies
 from fusec.errors import VerifyError, VerifyWarning
 from fusec.ir.graph import Graph, Loc, Node
+from fusec.ops.shape import c_strides
 from fusec.passes.pipeline import optimise
 from fusec.remote import Donated, device_of
 from fusec.runtime.array import Array, extent, upload

@@ -6,19 +6,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fusec.codegen.backends import BACKENDS
 from fusec.codegen.program import Oversize, build
-from fusec.codegen.slots import c_strides
 from fusec.codegen.steps import Call, Launch, Product, Program, Rounds, Strides
 from fusec.config import log
 from fusec.errors import UnsupportedError
 from fusec.ir.graph import Graph, Node, evaluate
-from fusec.ops.control import Loop, Stored, in_place
+from fusec.ops import OPS
+from fusec.ops.control import Store, in_place
+from fusec.ops.shape import c_strides
 from fusec.passes.checks import partition
+from fusec.passes.nodes import node_of
 from fusec.passes.pipeline import optimise
 from fusec.passes.updates import changes_arguments, updated
 from fusec.runtime.array import Array
@@ -68,15 +71,16 @@ def _lower(
     for number, step in enumerate(program.steps):
         if isinstance(step, Rounds):
             assert step.node is not None
-            step.stored = in_place(step.loop, [n.shape for n in step.node.inputs])
-            step.program = _round(step.loop, step.stored, step.node.inputs, target)
+            step.program = _round(step, step.node.inputs, target)
             for kernel in step.program.kernels:
                 kernel.name = f"k{number}.{kernel.name[1:]}"
     return program
 
 
-def _round(loop: Loop, stored: Stored, inputs: Sequence[Node], target: str) -> Program:
+def _round(step: Rounds, inputs: Sequence[Node], target: str) -> Program:
     """One round; a new value may lie where its oldest one does, which nothing needs any more."""
+    loop = step.loop
+    stored = in_place(loop, [n.shape for n in inputs])
     viewed = {read.array for read in loop.reads if read.part}
     whole = {read.array: k for k, read in enumerate(loop.reads) if not read.part}
     writes = [
@@ -97,7 +101,43 @@ def _round(loop: Loop, stored: Stored, inputs: Sequence[Node], target: str) -> P
             writes.append((old, k))  # in C order if it can't be written over that part
         elif not loop.carried[k] and made.shape == store.part.shape:
             outputs[k] = store.part.strides(inputs[store.array].shape, made.dtype.itemsize)
-    return _lower(loop.body, _Layout(strides, outputs, writes), target)
+    program = _lower(loop.body, _Layout(strides, outputs, writes), target)
+    results = program.results
+    step.stored = {
+        n: store
+        for n, (store, old) in stored.items()
+        if (program.owns(n) if old is None else results[n] == program.inputs[old])
+    }
+    for store in loop.stores:
+        if step.stored.get(store.output) is not store:
+            if not _copied(program, store, inputs[store.array].shape, target):
+                break  # what comes after it in the same place has to wait for it
+            step.stored[len(results) - 1] = store
+    return program
+
+
+def _copied(program: Program, store: Store, shape: tuple[int, ...], target: str) -> bool:
+    """Let a round copy an output to where it is stored, which is one more result, if it can."""
+    made, slot = program.graph.outputs[store.output], program.slots[program.results[store.output]]
+    if not (made in program.inplace or (slot.node is made and slot.role == "result")):
+        return False  # it may be another part of the same array
+    param = Node(OPS["param"], (), {"name": "made", "aval": made.aval}, made.aval)
+    copied = node_of("identity", node_of("reshape", param, shape=store.part.shape))
+    copied.loc = made.loc
+    strides = store.part.strides(shape, made.dtype.itemsize)
+    copy = _cut(Graph([param], [copied]), _Layout([slot.strides or ()], [strides], []), target)
+    if [type(step) for step in copy.steps] != [Launch] or len(copy.slots) != 2:
+        return False
+    number = len(program.slots)
+    (step,), places = copy.steps, {copy.inputs[0]: slot.number, copy.results[0]: number}
+    step.arguments = [(places[k], offset) for k, offset in step.arguments]
+    step.kernel.name, step.writes = f"k{len(program.steps)}", {number}
+    program.slots.append(replace(copy.slots[copy.results[0]], number=number))
+    program.steps.append(step)
+    program.results.append(number)
+    program.result_strides.append(strides)
+    program.over[param] = made
+    return True
 
 
 def _cut(graph: Graph, layout: _Layout, target: str, again: bool = True, share: int = 1) -> Program:
@@ -327,6 +367,4 @@ class Plan(Outline):
 
 def apply_view(array: np.ndarray, step: Step) -> np.ndarray:
     """One movement step on a real array, as a view."""
-    from fusec.ops import OPS
-
     return OPS[step[0]].impl(array, **step[1])

@@ -384,6 +384,23 @@ def remembered(x):
     return last
 
 
+def turned_rows(x):
+    """What is stored was read elsewhere in the same part, and a second store meets the first."""
+    for t in range(1, 20):
+        y = np.tanh(x[t, ::-1]) + x[t - 1]
+        x[t] = y
+        x[t - 1 : t + 1] = y * 0.5
+    return x
+
+
+def sorted_rows(x):
+    """What a call of NumPy gives is stored where other rounds read."""
+    for t in range(1, 20):
+        x[t : t + 2] = np.sort(x[t - 1]) * 0.5 + x[t]
+        x[t - 1] = np.sort(x[t])
+    return x
+
+
 def interleaved(x):
     """What is stored lies between what is read."""
     for t in range(len(x)):
@@ -416,7 +433,8 @@ ROWS = [
     (wider_and_wider, (TABLE, LINE[:6])),
     (table_of_numbers, (LINE,)), (added_to, (TABLE,)), (backwards_list, (TABLE,)),
     (average, (TABLE[::-1],)), (listed, (LINE,)), (two_places, (TABLE,)), (sorted_first, (LINE,)),
-    (remembered, (TABLE,)), (interleaved, (TABLE,)),
+    (remembered, (TABLE,)), (interleaved, (TABLE,)), (turned_rows, (TABLE,)),
+    (sorted_rows, (TABLE,)), (overlapping, (TABLE.astype("f2"),)), (turned_rows, (TABLE + 1j,)),
 ]  # fmt: skip
 STRAIGHT = [
     (swapped, (LINE, LINE * 2)), (between, (TABLE,)), (joined_parts, (LINE[:6], TABLE)),
@@ -532,14 +550,17 @@ def carried_too(x):
     return out
 
 
-@pytest.mark.parametrize("fn", [carried_too, average, same_round, interleaved, overlapping])
+STORED = [carried_too, average, same_round, interleaved, overlapping, turned_rows, sorted_rows]
+
+
+@pytest.mark.parametrize("fn", STORED)
 def test_values_are_computed_where_they_are_stored(fn, monkeypatch):
-    """Also over the part that they are computed of; Python does no rounds then."""
+    """Also over the part that they are computed of, or copied there; Python does no rounds then."""
     monkeypatch.setattr(roll, "LEAST", 16)
     monkeypatch.setattr(recur, "MOST_ARRAYS", 0)
     runs = executor(fusec.jit(fn).lower(TABLE).program).runs
     (loop,) = [r.function for r in runs if isinstance(getattr(r, "function", None), Repeated)]
-    assert loop.native == (fn is not overlapping)  # reads what others of the part become
+    assert loop.native == (fn is not sorted_rows)
 
 
 @pytest.mark.usefixtures("eager")

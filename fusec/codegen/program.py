@@ -17,7 +17,7 @@ from fusec.codegen.lower_scatter import lower_scatter
 from fusec.codegen.merge import merge
 from fusec.codegen.recur_steps import Recurrences
 from fusec.codegen.schedule import all_lines
-from fusec.codegen.slots import bound, c_strides, elements
+from fusec.codegen.slots import bound, elements
 from fusec.codegen.steps import (
     Call,
     Launch,
@@ -32,6 +32,7 @@ from fusec.codegen.steps import (
 )
 from fusec.config import log
 from fusec.ir.graph import Node
+from fusec.ops.shape import c_strides
 from fusec.passes.groups import Group, Partition, is_joined
 from fusec.passes.parts import home
 from fusec.trace.standin import stand_in

@@ -10,6 +10,7 @@ from fusec.codegen.backends import BACKENDS
 from fusec.codegen.loops import Place
 from fusec.codegen.steps import Program, Slot, Strides
 from fusec.ir.graph import Node
+from fusec.ops.shape import c_strides
 from fusec.passes.groups import Partition
 from fusec.trace.standin import stand_in
 
@@ -87,12 +88,3 @@ def bound(node: Node) -> Callable[..., Any]:
     """The NumPy function of a node, with its attributes."""
     impl: Callable[..., Any] = node.op.impl
     return partial(impl, **dict(node.attrs)) if node.attrs else impl
-
-
-def c_strides(shape: tuple[int, ...], itemsize: int) -> Strides:
-    """The strides of C order, in bytes."""
-    strides, step = [], itemsize
-    for n in reversed(shape):
-        strides.append(step)
-        step *= n
-    return tuple(reversed(strides))

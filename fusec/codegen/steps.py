@@ -12,7 +12,7 @@ import numpy as np
 from fusec.codegen.emit import KernelSource
 from fusec.codegen.loops import Place
 from fusec.ir.graph import Graph, Node
-from fusec.ops.control import Loop, Stored
+from fusec.ops.control import Loop, Store
 from fusec.passes.groups import Group, Partition
 
 Strides = tuple[int, ...]
@@ -92,11 +92,11 @@ class Product(Call):
 
 @dataclass
 class Rounds(Call):
-    """A loop: a program of its own that runs again and again. program: one round; stored: what it
-    computes where it is stored."""
+    """A loop: a program of its own that runs again and again. program: one round; stored: the
+    results that lie where they are stored; outputs of the loop's body come before others."""
 
     program: "Program | None" = None
-    stored: Stored = field(default_factory=dict)
+    stored: dict[int, Store] = field(default_factory=dict)
 
     @property
     def loop(self) -> Loop:
@@ -154,6 +154,11 @@ class Program:
     over: dict[Node, Node] = field(default_factory=dict)
     parts: dict[Node, Place] = field(default_factory=dict)
     on_device: bool = False
+
+    def owns(self, n: int) -> bool:
+        """Whether a result has memory of its own."""
+        number = self.results[n]
+        return self.slots[number].role == "result" and number not in self.results[:n]
 
     @property
     def kernels(self) -> list[KernelSource]:

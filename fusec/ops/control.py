@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from fusec.ir.aval import Aval
 from fusec.ir.graph import Graph, evaluate
 from fusec.ops.registry import COSTLY, Op, register
-from fusec.ops.shape import index_of
+from fusec.ops.shape import c_strides, index_of
 
 Shape = tuple[int, ...]
 
@@ -29,11 +28,11 @@ class Part(NamedTuple):
 
     def strides(self, shape: Shape, itemsize: int) -> Shape:
         """Its strides in an array in C order."""
-        return tuple([s * n for s, n in zip(self.step, _strides(shape, itemsize))])
+        return tuple([s * n for s, n in zip(self.step, c_strides(shape, itemsize))])
 
     def offsets(self, shape: Shape, itemsize: int) -> np.ndarray:
         """How many bytes lie before it in an array in C order, in each round."""
-        found: np.ndarray = self.starts @ _strides(shape, itemsize)
+        found: np.ndarray = self.starts @ c_strides(shape, itemsize)
         return found
 
     def same(self, other: "Part | None") -> bool:
@@ -52,10 +51,6 @@ class Part(NamedTuple):
         """The lowest and the highest place along each axis, in each round."""
         ends = self.starts + (np.array(self.shape, int) - 1) * self.step
         return np.minimum(self.starts, ends), np.maximum(self.starts, ends)
-
-
-def _strides(shape: Shape, itemsize: int) -> list[int]:
-    return [itemsize * prod(shape[k + 1 :]) for k in range(len(shape))]
 
 
 class Read(NamedTuple):
@@ -111,15 +106,11 @@ class Loop:
         return frozenset([*carried, *[s.array for s in self.stores]])
 
 
-Stored = dict[int, tuple[Store, int | None]]
-"""Outputs that are computed where they are stored, some over what is read there; see below."""
-
-
-def in_place(loop: Loop, shapes: Sequence[Shape]) -> Stored:
+def in_place(loop: Loop, shapes: Sequence[Shape]) -> dict[int, tuple[Store, int | None]]:
     """The outputs that a round can compute where they are stored, which no part that it reads or
     stores meets, unless it reads this very part: then with the number of that read. shapes: of the
     arrays. One that the next round reads lies in one piece there."""
-    found: Stored = {}
+    found: dict[int, tuple[Store, int | None]] = {}
     for store in loop.stores:
         part, olds = store.part, loop.carried[store.output]
         reads = {k: r.part for k, r in enumerate(loop.reads) if r.array == store.array}

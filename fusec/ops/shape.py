@@ -4,6 +4,7 @@ A movement op says where an element of its result comes from; ``passes/access.py
 them into strides and index arithmetic.
 """
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,11 @@ def index_of(start: Shape, step: Shape, shape: Shape) -> tuple[slice, ...]:
             stop = None
         found.append(slice(first, stop, stride))
     return tuple(found)
+
+
+def c_strides(shape: Shape, itemsize: int) -> Shape:
+    """The strides of C order, in bytes."""
+    return tuple([itemsize * prod(shape[k + 1 :]) for k in range(len(shape))])
 
 
 def _slice(x: Any, start: Shape, step: Shape, shape: Shape) -> Any:

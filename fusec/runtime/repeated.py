@@ -29,32 +29,26 @@ class Repeated:
         self,
         executor: Executor,
         loop: Any,
-        direct: Mapping[int, tuple[Any, int | None]],
+        direct: Mapping[int, Any],
         avals: Sequence[Aval],
     ) -> None:
-        """loop: an ``ops.control.Loop``; avals: of its arrays. direct: the outputs that may be
-        computed where they are stored: the store of each, and the number of the read of the part
-        that it changes, which it has to be written over."""
-        self.executor, self.loop, self.avals = executor, loop, avals
+        """loop: an ``ops.control.Loop``; avals: of its arrays. direct: stores of the results that
+        the program has there itself. Those behind the body's outputs are all of that kind."""
+        self.executor, self.loop, self.direct, self.avals = executor, loop, direct, avals
         inputs, results, slots = executor.inputs, executor.results, executor.slots
         own = [slots[k].role == "result" and k not in results[:n] for n, k in enumerate(results)]
-        self.direct = {
-            n: store
-            for n, (store, old) in direct.items()
-            if (own[n] if old is None else results[n] == inputs[old])
-        }
         self.ages = {k: (n, ago) for n, ks in enumerate(loop.carried) for ago, k in enumerate(ks)}
-        self.rings = [[*olds] for olds in loop.carried]
+        self.rings = [[*olds] for olds in loop.carried] + [[] for _ in results[len(loop.carried) :]]
         self.spares: list[SlotSpec] = []
         self.placed: list[bool] = []  # whether the program computes an output where it belongs
         whole = {r.array: k for r, k in zip(loop.reads, inputs) if r.array >= 0 and r.part is None}
         for n, (slot, ring) in enumerate(zip(results, self.rings)):
             over = bool(ring) and slot == whole.get(ring[-1])  # it lies where its oldest did
-            self.placed.append(own[n] or over or n in self.direct)
-            if not over and n not in self.direct:
+            self.placed.append(own[n] or over or n in direct)
+            if not over and n not in direct:
                 ring.append(len(avals) + len(self.spares))
                 self.spares.append(slots[slot])
-        self.later = [s for s in loop.stores if self.direct.get(s.output) is not s]
+        self.later = [s for s in loop.stores if all(s is not d for d in direct.values())]
         alone = len(executor.runs) == 1 and type(executor.runs[0]) is Native
         self.native = alone and all(self.placed) and not self.later
 
