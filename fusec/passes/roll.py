@@ -116,9 +116,12 @@ def _repeats(order: list[Node], leaves: dict[Node, Any]) -> Iterator[Repeat]:
             plain = all(n.op.family == "elementwise" for n in order[start : start + period])
             if plain and not any(MOVED in x for x in found):
                 many = max(1, UNROLLED // period)
-            rounds = (stop + 2 * period - first) // (period * many)
-            if rounds >= ROUNDS:
-                yield Repeat(first, period * many, rounds, many * (found[begin:] + found[:begin]))
+            turned = found[begin:] + found[:begin]
+            earlier = inputs.begin_earlier(kinds, turned, first)
+            for low in (first - period, first) if earlier else (first,):
+                rounds = (stop + 2 * period - low) // (period * many)
+                if rounds >= ROUNDS:
+                    yield Repeat(low, period * many, rounds, many * turned)
         return
 
 
@@ -203,6 +206,28 @@ class _Inputs:
         good = alike & (np.bincount(self.owner[links == NONE], minlength=count) == 0)
         other = np.bincount(node[links[here] != links[there]], minlength=count) > 0
         return links, (good & ~other)[:-period] & good[period:]
+
+    def begin_earlier(self, kinds: np.ndarray, links: list[Links], first: int) -> bool:
+        """Whether the round before the first differs only in what it finds: arguments or constants,
+        where all others read what the round before them gave."""
+        period = len(links)
+        low = first - period
+        if low < 0 or (kinds[low:first] != kinds[first : first + period]).any():
+            return False
+        begun: dict[int, int] = {}
+        for j, found in enumerate(links):
+            for slot, link in enumerate(found):
+                here, there = (int(self.at[self.first[k + j] + slot]) for k in (low, first))
+                if link > j:
+                    same = here < low and link <= j + period
+                    same = same and begun.setdefault(j - link + period, here) == here
+                elif link > 0 or link == SHARED:
+                    same = here == (low + j - link if link else there)
+                else:
+                    same = here < 0 and self.alike[here] == self.alike[there]
+                if not same:
+                    return False
+        return True
 
     def of(self, values: np.ndarray, k: int) -> tuple[int, ...]:
         """What is known of each input of a node."""

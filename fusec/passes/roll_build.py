@@ -185,7 +185,14 @@ class _Body:
 
     def _before(self, j: int, ago: int) -> Node:
         """What stands for the value of a round before the first one."""
-        node = self.roll.order[self.found.first + j - ago * self.found.period]
+        roll, first = self.roll, self.found.first
+        found = [
+            roll.order[first + k].inputs[slot]
+            for k, links in enumerate(self.found.links)
+            for slot in range(len(links))
+            if ago == 1 and roll.source(k, slot) == (1, j)
+        ]
+        node = found[0] if found else roll.order[first + j - ago * self.found.period]
         if node.aval != self.roll.nodes[j].aval:
             raise _Unrollable
         return node
