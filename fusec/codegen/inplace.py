@@ -25,7 +25,7 @@ def in_place(
     them are done.
     """
     graph = partition.graph
-    if not writes or any(n.op.checked for n in graph.nodes()):
+    if not writes or graph.checks or any(n.op.checked for n in graph.nodes()):
         return {}
     found: dict[Node, Node] = {}
     for number, k in writes:
