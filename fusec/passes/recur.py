@@ -138,9 +138,9 @@ class _Finder:
         parts = [*[p.shape for p in self.own], *[at.shape for _, _, at in stores]]
         if any(squeezed(shape) not in shapes for shape in parts):
             raise _Not
-        if not all(elementwise(p, out) for p in self.own for out in body.outputs):
-            raise _Not
         if len(self.inputs) + len(self.carries) + len(memory) > MOST_ARRAYS:
+            raise _Not
+        if not all(elementwise(p, out) for p in self.own for out in body.outputs):
             raise _Not
         given = [*self.reads, *[c.param for c in self.carries]]
         round_ = Graph([p for p in given if p.op.name == "param"], body.outputs, body.checks)

@@ -271,7 +271,8 @@ def _boundaries(nodes: list[Node], links: list[Links], length: int) -> list[int]
                 ends[low] += size
                 ends[high + 1] -= size
     moved = np.cumsum(ends[:-1]) * (length // period + 2)
+    copied = [n.aval.nbytes if n.op.name == "slice_update" else 0 for n in (*nodes, *nodes)]
+    before = np.cumsum([0, *copied])
     for j in range(period):
-        left = [nodes[(j + k) % period] for k in range((length - j) % period)]
-        moved[j] += sum([n.aval.nbytes for n in left if n.op.name == "slice_update"])
+        moved[j] += before[j + (length - j) % period] - before[j]
     return sorted(range(period), key=lambda j: (moved[j], (length - j) % period))[:TRIED]

@@ -164,6 +164,12 @@ class _Body:
         self.reads: dict[Node, Read] = {}
         self.known: dict[object, Node] = {}  # params by what they read
         self.made: dict[int, Node] = {}
+        self.begun: dict[tuple[int, int] | None, Node] = {}  # what the first round finds
+        for k, links in enumerate(self.found.links):
+            for slot, x in enumerate(roll.order[self.found.first + k].inputs[: len(links)]):
+                source = roll.source(k, slot)
+                if source is not None and source[0] == 1:
+                    self.begun.setdefault(source, x)
         self.old = {
             (j, ago): self._array(
                 self._before(j, ago) if ago <= roll.needed.get(j, 0) else self._memory(j)
@@ -186,13 +192,7 @@ class _Body:
     def _before(self, j: int, ago: int) -> Node:
         """What stands for the value of a round before the first one."""
         roll, first = self.roll, self.found.first
-        found = [
-            roll.order[first + k].inputs[slot]
-            for k, links in enumerate(self.found.links)
-            for slot in range(len(links))
-            if ago == 1 and roll.source(k, slot) == (1, j)
-        ]
-        node = found[0] if found else roll.order[first + j - ago * self.found.period]
+        node = self.begun.get((ago, j)) or roll.order[first + j - ago * self.found.period]
         if node.aval != self.roll.nodes[j].aval:
             raise _Unrollable
         return node
