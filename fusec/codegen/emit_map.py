@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 
 from fusec.codegen.emit import Emitter, KernelSource, loaded, stored
+from fusec.codegen.emit_gathers import Gathers
 from fusec.codegen.loops import Bound, Buffer, Line, closure
 from fusec.codegen.schedule import (
     all_lines,
@@ -137,7 +138,7 @@ class MapEmitter(LoopEmitter):
             if left := self.left():
                 last = "whole"
                 w(f"whole = min(stop, {self.int_arg('periods', rows)})")
-            self.spans("start", last, self.copies())
+            self.vectors("start", last)
             if left:
                 with w.block("if stop > whole:"):
                     self.behind()
@@ -147,9 +148,14 @@ class MapEmitter(LoopEmitter):
             self.rows(plan.outer, row)
             self.row_lines(0)
             self.places_by_row()
-            self.spans("0", self.size(vector), self.copies())
+            self.vectors("0", self.size(vector))
             self.behind()
         return self.finish("map", self.count(plan.outer), self.work() * self.body.extents[vector])
+
+    def vectors(self, first: str, last: str) -> None:
+        """The innermost loop."""
+        element = self._element if self._cuttable() is None else None
+        Gathers(self).write(first, last, element, lambda a, b: self.spans(a, b, self.copies()))
 
     def left(self) -> int:
         """How many elements of a row stand behind its last whole period."""
@@ -350,6 +356,8 @@ class MapEmitter(LoopEmitter):
     def _element(self) -> None:
         self.inner(0, stage_targets(self.plan, 0))
         self.stores(0, inner=True)
+        if self.lone:
+            return
         if self.few or self.far():
             self.w(f"one_by_one({self.plan.reduced[0]})")
         elif self.plan.reduced:
@@ -360,7 +368,7 @@ class MapEmitter(LoopEmitter):
 
         Vectors would be put together twice, and wait; scalars keep more reads under way.
         """
-        lines = [*all_lines(self.body)]
+        lines = [x for x in all_lines(self.body) if x not in self.known]
         chosen = 0
         for line in lines:
             need = closure([*line.data.values()], set())

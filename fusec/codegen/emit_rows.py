@@ -20,13 +20,20 @@ block where it is.
 Few long rows are split: one kernel fills the partial results of all blocks, a second one finishes.
 """
 
-import numpy as np
+from functools import partial
 
 from fusec.codegen.emit import KernelSource, cell, loaded, pair, stored
 from fusec.codegen.emit_ahead import ask_ahead
+from fusec.codegen.emit_gathers import Gathers
 from fusec.codegen.emit_map import LoopEmitter
-from fusec.codegen.loops import Body, Buffer, Fold, Line, closure, operands
-from fusec.codegen.schedule import Schedule, all_lines, inner_stores, is_inner, stage_targets
+from fusec.codegen.loops import Buffer, Fold, Line, closure
+from fusec.codegen.schedule import (
+    Schedule,
+    count_in_32_bits,
+    inner_stores,
+    is_inner,
+    stage_targets,
+)
 from fusec.ir.aval import short
 from fusec.ops.registry import COSTLY, OPS
 from fusec.passes.access import keeps, var
@@ -329,9 +336,15 @@ class RowEmitter(LoopEmitter):
         """A loop over ``count`` elements of the row from ``first`` on."""
         reduced, w = self.plan.reduced, self.w
         if len(reduced) == 1:
-            span = f"{first}, {first} + {count}" if first != "0" else count
-            with w.block(f"for {reduced[0]} in range({span}):"):
-                self.element(targets, stage, fills, keep)
+            last = f"{first} + {count}" if first != "0" else count
+
+            def write(first: str, last: str) -> None:
+                span = f"{first}, {last}" if first != "0" else last
+                with w.block(f"for {reduced[0]} in range({span}):"):
+                    element()
+
+            element = partial(self.element, targets, stage, fills, keep)
+            Gathers(self).write(first, last, element, write)
             return
         last = reduced[-1]
         w(f"done = {first}")
@@ -356,20 +369,8 @@ class RowEmitter(LoopEmitter):
         for line in keep:
             self.w(f"w_{line.name}[{self.flat()}] = {stored(line.dtype, line.name)}")
         self.stores(stage, inner=True)
-        self.interleave(targets, self.plan.reduced[-1])
-
-
-def count_in_32_bits(body: Body) -> None:
-    """Sums of conditions and of short integers add a block in 32 bits, where none overflows."""
-    read = {a for x in all_lines(body) for a in (*operands(x), *x.data.values())}
-    read |= {s.value for s in body.stores} | {f.value for f in body.folds if f.op != "sum"}
-    for fold in body.folds:
-        value = fold.value
-        whole = fold.op == "sum" and value.dtype.kind in "iu" and value.dtype.itemsize == 8
-        cast = whole and value.args and value.text.startswith("cast_") and value not in read
-        if cast and value.args[0].dtype.kind in "biu" and value.args[0].dtype.itemsize <= 2:
-            value.dtype = np.dtype(f"{value.dtype.kind}4")
-            value.text = f"cast_{short(value.dtype)}({{0}})"
+        if not self.lone:
+            self.interleave(targets, self.plan.reduced[-1])
 
 
 class FinishEmitter(LoopEmitter):

@@ -20,6 +20,7 @@ import numpy as np
 
 from fusec.codegen.emit import KernelSource, loaded, stored
 from fusec.codegen.emit_columns import CPUS
+from fusec.codegen.emit_gathers import Gathers
 from fusec.codegen.emit_map import LoopEmitter, MapEmitter
 from fusec.codegen.loops import Body, Buffer, Line, Store, closure
 from fusec.codegen.schedule import Schedule, is_inner, schedule, schedule_scatter
@@ -183,12 +184,14 @@ class ScatterEmitter(Scattering):
         """
         w, value, name = self.w, self.store.value, next(iter(self.plan.reduced[-1:]), "")
         if not name:
-            self._lines(columns=False)
-            return w(self.put(self.place(buffer, base), self.read(value)))
+            return self._element(buffer, base)
         if all(x.kind in ("load", "index") for x in self.body.lines if is_inner(x, self.plan)):
             with w.block(f"for {name} in range({first}, {last}):"):
-                self._lines(columns=False)
-                w(self.put(self.place(buffer, base), self.read(value)))
+                self._element(buffer, base)
+            return None
+        gathers = Gathers(self)
+        if gathers.places and gathers.cheap:
+            gathers.groups(first, last, lambda: self._element(buffer, base))
             return None
         places = self.scratch("w_place", np.dtype("i8"), BLOCK)
         values = self.scratch("w_value", self.dtype, BLOCK) if is_inner(value, self.plan) else ""
@@ -202,6 +205,11 @@ class ScatterEmitter(Scattering):
             with w.block(f"for k in range(min({last} - b, {BLOCK})):"):
                 each = loaded(self.dtype, f"{values}[k]") if values else self.read(value)
                 w(self.put(f"{pointer}[{places}[k]]", each))
+
+    def _element(self, buffer: Buffer, base: str) -> None:
+        """One addition."""
+        self._lines(columns=False)
+        self.w(self.put(self.place(buffer, base), self.read(self.store.value)))
 
     def _chunk(self) -> None:
         """The counters of a chunk."""

@@ -296,4 +296,22 @@ def count_bad(b: Any, t: Any, i: Any, n: Any) -> Any:
     return b.icmp_unsigned(">=", i, n)
 
 
+@intrinsic(2)
+def farther(b: Any, t: Any, i: Any, k: Any) -> Any:
+    """The larger of two places; negative ones are larger than all others."""
+    return b.select(b.icmp_unsigned(">", k, i), k, i)
+
+
+@intrinsic(1)
+def taken(b: Any, t: Any, i: Any) -> Any:
+    """An index as it is, in a register of its own: LLVM makes no vectors of it."""
+    return b.asm(ir.FunctionType(i.type, [i.type]), "", "=r,0", [i], False)
+
+
+@intrinsic(2, to=types.boolean)
+def within(b: Any, t: Any, i: Any, n: Any) -> Any:
+    """Is i in [0, n)?"""
+    return b.icmp_unsigned("<", i, n)
+
+
 __all__ = names_of(globals())

@@ -34,7 +34,7 @@ from fusec.codegen.intrinsic import intrinsic, names_of
 from fusec.codegen.pointers import array_type
 
 _I1 = ir.IntType(1)
-_MARK, _PLAIN, _TURNS = "write out", "one by one", "interleave "
+_MARK, _PLAIN, _TURNS, _COPIES = "write out", "one by one", "interleave ", "copies"
 
 
 def _started(name: str, letters: str) -> Any:
@@ -77,6 +77,13 @@ def write_out(b: Any, t: Any, k: Any) -> Any:
 
 
 @intrinsic(1)
+def copied_out(b: Any, t: Any, k: Any) -> Any:
+    """The last statement of a loop of a few rounds: has each written out, and no vectors."""
+    b.comment(_COPIES)
+    return k
+
+
+@intrinsic(1)
 def one_by_one(b: Any, t: Any, k: Any) -> Any:
     """The last statement of a loop over a few elements: vectors would only take time to compile."""
     b.comment(_PLAIN)
@@ -108,7 +115,7 @@ def mark_loops(function: Any) -> None:
     for block in function.blocks:
         texts = [getattr(x, "text", "") for x in block.instructions]
         for text in texts:
-            if text in (_MARK, _PLAIN) or text.startswith(_TURNS):
+            if text in (_MARK, _PLAIN, _COPIES) or text.startswith(_TURNS):
                 block.terminator.set_metadata("llvm.loop", _loop(function.module, text))
 
 
@@ -122,6 +129,8 @@ def _loop(module: Any, mark: str) -> Any:
         facts = [node("llvm.loop.interleave.count", ir.IntType(32)(int(mark.split()[1])))]
     else:
         facts = [node("llvm.loop.unroll.disable"), node("llvm.loop.vectorize.enable", _I1(0))]
+    if mark == _COPIES:
+        facts[0] = node("llvm.loop.unroll.full")
     if mark == _MARK:
         facts[1] = node("llvm.loop.vectorize.followup_vectorized", node("llvm.loop.unroll.full"))
     found = ir.MDValue(module, tuple(facts), name=str(len(module.metadata)))

@@ -8,8 +8,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from fusec.codegen.loops import TURN, Body, Bound, Line, Store, closure, ordered
+import numpy as np
+
+from fusec.codegen.loops import TURN, Body, Bound, Line, Store, closure, operands, ordered
 from fusec.codegen.unroll import unroll_kept, unroll_period, unroll_short
+from fusec.ir.aval import short
 from fusec.ops.registry import COSTLY, MEDIUM
 from fusec.passes.access import Index, Quotient, Remainder, make, var
 
@@ -283,6 +286,19 @@ def _saved(plan: Schedule) -> list[Line]:
                 if _price(line, known | rows | {*saved}) >= MEDIUM:
                     saved.append(line)
     return saved
+
+
+def count_in_32_bits(body: Body) -> None:
+    """Sums of conditions and of short integers add a block in 32 bits, where none overflows."""
+    read = {a for x in all_lines(body) for a in (*operands(x), *x.data.values())}
+    read |= {s.value for s in body.stores} | {f.value for f in body.folds if f.op != "sum"}
+    for fold in body.folds:
+        value = fold.value
+        whole = fold.op == "sum" and value.dtype.kind in "iu" and value.dtype.itemsize == 8
+        cast = whole and value.args and value.text.startswith("cast_") and value not in read
+        if cast and value.args[0].dtype.kind in "biu" and value.args[0].dtype.itemsize <= 2:
+            value.dtype = np.dtype(f"{value.dtype.kind}4")
+            value.text = f"cast_{short(value.dtype)}({{0}})"
 
 
 def turned(plan: Schedule, cells: int, most: int) -> tuple[str, list[Line]]:

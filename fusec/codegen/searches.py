@@ -50,4 +50,19 @@ def first_equal(b: Any, t: Any, pointer: Any, n: Any, value: Any) -> Any:
     return b.call(search, [pointer, n, value])
 
 
+@intrinsic(3, to=types.boolean, mixed=True)
+def all_within(b: Any, t: Any, pointer: Any, count: Any, n: Any) -> Any:
+    """Are all of some integers in memory, ``count`` in the source, in [0, n)?"""
+    kind, lanes = t[0].dtype, count.constant
+    apart = b.asm(ir.FunctionType(pointer.type, [pointer.type]), "", "=r,0", [pointer], False)
+    (places,) = load(b, kind, apart, lanes)
+    wide = ir.VectorType(_I64, lanes)
+    if kind.bitwidth < 64:
+        places = b.sext(places, wide) if kind.signed else b.zext(places, wide)
+    one = b.insert_element(ir.Constant(wide, ir.Undefined), n, ir.IntType(32)(0))
+    inside = b.icmp_unsigned("<", places, pick(b, one, [0] * lanes))
+    every = ir.IntType(lanes)
+    return b.icmp_unsigned("==", b.bitcast(inside, every), every(-1))
+
+
 __all__ = names_of(globals())
