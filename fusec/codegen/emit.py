@@ -127,8 +127,6 @@ class Emitter:
         self.partial: dict[str, int] = {}
         self.records = self._records()
         self.known: dict[Line, str] = {}  # lines whose value stands in scratch: how to read it
-        self.inside: frozenset[Line] = frozenset()  # places that are known to be, and their checks
-        self.lone: frozenset[Line] = frozenset()  # numbers that are no part of a vector
 
     # -- arguments --------------------------------------------------------------------------------
 
@@ -282,19 +280,19 @@ class Emitter:
 
     def line(self, line: Line) -> None:
         """Write one line of the body."""
-        if line in self.known or line.kind == "fold" or (line.effect and line in self.inside):
+        if line in self.known or (line.kind == "fold"):
             return
         if line.effect:
             self.w(f"status |= {self.expression(line)}")
         elif line.kind == "branch":
             self.branch(line)
         elif line.kind == "scan":
-            carry, args = f"carry_{line.name}", [self.read(a) for a in line.args]
+            carry = f"carry_{line.name}"
+            args = [self.read(a) for a in line.args]
             self.w(f"{carry} = {line.text.format(*args, carry=carry)}")
             self.w(f"{line.name} = {carry}")
         else:
-            text = self.expression(line)
-            self.w(f"{line.name} = {f'taken({text})' if line in self.lone else text}")
+            self.w(f"{line.name} = {self.expression(line)}")
 
     def expression(self, line: Line) -> str:
         self.data = line.data
@@ -307,8 +305,6 @@ class Emitter:
             return f"cast_i8({self.number(line.index)})"
         if line.kind == "size":
             return self.int_arg("d", int(line.text))
-        if line in self.inside:
-            return self.read(line.args[0])
         return line.text.format(*[self.read(a) for a in line.args])
 
     def branch(self, line: Line) -> None:

@@ -27,7 +27,7 @@ The order of every sum is that of a row program, so the bits do not depend on th
 import os
 
 from fusec.codegen.emit import KernelSource, loaded, pair, stored
-from fusec.codegen.emit_map import LoopEmitter
+from fusec.codegen.emit_loop import LoopEmitter
 from fusec.codegen.emit_rows import BLOCK, LANES
 from fusec.codegen.loops import Buffer, Fold, Line, closure, operands, ordered
 from fusec.codegen.schedule import Schedule, inner_stores, row_stores, stage_targets

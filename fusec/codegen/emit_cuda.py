@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from fusec.codegen.emit import CUDA_HEADER, KernelSource
-from fusec.codegen.emit_map import LoopEmitter
+from fusec.codegen.emit_loop import LoopEmitter
 from fusec.codegen.loops import TURN, Body
 from fusec.codegen.schedule import Schedule, all_lines, memory, schedule, stage_targets, turned
 from fusec.passes.access import Index, bounds

@@ -24,7 +24,8 @@ computed of what is read, these loops only read and store it, for one with vecto
 
 from collections.abc import Callable
 
-from fusec.codegen.emit import Emitter, loaded, stored
+from fusec.codegen.emit import loaded, stored
+from fusec.codegen.emit_loop import LoopEmitter
 from fusec.codegen.loops import Line, closure
 from fusec.codegen.schedule import is_inner
 from fusec.ops.registry import COSTLY
@@ -48,7 +49,7 @@ class Gathers:
     """The lines of a loop that read at places which data choose for each element, and ``places``
     among them: those that follow from what is read in order, and so can be checked before."""
 
-    def __init__(self, emitter: Emitter) -> None:
+    def __init__(self, emitter: LoopEmitter) -> None:
         self.emitter, self.axis = emitter, emitter.vector_axis
         self.inner = [x for x in emitter.body.lines if is_inner(x, emitter.plan)]
         chosen = [x for x in self.inner if any(self.axis in a.variables for a in x.data.values())]

@@ -9,115 +9,22 @@ A map over one merged axis::
 A loop with a branch on the place in the row (a pad, a concatenation) is cut into spans without one.
 """
 
-from collections.abc import Iterable
 from contextlib import nullcontext
 
-from fusec.codegen.emit import Emitter, KernelSource, loaded, stored
+from fusec.codegen.emit import KernelSource, loaded
 from fusec.codegen.emit_gathers import Gathers
+from fusec.codegen.emit_loop import LoopEmitter
+from fusec.codegen.emit_streams import streamed, streams
 from fusec.codegen.loops import Bound, Buffer, Line, closure
 from fusec.codegen.schedule import (
     all_lines,
-    inner_stores,
-    is_inner,
-    row_stores,
     stage_targets,
-    turns,
 )
 from fusec.ops.registry import COSTLY
 from fusec.passes.access import Index, make, var
 
 MAX_LINES = 400  # scalar lines of a kernel whose loops have been cut
-LONG = 512  # bytes of a row whose vectors take turns; of a shorter one too many would be left over
-VECTOR = 64  # bytes of a vector under a mask, which a row of less is
-LEFT = 4  # costly elements behind the last whole vector of a row that are worth a mask
 FEW = 16  # elements of a span at the edge that is not worth vectors
-
-
-class LoopEmitter(Emitter):
-    """Rows, levels and stores, shared by all forms of kernels."""
-
-    @property
-    def nested(self) -> bool:
-        """Whether the loop that LLVM makes vectors of runs again and again."""
-        return bool(self.plan.outer)
-
-    def rows(self, names: list[str], row: str = "row") -> None:
-        """Take the row number apart into its loop variables, fastest last."""
-        if not names:
-            return
-        if len(names) == 1:
-            if names[0] != row:
-                self.w(f"{names[0]} = {row}")
-            return
-        rest, bits = row, self.division(names)
-        for name in reversed(names[1:]):
-            self.w(f"{name} = remainder{bits}({rest}, {self.size(name)})")
-            self.w(f"rest = quotient{bits}({rest}, {self.size(name)})")
-            rest = "rest"
-        self.w(f"{names[0]} = rest")
-
-    def division(self, names: list[str]) -> str:
-        """Which divisions take a number below ``count(names)`` apart: "" or "_u4"."""
-        return ""
-
-    def count(self, names: Iterable[str]) -> int:
-        total = 1
-        for name in names:
-            total *= self.body.extents[name]
-        return total
-
-    def invariants(self) -> None:
-        for line in self.body.lines:
-            if not line.variables and line.stage == 0 and not is_inner(line, self.plan):
-                self.line(line)
-
-    def row_lines(self, stage: int) -> None:
-        """Values that change with the row only, once their folds are done."""
-        self.outside({*self.plan.reduced, self.plan.column}, stage)
-
-    def outside(self, axes: set[str], stage: int | None = None) -> None:
-        """Values of the row that stay the same along some axes, of one stage or of all."""
-        for line in self.body.lines:
-            launch = not line.variables and line.stage == 0
-            if stage in (None, line.stage) and not launch and not line.variables & axes:
-                self.line(line)
-
-    def inner(self, stage: int, targets: list[Line]) -> None:
-        """The lines inside the loop of ``stage``."""
-        need = closure(targets, set(self.known))
-        for line in self.body.lines:
-            if is_inner(line, self.plan) and (line in need or (line.effect and line in targets)):
-                self.line(line)
-
-    def stores(self, stage: int, inner: bool) -> None:
-        for store in (inner_stores if inner else row_stores)(self.plan, stage):
-            pointer, where = self.address(store.buffer, store.index)
-            self.w(f"{pointer}[{where}] = {stored(store.buffer.dtype, self.read(store.value))}")
-
-    def interleave(self, targets: list[Line], axis: str) -> None:
-        """The last statements of a loop: how its vectors run, where LLVM should be told."""
-        need = closure(targets, set(self.known))
-        lines = [x for x in self.body.lines if x in need and is_inner(x, self.plan)]
-        length, widest = self.body.extents[axis], max([x.dtype.itemsize for x in lines], default=0)
-        count = turns(lines, targets)
-        if count > 1 and (length * widest >= LONG or not self.nested):
-            self.w(f"interleave({axis}, {count})")
-        plain = all(x.kind in ("op", "load", "index", "size") for x in lines)
-        group = VECTOR // widest if plain and widest else 0
-        apart = any(abs(dict(x.index.terms).get(axis, 0)) > 1 for x in lines if x.index)
-        if group and length % group >= LEFT and sum(x.cost for x in lines) >= COSTLY:
-            few = self.nested and not apart
-        else:
-            few = bool(self.plan.outer) and length < group
-        if few:
-            self.w(f"few({axis}, {group})")
-
-    def work(self) -> float:
-        """Estimated nanoseconds of one pass of the innermost loops of a row."""
-        ops = sum(x.cost for x in self.body.lines if x.kind not in ("fold", "scan"))
-        memory = sum(x.dtype.itemsize for x in self.body.lines if x.kind == "load")
-        memory += sum(s.buffer.dtype.itemsize for s in self.body.stores)
-        return 0.05 * ops + 0.1 * memory
 
 
 class MapEmitter(LoopEmitter):
@@ -231,20 +138,26 @@ class MapEmitter(LoopEmitter):
 
         LLVM would see that too, but takes exponential time over long chains of such values.
         """
-        loop = f"for {self.plan.reduced[0]} in range({first}, {last}):"
         fixed = self._fixed() if self.sides else []
         if not fixed:
-            with self.w.block(loop):
-                self._element()
+            self._loop(first, last)
             return
         with self.w.block(f"if {first} < {last}:"):
             for line in fixed:
                 self.line(line)
                 self.known[line] = line.name
-            with self.w.block(loop):
-                self._element()
+            self._loop(first, last)
         for line in fixed:
             del self.known[line]
+
+    def _loop(self, first: str, last: str) -> None:
+        """One loop."""
+        stores = [] if self.few or self.far() else streams(self)
+        if stores:
+            streamed(self, stores, first, last, self._element)
+            return
+        with self.w.block(f"for {self.plan.reduced[0]} in range({first}, {last}):"):
+            self._element()
 
     def _fixed(self) -> list[Line]:
         """The lines that read a value behind a chosen side and stay the same along the row."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from fusec.codegen.emit import GRAIN_NS, KernelSource, stored
 from fusec.codegen.emit_cuda import CudaEmitter
-from fusec.codegen.emit_map import LoopEmitter
+from fusec.codegen.emit_loop import LoopEmitter
 from fusec.codegen.loops import TURN, Line, Store, closure
 from fusec.codegen.schedule import is_inner, memory
 

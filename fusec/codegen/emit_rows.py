@@ -25,7 +25,7 @@ from functools import partial
 from fusec.codegen.emit import KernelSource, cell, loaded, pair, stored
 from fusec.codegen.emit_ahead import ask_ahead
 from fusec.codegen.emit_gathers import Gathers
-from fusec.codegen.emit_map import LoopEmitter
+from fusec.codegen.emit_loop import LoopEmitter
 from fusec.codegen.loops import Buffer, Fold, Line, closure
 from fusec.codegen.schedule import (
     Schedule,

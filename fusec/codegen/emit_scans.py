@@ -20,7 +20,7 @@
 """
 
 from fusec.codegen.emit import KernelSource, loaded, stored
-from fusec.codegen.emit_map import LoopEmitter
+from fusec.codegen.emit_loop import LoopEmitter
 from fusec.codegen.loops import Line
 from fusec.codegen.schedule import Schedule, is_inner, stage_targets
 

@@ -21,7 +21,8 @@ import numpy as np
 from fusec.codegen.emit import KernelSource, loaded, stored
 from fusec.codegen.emit_columns import CPUS
 from fusec.codegen.emit_gathers import Gathers
-from fusec.codegen.emit_map import LoopEmitter, MapEmitter
+from fusec.codegen.emit_loop import LoopEmitter
+from fusec.codegen.emit_map import MapEmitter
 from fusec.codegen.loops import Body, Buffer, Line, Store, closure
 from fusec.codegen.schedule import Schedule, is_inner, schedule, schedule_scatter
 from fusec.ir.aval import short

@@ -5,8 +5,9 @@ signs as Python or C do. These primitives do exactly what NumPy's loops do, on o
 a branch wherever a loop over them should become vector code. Names begin with ``i`` for wrapping
 integers, ``f`` for floats, ``c`` for complex numbers; casts, comparisons and ``select`` take any
 type. The math functions are ``mathlib``'s, ``folds`` has the reductions of blocks, ``lanes`` those
-of what a loop computes, ``searches`` first places, ``division`` quotients of many numbers by one,
-``tiles`` transpositions, ``pointers`` the arithmetic of addresses, ``blas_calls`` what calls BLAS.
+of what a loop computes, ``searches`` first places, ``streams`` stores past the caches, ``division``
+quotients of many numbers by one, ``tiles`` transpositions, ``pointers`` the arithmetic of
+addresses, ``blas_calls`` what calls BLAS.
 """
 
 from fusec.codegen.blas_calls import *  # noqa: F403
@@ -21,4 +22,5 @@ from fusec.codegen.lanes import *  # noqa: F403
 from fusec.codegen.mathlib.intrinsics import *  # noqa: F403
 from fusec.codegen.pointers import *  # noqa: F403
 from fusec.codegen.searches import *  # noqa: F403
+from fusec.codegen.streams import *  # noqa: F403
 from fusec.codegen.tiles import *  # noqa: F403

@@ -1,0 +1,62 @@
+"""Loops whose results outgrow the caches store them past these (see ``streams``)."""
+
+from collections.abc import Callable
+
+from fusec.codegen.emit import cell
+from fusec.codegen.emit_loop import LoopEmitter
+from fusec.codegen.lanes import LANES
+from fusec.codegen.loops import Buffer, Store
+from fusec.codegen.schedule import all_lines, inner_stores, is_inner
+from fusec.ops.registry import COSTLY
+
+LAST_CACHE = 32 << 20  # bytes
+SHORT = 512  # elements of a loop in which what stands before a line would show
+
+
+def streams(emitter: LoopEmitter) -> list[Store]:
+    """The stores of a loop that go past the caches: those of results, one after the other."""
+    axis, body = emitter.vector_axis, emitter.body
+    loads = [x for x in all_lines(body) if x.kind == "load" and not x.data]
+    stores = inner_stores(emitter.plan, 0)
+    moved: dict[Buffer, int] = {}
+    places = [(x.buffer, x.index) for x in loads] + [(s.buffer, s.index) for s in stores]
+    for buffer, index in places:
+        assert buffer is not None and index is not None
+        size = buffer.dtype.itemsize * emitter.count(index.variables())
+        moved[buffer] = max(size, moved.get(buffer, 0))
+    dear = any(x.cost >= COSTLY for x in all_lines(body) if is_inner(x, emitter.plan))
+    if sum(moved.values()) <= LAST_CACHE or dear or body.extents[axis] < SHORT:
+        return []
+    read = {x.buffer for x in loads}
+    plain = [s for s in stores if dict(s.index.terms).get(axis) == 1 and not s.data]
+    return [s for s in plain if s.buffer not in read and s.buffer.dtype.kind in "biuf"]
+
+
+def streamed(
+    emitter: LoopEmitter, stores: list[Store], first: str, last: str, element: Callable[[], None]
+) -> None:
+    """A loop from ``first`` to ``last`` whose vectors are stored past the caches."""
+    w, axis, emitter.streamed = emitter.w, emitter.vector_axis, True
+    places = {s: emitter.address(s.buffer, s.index) for s in stores}
+    lanes = {s: f"o_{s.buffer.name}_{k}" for k, s in enumerate(stores)}
+    for store, name in lanes.items():
+        w(f"{name} = lanes_{cell(store.buffer.dtype)}()")
+    pointer, place = places[stores[0]]
+    w(f"{axis} = {first}")
+    w(f"head = min({first} + before_line(at({pointer}, {place})), {last})")
+    with w.block(f"for {axis} in range({first}, head):"):
+        element()
+        w(f"one_by_one({axis})")
+    with w.block(f"for g in range(head, {last} - {LANES - 1}, LANES):"):
+        with w.block("for k in range(LANES):"):
+            w(f"{axis} = g + k")
+            emitter.gathered = lanes
+            element()
+            emitter.gathered = {}
+            w("write_out(k)")
+        w(f"{axis} = g")
+        for store, name in lanes.items():
+            pointer, place = places[store]
+            w(f"stream(at({pointer}, {place}), {name})")
+    with w.block(f"for {axis} in range({last} - (({last} - head) & {LANES - 1}), {last}):"):
+        element()

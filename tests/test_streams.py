@@ -1,0 +1,121 @@
+"""Results that no cache would keep are stored past them."""
+
+import re
+
+import numpy as np
+import pytest
+
+import fusec
+from fusec.codegen import emit_streams
+
+LENGTHS = (512, 513, 600, 1000, 1024, 4097)
+
+
+@pytest.fixture(autouse=True)
+def small_caches(monkeypatch):
+    monkeypatch.setattr(emit_streams, "LAST_CACHE", 0)
+
+
+def _line(x):
+    return x * 2 + 1
+
+
+def _two(x):
+    return x + 1, x.astype("f4") * 3
+
+
+def _compared(x):
+    return x > 1, x == x, (x * 3).astype("i2")
+
+
+def _padded(x):
+    return np.pad(x, 3) * 2
+
+
+def _joined(x):
+    return np.concatenate([x, x * 2, x[::2]])
+
+
+def _stencil(x):
+    y = x.copy()
+    y[1:-1] = (x[:-2] + x[2:]) / 2
+    return y
+
+
+def _root(x):
+    return np.sqrt(np.abs(x)) / (1 + x * x)
+
+
+def _rows(x):
+    return x[: len(x) // 3 * 3].reshape(3, -1) * np.array([[1], [2], [3]], x.dtype)
+
+
+FORMS = (_line, _two, _compared, _padded, _joined, _stencil, _root, _rows)
+
+
+def _streams(f, *args):
+    return "stream(" in "".join(k.source for k in fusec.jit(f).lower(*args).kernels)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("form", FORMS, ids=lambda f: f.__name__[1:])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8"])
+def test_forms(form, length, dtype):
+    """Whatever stands before the first line of memory and behind the last is right as well."""
+    x = (np.random.default_rng(length).standard_normal(length) * 9).astype(dtype)
+    wanted = form(x)
+    f = fusec.jit(form)
+    for _ in range(3):  # results begin at other places in a line
+        found = f(x)
+        pairs = zip(found, wanted) if type(wanted) is tuple else [(found, wanted)]
+        for a, b in pairs:
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+    assert _streams(form, x) or length // 3 < emit_streams.SHORT
+
+
+@pytest.mark.parametrize("dtype", ["?", "i1", "u2", "i4", "f2"])
+def test_small_dtypes(dtype):
+    x = (np.random.default_rng(3).standard_normal(5000) * 9).astype(dtype)
+    for f in (lambda x: x + x, lambda x: np.where(x > 1, x, 0)):
+        np.testing.assert_array_equal(fusec.jit(f)(x), f(x))
+        assert _streams(f, x)
+
+
+def test_machine_code_stores_past_the_caches():
+    (kernel,) = fusec.jit(_line).lower(np.zeros(1000)).compile().kernels
+    assert re.search("movnt|stnp", kernel.asm)
+
+
+@pytest.mark.parametrize("f", [
+    lambda x: np.add(x, 1, out=x),  # in its own memory
+    lambda x: x[::2] * 2 + x[::2].sum(),
+    lambda x: np.exp(x) + 1,  # bound by what it computes
+    lambda x: np.cumsum(x),
+])
+def test_other_stores_stay(f):  # fmt: skip
+    x = np.random.default_rng(0).standard_normal(2000)
+    found, wanted = x.copy(), x.copy()
+    np.testing.assert_allclose(fusec.jit(f)(found), f(wanted))
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_all_threads_see_what_was_stored():
+    """A later kernel of the program reads what other threads have stored past the caches."""
+    x = np.random.default_rng(0).standard_normal((64, 5000))
+
+    def f(x):
+        y = x * 2 + 1
+        return y, y[::-1].sum(axis=0), y.T.copy()
+
+    jitted = fusec.jit(f)
+    for _ in range(20):
+        found = jitted(x)
+        for a, b in zip(found, f(x)):
+            np.testing.assert_allclose(a, b)
+
+
+def test_only_what_outgrows_the_last_cache(monkeypatch):
+    monkeypatch.setattr(emit_streams, "LAST_CACHE", 32 << 20)
+    small, large = (fusec.ShapeDtype((n,), "f8") for n in (1_000_000, 4_000_000))
+    assert not _streams(_line, small) and _streams(_line, large)
