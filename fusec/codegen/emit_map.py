@@ -269,7 +269,7 @@ class MapEmitter(LoopEmitter):
     def _element(self) -> None:
         self.inner(0, stage_targets(self.plan, 0))
         self.stores(0, inner=True)
-        if self.lone:
+        if self.lone or self.gathered:
             return
         if self.few or self.far():
             self.w(f"one_by_one({self.plan.reduced[0]})")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from fusec.codegen.emit import cell
 from fusec.codegen.emit_loop import LoopEmitter
 from fusec.codegen.lanes import LANES
-from fusec.codegen.loops import Buffer, Store
+from fusec.codegen.loops import Buffer, Store, closure
 from fusec.codegen.schedule import all_lines, inner_stores, is_inner
 from fusec.ops.registry import COSTLY
 
@@ -24,7 +24,8 @@ def streams(emitter: LoopEmitter) -> list[Store]:
         assert buffer is not None and index is not None
         size = buffer.dtype.itemsize * emitter.count(index.variables())
         moved[buffer] = max(size, moved.get(buffer, 0))
-    dear = any(x.cost >= COSTLY for x in all_lines(body) if is_inner(x, emitter.plan))
+    need = closure([s.value for s in stores], {*emitter.known})
+    dear = any(x.cost >= COSTLY for x in need if is_inner(x, emitter.plan))
     if sum(moved.values()) <= LAST_CACHE or dear or body.extents[axis] < SHORT:
         return []
     read = {x.buffer for x in loads}
