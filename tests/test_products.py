@@ -7,7 +7,7 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
 import fusec
-from fusec.codegen import blas
+from fusec.codegen import blas, matmul
 from fusec.codegen.steps import Launch, Product
 from fusec.runtime.cache import cache
 
@@ -52,6 +52,56 @@ def test_every_layout(a, b, dtype):
         check(lambda x, y: x @ y, x, y, rtol=DTYPES[dtype])
 
 
+@pytest.fixture
+def by_blas(monkeypatch):
+    """BLAS does all products that it has words for."""
+    monkeypatch.setattr(matmul, "_narrow_blas", lambda: False)
+    monkeypatch.setattr(matmul, "SMALL", 0)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("ours", [False, True])
+def test_sizes_around_vectors_tiles_and_blocks(dtype, ours, monkeypatch):
+    """By BLAS and by the kernel, whichever this machine prefers."""
+    monkeypatch.setattr(matmul, "_narrow_blas", lambda: ours)
+    monkeypatch.setattr(matmul, "SMALL", 0)
+    rng = np.random.default_rng(0)
+    for m, k, n in [
+        (2, 1, 2), (7, 5, 15), (8, 255, 16), (9, 256, 17), (15, 257, 31), (16, 300, 32),
+        (17, 512, 33), (3, 600, 100), (513, 20, 40), (1030, 3, 2), (40, 64, 64), (5, 4000, 70),
+    ]:  # fmt: skip
+        x, y = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+        for a, b in ((x, y), (np.stack([x, -x, x * 2]), np.stack([y, y + 1, -y]))):
+            forms = [
+                (a, b), (a, np.swapaxes(np.swapaxes(b, -1, -2).copy(), -1, -2)),
+                (np.swapaxes(np.swapaxes(a, -1, -2).copy(), -1, -2), b),
+                (np.repeat(a, 2, axis=-1)[..., ::2], np.repeat(b, 3, axis=-1)[..., ::3]),
+            ]  # fmt: skip
+            wanted = a.astype("g") @ b.astype("g")
+            bound = np.abs(a) @ np.abs(b) * np.finfo(dtype).eps * 2 * np.sqrt(k)
+            for one, two in forms:
+                assert (np.abs(fusec.jit(lambda x, y: x @ y)(one, two) - wanted) <= bound).all()
+
+
+def test_products_are_as_accurate_as_numpys(monkeypatch):
+    """The root of the mean square of their errors."""
+    monkeypatch.setattr(matmul, "_narrow_blas", lambda: True)
+    rng = np.random.default_rng(1)
+    for k in (10, 300, 3000):
+        x, y = rng.normal(size=(90, k)).astype("f4"), rng.normal(size=(k, 90)).astype("f4")
+        true = x.astype("f8") @ y
+        ours, numpys = [np.std(z - true) for z in (fusec.jit(lambda x, y: x @ y)(x, y), x @ y)]
+        assert ours <= 1.25 * numpys
+
+
+def test_infinities_stay_in_their_elements(monkeypatch):
+    monkeypatch.setattr(matmul, "_narrow_blas", lambda: True)
+    x, y = np.ones((9, 300)), np.ones((300, 37))
+    x[3, 299], y[0, 36], y[7, 20] = np.inf, -np.inf, np.nan
+    with np.errstate(invalid="ignore"):
+        check(lambda x, y: x @ y, x, y, rtol=1e-13)
+
+
 @pytest.mark.parametrize(
     "how",
     [
@@ -75,7 +125,7 @@ def test_a_program_with_products_is_one_native_call():
     assert [s.name if hasattr(s, "name") else "kernel" for s in low.program.steps] == [
         "matmul", "kernel", "matmul", "kernel",
     ]  # fmt: skip
-    assert "called by the program itself" in str(low.explain())
+    assert "a part of the program itself" in str(low.explain())
     for _ in range(3):
         np.testing.assert_array_equal(compiled(*args), step(*args))
     ((plan,),) = compiled._plans.values()
@@ -119,11 +169,23 @@ def test_a_product_with_its_transpose_is_symmetric():
     np.testing.assert_array_equal(y, x @ x.T)
 
 
-def test_numpy_runs_what_blas_is_not_found_for(monkeypatch):
+def test_numpy_runs_what_blas_is_not_found_for(monkeypatch, by_blas):
     monkeypatch.setattr(blas, "address", lambda routine: 0)
     low = fusec.jit(lambda x, w: np.tanh(x @ w.T)).lower(np.ones((3, 4)), np.ones((5, 4)))
     assert [s.name for s in low.program.steps if hasattr(s, "view")] == ["transpose", "matmul"]
     check(lambda x, w: np.tanh(x @ w.T), np.ones((3, 4)), np.ones((5, 4)), rtol=1e-13)
+
+
+def test_large_products_are_shared_out_to_our_threads(monkeypatch):
+    monkeypatch.setattr(matmul, "_narrow_blas", lambda: True)
+    x = np.random.default_rng(0).standard_normal((300, 300))
+    f = fusec.jit(lambda x: x @ x)
+    (step,) = f.lower(x).program.steps
+    assert step.chunk < step.kernel.rows and not step.kernel.threads
+    with fusec.threads(1):
+        alone = f(x)
+    with fusec.threads(2):
+        assert f(x).tobytes() == alone.tobytes()
 
 
 def test_batches_over_one_matrix_are_more_rows():
@@ -134,7 +196,7 @@ def test_batches_over_one_matrix_are_more_rows():
 
 
 @pytest.mark.parametrize(("shape", "shared"), [((100, 32, 32), True), ((4, 128, 128), False)])
-def test_stacks_of_small_products_are_shared_out_to_our_threads(shape, shared):
+def test_stacks_of_small_products_are_shared_out_to_our_threads(shape, shared, by_blas):
     x = np.random.default_rng(0).standard_normal(shape).astype("f4")
     f = fusec.jit(lambda x: x @ x)
     (step,) = f.lower(x).program.steps

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from fusec.codegen import blas
+from fusec.codegen import matmul
 from fusec.codegen.cuda_matmul import matmul_kernel
 from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_cpu import emit
@@ -44,7 +44,7 @@ def _cuda(name: str, limits: CudaLimits, few_rows: int) -> Backend:
 
 SCATTERS: Mapping[str, list[Rule]] = {"scatter_flat": [stored_in_order]}
 BACKENDS = {
-    "cpu": Backend("cpu", FEW_ROWS, emit, blas.product, True, SCATTERS, True),
+    "cpu": Backend("cpu", FEW_ROWS, emit, matmul.product, True, SCATTERS, True),
     "cuda": _cuda("cuda", CudaLimits(), few_rows=264),  # two blocks for each multiprocessor
     "simulator": _cuda("simulator", CudaLimits(64, serial=400, each=4, blocks=4), few_rows=4),
 }

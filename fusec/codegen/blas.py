@@ -15,54 +15,23 @@ Where the library or the strides do not fit, NumPy is called as for any other fu
 
 import ctypes
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 
 from fusec.codegen.emit import HEADER, KernelSource, Pointer
 from fusec.codegen.loops import Buffer
+from fusec.codegen.matrices import NO_TURN, Axis, Matrix, Problem, batch_places
 from fusec.codegen.writer import Writer
-
-Layout = tuple[tuple[int, ...], tuple[int, ...]]
-Axis = tuple[int, int, int, int]  # of the batch: size, then steps of a, b and the result
 
 #: Names of the C interface where its integers have 64 bits: NumPy's wheels, a system's OpenBLAS.
 NAMES = ("scipy_cblas_{}64_", "cblas_{}64_")
 LETTERS = {"f4": "s", "f8": "d"}
-NO_TURN, TURN = 111, 112  # CBLAS_TRANSPOSE
 FLOPS_PER_NS = 30.0  # of one core, roughly: says how many products are worth waking a thread for
 CALL_NS = 100.0  # of a call of BLAS, beside its arithmetic
 #: Multiplications up to which OpenBLAS uses the caller's thread alone (SMP_THRESHOLD_MIN times
 #: GEMM_MULTITHREAD_THRESHOLD; gemv has its own limit): a stack of such products is shared out to
 #: our threads, of larger ones each is shared out by OpenBLAS.
 ALONE = {"gemm": 65_536 * 4, "gemv": 2_304 * 4}
-
-
-class Matrix(NamedTuple):
-    """rows, columns; down, across: elements from row to row and from column to column."""
-
-    rows: int
-    columns: int
-    down: int
-    across: int
-
-    @property
-    def turned(self) -> "Matrix":
-        return Matrix(self.columns, self.rows, self.across, self.down)
-
-    @property
-    def lead(self) -> int:
-        """The leading dimension where rows are contiguous, else 0."""
-        if self.columns > 1 and self.across != 1:
-            return 0
-        if self.rows == 1:
-            return self.columns
-        return self.down if self.down >= self.columns else 0
-
-    @property
-    def told(self) -> tuple[int, int]:
-        """Transposition flag and leading dimension; the latter is 0 where BLAS has no words."""
-        return (NO_TURN, self.lead) if self.lead else (TURN, self.turned.lead)
 
 
 @cache
@@ -80,21 +49,9 @@ def address(routine: str) -> int:
     return 0
 
 
-def product(a: Layout, b: Layout, out: Layout, dtype: np.dtype) -> KernelSource | None:
-    """The step of ``out = a @ b``; None where BLAS can't do it.
-
-    a, b, out: shape and strides (in elements), all with as many axes.
-    """
-    if dtype.str[1:] not in LETTERS or not dtype.isnative or not all(map(all, (a[0], b[0]))):
-        return None
-    batch = _batch(a, b, out)
-    first, second, result = [Matrix(*x[0][-2:], *x[1][-2:]) for x in (a, b, out)]
-    if batch and _tall(first, result, batch[-1]):
-        rows = first.rows * batch.pop()[0]
-        first, result = first._replace(rows=rows), result._replace(rows=rows)
-    order = "ab"
-    if result.rows == 1 or (result.columns > 1 and not result.lead):
-        first, second, result, order = second.turned, first.turned, result.turned, "ba"
+def product(of: Problem) -> KernelSource | None:
+    """The step of a product; None where BLAS can't do it."""
+    first, second, result, order, batch, dtype = of
     if result.columns == 1:
         routine, told = "gemv", _gemv(first, second.down, result.down)
     else:
@@ -102,45 +59,11 @@ def product(a: Layout, b: Layout, out: Layout, dtype: np.dtype) -> KernelSource 
     where = address(LETTERS[dtype.str[1:]] + routine)
     if told is None or not where:
         return None
-    ints = [("blas", where), *told]
-    ints += [(f"batch{i}", axis[0]) for i, axis in enumerate(batch)]
-    ints += [(f"{x}_batch{i}", axis[j]) for i, axis in enumerate(batch)
-             for j, x in enumerate("aby", 1)]  # fmt: skip
-    count = first.rows * first.columns * result.columns
-    source = _source(routine, ints, order, batch, dtype, CALL_NS + 2.0 * count / FLOPS_PER_NS)
-    source.threads = count > ALONE[routine]
+    ints = [("blas", where), *told, *of.batch_ints]
+    work = CALL_NS + 2.0 * of.work / FLOPS_PER_NS
+    source = _source(routine, ints, order, batch, dtype, work)
+    source.threads = of.work > ALONE[routine]
     return source
-
-
-def _batch(a: Layout, b: Layout, out: Layout) -> list[Axis]:
-    """The batch axes, joined where one step leads through both."""
-    found: list[Axis] = []
-    for axis, size in enumerate(out[0][:-2]):
-        if size == 1:
-            continue
-        steps = [t[axis] if s[axis] > 1 else 0 for s, t in (a, b, out)]
-        if found and all(last == step * size for last, step in zip(found[-1][1:], steps)):
-            size *= found.pop()[0]
-        found.append((size, *steps))  # type: ignore[arg-type]
-    return found
-
-
-def batch_places(w: Writer, axes: int) -> None:
-    """Where the matrices of product ``number`` of a stack begin: ``a_at``, ``b_at``, ``y_at``."""
-    w("rest = number")
-    for name in "aby":
-        w(f"{name}_at = 0")
-    for axis in reversed(range(axes)):
-        w(f"place = remainder(rest, batch{axis})")
-        w(f"rest = quotient(rest, batch{axis})")
-        for name in "aby":
-            w(f"{name}_at += place * {name}_batch{axis}")
-
-
-def _tall(first: Matrix, result: Matrix, axis: Axis) -> bool:
-    """Whether a batch over one second matrix is just more rows of the first."""
-    _, a, b, y = axis
-    return b == 0 and a == first.rows * first.down and y == result.rows * result.down
 
 
 def _gemv(matrix: Matrix, step: int, to: int) -> list[tuple[str, int]] | None:

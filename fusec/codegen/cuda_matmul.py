@@ -12,9 +12,9 @@ transposed and batched operands, broadcast ones too, are read where they lie::
 
 import numpy as np
 
-from fusec.codegen.blas import batch_places
 from fusec.codegen.emit import CUDA_HEADER, KernelSource, Pointer
 from fusec.codegen.loops import Buffer
+from fusec.codegen.matrices import batch_places
 from fusec.codegen.writer import Writer
 from fusec.ir.aval import is_bfloat, kind_of, short
 from fusec.ops.elementwise import WIDENING, is_narrow

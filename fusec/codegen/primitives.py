@@ -21,6 +21,7 @@ from fusec.codegen.integers import *  # noqa: F403
 from fusec.codegen.lanes import *  # noqa: F403
 from fusec.codegen.mathlib.intrinsics import *  # noqa: F403
 from fusec.codegen.pointers import *  # noqa: F403
+from fusec.codegen.products import *  # noqa: F403
 from fusec.codegen.searches import *  # noqa: F403
 from fusec.codegen.streams import *  # noqa: F403
 from fusec.codegen.tiles import *  # noqa: F403

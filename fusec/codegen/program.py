@@ -280,7 +280,7 @@ class _Builder(Recurrences):
         step: Step = Launch(kernel, arguments, 1, group, {out.number})
         if self.backend.library:
             inputs = [a[0].number, b[0].number]
-            why = "NumPy's BLAS, called by the program itself"
+            why = "a part of the program itself, which calls NumPy's BLAS where that is fastest"
             chunk = kernel.rows if kernel.threads else chunk_rows(kernel)
             step = Product("matmul", bound(node), inputs, [out.number], False, why, node,
                            kernel, arguments, chunk)  # fmt: skip

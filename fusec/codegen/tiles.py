@@ -30,7 +30,7 @@ def turn(b: Any, t: Any, tile: Any, source: Any, step: Any) -> Any:
         for column in range(0, SIDE, side):
             places = [b.mul(step, _I64(row + j)) for j in range(side)]
             lines = [_load(b, b.gep(source, [b.add(p, _I64(column))]), side) for p in places]
-            for k, line in enumerate(_turned(b, lines)):
+            for k, line in enumerate(turned(b, lines)):
                 place = b.gep(tile, [_I64((column + k) * PITCH + row)])
                 b.store(line, b.bitcast(place, line.type.as_pointer()), align=bits // 8)
     return _I64(0)
@@ -41,7 +41,7 @@ def _load(b: Any, place: Any, count: int) -> Any:
     return b.load(b.bitcast(place, kind.as_pointer()), align=place.type.pointee.width // 8)
 
 
-def _turned(b: Any, lines: list[Any]) -> list[Any]:
+def turned(b: Any, lines: list[Any]) -> list[Any]:
     """The vectors of the columns: line k trades with line k + half, for ever larger halves."""
     side, half = len(lines), 1
     while half < side:
