@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fusec
-from fusec.codegen import emit_streams
+from fusec.codegen import emit_streams, emit_tiles
 
 LENGTHS = (512, 513, 600, 1000, 1024, 4097)
 
@@ -14,6 +14,8 @@ LENGTHS = (512, 513, 600, 1000, 1024, 4097)
 @pytest.fixture(autouse=True)
 def small_caches(monkeypatch):
     monkeypatch.setattr(emit_streams, "LAST_CACHE", 0)
+    monkeypatch.setattr(emit_streams, "SHORT", 64)
+    monkeypatch.setattr(emit_tiles, "MOVED", 0)
 
 
 def _line(x):
@@ -80,6 +82,29 @@ def test_small_dtypes(dtype):
     for f in (lambda x: x + x, lambda x: np.where(x > 1, x, 0)):
         np.testing.assert_array_equal(fusec.jit(f)(x), f(x))
         assert _streams(f, x)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "u1", "?"])
+@pytest.mark.parametrize("shape", [(64, 64), (70, 130), (128, 96), (17, 256), (1030, 80), (33, 65)])
+def test_what_lies_the_other_way_round(shape, dtype):
+    """Tiles begin where lines of the result do, if they can."""
+    x = (np.random.default_rng(1).standard_normal(shape) * 9).astype(dtype)
+    y = np.asfortranarray(x[::-1])
+    f = fusec.jit(lambda x, y: (x | y, y ^ x) if x.dtype.kind in "biu" else (x + y, y * 2 - x))
+    for _ in range(3):
+        for a, b in zip(f(x, y), f.__wrapped__(x, y)):
+            np.testing.assert_array_equal(a, b)
+    square = x[:64, :64] if min(shape) >= 64 else x[:16, :16]
+    g = fusec.jit(lambda x: np.where(x, x.T, x))
+    np.testing.assert_array_equal(g(square), np.where(square, square.T, square))
+
+
+def test_only_tiles_of_whole_lines_are_streams():
+    f = fusec.jit(lambda x, y: x + y.T)
+    for n, streams in ((1024, True), (1030, False)):
+        x = fusec.ShapeDtype((n, n), "f8")
+        (kernel,) = f.lower(x, x).kernels
+        assert "turn(" in kernel.source and ("stream(" in kernel.source) == streams
 
 
 def test_machine_code_stores_past_the_caches():

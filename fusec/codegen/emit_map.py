@@ -31,6 +31,7 @@ class MapEmitter(LoopEmitter):
     """Elementwise groups."""
 
     few = False  # the span that is written has some elements at most
+    most: int | None = None  # bytes that are moved without going past the caches, if not the usual
 
     def emit(self) -> KernelSource:
         plan, w = self.plan, self.w
@@ -152,7 +153,7 @@ class MapEmitter(LoopEmitter):
 
     def _loop(self, first: str, last: str) -> None:
         """One loop."""
-        stores = [] if self.few or self.far() else streams(self)
+        stores = [] if self.few or self.far() else streams(self, self.most)
         if stores:
             streamed(self, stores, first, last, self._element)
             return

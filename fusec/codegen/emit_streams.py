@@ -13,8 +13,11 @@ LAST_CACHE = 32 << 20  # bytes
 SHORT = 512  # elements of a loop in which what stands before a line would show
 
 
-def streams(emitter: LoopEmitter) -> list[Store]:
-    """The stores of a loop that go past the caches: those of results, one after the other."""
+def streams(emitter: LoopEmitter, most: int | None = None) -> list[Store]:
+    """The stores of a loop that go past the caches: those of results, one after the other.
+
+    most: bytes that it may move without.
+    """
     axis, body = emitter.vector_axis, emitter.body
     loads = [x for x in all_lines(body) if x.kind == "load" and not x.data]
     stores = inner_stores(emitter.plan, 0)
@@ -26,7 +29,8 @@ def streams(emitter: LoopEmitter) -> list[Store]:
         moved[buffer] = max(size, moved.get(buffer, 0))
     need = closure([s.value for s in stores], {*emitter.known})
     dear = any(x.cost >= COSTLY for x in need if is_inner(x, emitter.plan))
-    if sum(moved.values()) <= LAST_CACHE or dear or body.extents[axis] < SHORT:
+    most = LAST_CACHE if most is None else most
+    if sum(moved.values()) <= most or dear or body.extents[axis] < SHORT:
         return []
     read = {x.buffer for x in loads}
     plain = [s for s in stores if dict(s.index.terms).get(axis) == 1 and not s.data]
