@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 from fusec.codegen.emit import cell
 from fusec.codegen.emit_loop import LoopEmitter
-from fusec.codegen.lanes import LANES
+from fusec.codegen.emit_rows import LANES
 from fusec.codegen.loops import Buffer, Store, closure
 from fusec.codegen.schedule import all_lines, inner_stores, is_inner
 from fusec.ops.registry import COSTLY
 
 LAST_CACHE = 32 << 20  # bytes
+LINE = 64  # bytes
 SHORT = 512  # elements of a loop in which what stands before a line would show
 
 

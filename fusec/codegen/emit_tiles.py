@@ -22,10 +22,9 @@ import sys
 
 from fusec.codegen.emit import KernelSource, loaded, stored
 from fusec.codegen.emit_map import MapEmitter
-from fusec.codegen.emit_streams import streams
+from fusec.codegen.emit_streams import LINE, streams
 from fusec.codegen.loops import Line
 from fusec.codegen.schedule import Schedule, turned
-from fusec.codegen.streams import LINE
 
 SIDE = 16
 PITCH = 64  # elements of a row of the tile, and rows

@@ -26,8 +26,7 @@ from fusec.codegen import blas
 from fusec.codegen.emit import HEADER, KernelSource, Pointer
 from fusec.codegen.loops import Buffer
 from fusec.codegen.matrices import Layout, Problem, batch_places, problem
-from fusec.codegen.products import lanes_of, wide
-from fusec.codegen.target import host, offers
+from fusec.codegen.target import host, lanes_of, offers, wide
 from fusec.codegen.writer import Writer
 
 DEPTH = 256  # rows of the second matrix at a time

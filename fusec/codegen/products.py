@@ -19,20 +19,10 @@ from numba.core import types
 
 from fusec.codegen.folds import Loop, below, internal, pick, scalar
 from fusec.codegen.intrinsic import foreign, intrinsic, names_of
-from fusec.codegen.target import host, offers
+from fusec.codegen.target import lanes_of, wide
 from fusec.codegen.tiles import turned
 
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
-
-
-def wide() -> bool:
-    """Whether this processor has vectors of 512 bits."""
-    return offers(host().triple, "avx512f")
-
-
-def lanes_of(bits: int) -> int:
-    """Elements of a vector."""
-    return (512 if wide() else 256) // bits
 
 
 def _vector(t: Any) -> Any:

@@ -19,12 +19,12 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
+from fusec.codegen.emit_streams import LINE
 from fusec.codegen.folds import LANES, load, scalar
 from fusec.codegen.intrinsic import foreign, intrinsic, names_of
 from fusec.codegen.pointers import array_type
 from fusec.codegen.target import host
 
-LINE = 64  # bytes
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
 
 

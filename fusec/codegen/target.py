@@ -72,6 +72,16 @@ def offers(triple: str, *features: str) -> bool:
     return "nvptx" not in triple and {f"+{f}" for f in features} <= {*host().features.split(",")}
 
 
+def wide() -> bool:
+    """Whether this processor has vectors of 512 bits."""
+    return offers(host().triple, "avx512f")
+
+
+def lanes_of(bits: int) -> int:
+    """Elements of a vector, each of so many bits."""
+    return (512 if wide() else 256) // bits
+
+
 @lru_cache(1)
 def machine() -> Any:
     """LLVM's target machine for ``host()``, made once.
