@@ -146,7 +146,7 @@ class _Check:
         return self.report
 
     def _search(self, plan: Outline, hidden: list[np.ndarray]) -> _Search:
-        from fusec.dispatch import native_layout
+        from fusec.signature import native_layout
 
         leaves = copied(self.before)
         inputs = plan.inputs(leaves, [native_layout(x) for x in leaves], hidden)

@@ -19,25 +19,26 @@ import numpy as np
 
 from fusec import fastcall, remote
 from fusec.config import config, log
-from fusec.decided import MAX_FAST, MAX_PLANS, WARNED, Fallback, Route, Run, Undecided, keep
+from fusec.decided import MAX_FAST, MAX_PLANS, WARNED, Fallback, Undecided, keep
 from fusec.device_plan import DevicePlan, Elsewhere, is_remote
 from fusec.errors import FallbackWarning, UnsupportedError
 from fusec.host_plan import HostPlan
 from fusec.ir.graph import Loc
 from fusec.passes.nodes import distinct
 from fusec.plan import Outline, Plan
+from fusec.route import Route, Run
 from fusec.runtime import cpu
-from fusec.runtime.array import Array
 from fusec.runtime.device import Device
 from fusec.runtime.executor import KernelError
 from fusec.runtime.native import ERROR, MISS
+from fusec.signature import device_key, native_layout, signature
+from fusec.trace.decisions import Way
 from fusec.trace.locate import user_location
 from fusec.trace.overrides import LOUD
-from fusec.trace.run import Answer, Trace, session_of, trace
-from fusec.trace.scalars import NUMBERS
-from fusec.trace.standin import is_native
+from fusec.trace.run import Trace, session_of, trace
 from fusec.trace.tree import TreeDef, flatten, outline
 
+MOST_TRACES = 8  # of a call, each of which may find a loop, or something about one
 MAX_GROWN = 8  # signatures made for arguments whose lists the function itself makes longer
 
 
@@ -154,7 +155,7 @@ class JitFunction:
         static = self._static_leaves(tree)
         arrays = [native_layout(x) for x in leaves]
         pairs = enumerate(zip(leaves, arrays))
-        key = (tree, tuple([_signature(leaf, x, k in static) for k, (leaf, x) in pairs]))
+        key = (tree, tuple([signature(leaf, x, k in static) for k, (leaf, x) in pairs]))
 
         def run(plan: Plan, hidden: list[Any]) -> Any:
             return plan.run(leaves, arrays, hidden)
@@ -162,8 +163,11 @@ class JitFunction:
         found = self._find(key, leaves, run)
         if found is None:
             with cpu.making():  # a fork waits for it: imports and compiles are never cut in two
-                found = self._find(key, leaves, run)
-                found = found or self._make(key, arrays, tree, static, leaves, run)
+                for k in range(MOST_TRACES):
+                    loops = k + 1 < MOST_TRACES
+                    found = self._find(key, leaves, run) if found is None else found
+                    found = found or self._make(key, arrays, tree, static, leaves, run, None, loops)
+        assert found is not None
         return found, arrays
 
     def device_plan(
@@ -182,6 +186,7 @@ class JitFunction:
             with cpu.making():
                 found = self._find(key, leaves, run)
                 found = found or self._make(key, arrays, tree, static, leaves, run, device)
+            assert found is not None
         return found.plan, found.hidden, moved
 
     def _find(self, key: Any, leaves: list[Any], run: Run | None) -> Route | None:
@@ -212,20 +217,21 @@ class JitFunction:
 
     def _make(
         self, key: Any, arrays: list[Any], tree: TreeDef, static: frozenset[int], leaves: list[Any],
-        run: Run, device: Device | None = None,
-    ) -> Route:  # fmt: skip
+        run: Run, device: Device | None = None, loops: bool = False,
+    ) -> Route | None:  # fmt: skip
+        """The way to a new plan; None where only something about its loops was found."""
         log("recompile", "%s: a new signature", self.__name__)
         plan: Outline | Fallback
         plans = self._plans.setdefault(key, [])
         build = functools.partial(self._build, device=device)
-        route = Route(plans, leaves, build, run, patient=device is None)
+        route = Route(plans, leaves, build, run, patient=device is None, loops=loops)
         kind = outline(tree)
         if device is None and self._grown[kind] >= MAX_GROWN:
             return route.ends(Fallback("it changes the length of a list at each call"))
         hidden: list[Any] = []
         try:
             route.refuse_more_ways()
-            traced = self.traced(leaves, arrays, tree, static, answer=route.answer)
+            traced = self.traced(leaves, arrays, tree, static, way=route)
             route.back_to(len(traced.decisions))
             route.settle()
             self._grown[kind] += traced.update is not None and traced.update.grows
@@ -237,6 +243,8 @@ class JitFunction:
 
                 dump(self, plan.trace, tree, arrays)
         except UnsupportedError as error:
+            if route.again and route.learn():
+                return None
             plan = self._fallback(error)
             if isinstance(error, Undecided):
                 route.levels[-1].clear()
@@ -262,12 +270,12 @@ class JitFunction:
 
     def traced(
         self, leaves: list[Any], arrays: list[Any], tree: TreeDef, static: frozenset[int],
-        same: bool = True, answer: Answer | None = None,
+        same: bool = True, way: Way | None = None,
     ) -> Trace:  # fmt: skip
         """Trace one call. Raises UnsupportedError where NumPy has to run the function."""
         if any(isinstance(x, np.ndarray) and not x.dtype.isnative for x in leaves):
             raise UnsupportedError("byte-swapped arrays: NumPy runs the function")
-        return trace(self.fn, arrays, tree, static, same, answer)
+        return trace(self.fn, arrays, tree, static, same, way)
 
     def _static_leaves(self, tree: TreeDef) -> frozenset[int]:
         if not self._static:
@@ -318,45 +326,6 @@ def _static_names(
     return tuple([f"[0][{p}]" for p in sorted(positions)] + [f"[1]['{n}']" for n in keywords] + [
         f'[1]["{n}"]' for n in sorted(keywords)
     ])
-
-
-def native_layout(x: Any) -> Any:
-    """An array that kernels can read: aligned, native byte order, strides of whole elements."""
-    if not isinstance(x, np.ndarray):
-        return x
-    if type(x) is not np.ndarray and type(x) is not np.memmap:
-        raise TypeError(
-            f"fusec takes plain NumPy arrays, not {type(x).__name__}: pass np.asarray(x)"
-        )
-    if is_native(x):
-        return x
-    made = x.astype(x.dtype.newbyteorder("="), order="K", copy=True)
-    made.flags.writeable = x.flags.writeable
-    return made
-
-
-def _signature(leaf: Any, x: Any, static: bool) -> Any:
-    """What of a leaf, and of its form in native layout, a plan depends on."""
-    if static:
-        return ("static", type(x), repr(x) if type(x) in NUMBERS else x)  # 1, 1.0 and True; -0.0
-    if isinstance(x, np.ndarray):
-        return (leaf.dtype, x.shape, x.strides, x.flags.writeable)
-    if type(x) in NUMBERS:
-        return type(x)
-    if isinstance(x, np.generic):
-        return (x.dtype, "scalar")
-    if isinstance(x, str | bytes | type(None)):
-        return ("value", x)
-    return type(x)
-
-
-def device_key(name: str, leaves: list[Any], tree: TreeDef, static: frozenset[int]) -> Any:
-    """What a plan on a device depends on."""
-    signatures = [
-        (x.dtype, x.shape, x.strides) if type(x) is Array else _signature(x, x, k in static)
-        for k, x in enumerate(leaves)
-    ]
-    return name, tree, tuple(signatures)
 
 
 def _inline(fn: Callable[..., Any], session: Any) -> Callable[..., Any]:

@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from fusec.codegen.steps import Launch, Product
+from fusec.codegen.steps import Launch, Product, Rounds
 from fusec.plan import Plan, apply_view
-from fusec.runtime.executor import RELEASE_GIL_NS, LaunchSpec, step_specs
+from fusec.runtime.executor import RELEASE_GIL_NS, KernelError, LaunchSpec, step_specs
 from fusec.runtime.native import (
     ERROR,
     MISS,
@@ -53,10 +53,14 @@ def make(
     """
     program, direct = plan.program, _direct(plan)
     native = all(isinstance(s, Launch | Product) for s in program.steps) and program.steps
+    looped = any(isinstance(s, Rounds) for s in program.steps)
+    if any(x is not y for x, y in zip(leaves, arrays)):
+        return None
+    if looped and not plan.trace.writes:
+        return None, _Writer(plan, tree, leaves, static, *_stepwise(plan, leaves)).function()
     fresh = _fresh(plan, direct)
     roles = {program.slots[k].role for k in fresh}
-    copied = any(x is not y for x, y in zip(leaves, arrays))
-    if not native or copied or len(set(fresh)) != len(fresh) or roles - {"result"}:
+    if not native or len(set(fresh)) != len(fresh) or roles - {"result"}:
         return None
     args, kwargs = tree.children
     flat = all(c.cls is LEAF for c in args.children) and not kwargs.children and not static
@@ -68,6 +72,44 @@ def make(
     if given is not None:
         return plan.fetch, entry
     return None, _Writer(plan, tree, leaves, static, entry, places, direct).function()
+
+
+def _stepwise(plan: Plan, leaves: Sequence[Any]) -> tuple[Callable[..., Any], list[int], bool]:
+    """As ``make_entry``, of a program with loops, which Python drives; then as for ``_Writer``."""
+    sources, run = plan.trace.sources, plan.executor.run
+    places = [k for k, s in enumerate(sources) if s.kind != "constant"]
+    specs = [_input(plan, k, leaves) for k in places]
+    facts = [
+        None if isinstance(s, FloatSpec) else (s.dtype, s.shape, s.strides, s.writeable)
+        for s in specs
+    ]
+    given = [s.ref for s in sources]
+
+    def entry(*args: Any) -> Any:
+        inputs = given.copy()
+        for k, x, fact in zip(places, args, facts):
+            if fact is None:
+                if type(x) is not float:
+                    return MISS
+                x = np.asarray(x)
+            elif type(x) is not np.ndarray or (x.dtype, x.shape, x.strides) != fact[:3] or not (
+                x.flags.aligned and fact[3] in (None, x.flags.writeable)
+            ):
+                return MISS
+            inputs[k] = x
+        try:
+            made = run(inputs)
+        except KernelError:
+            return ERROR
+        if not direct:
+            return made
+        found = [made[k][()] if scalar else made[k] for k, scalar in order]
+        return found[0] if single else (*found,)
+
+    order = [(r.ref, r.scalar) for r in plan.trace.results]
+    direct = bool(order) and _direct(plan) and not any(r.path for r in plan.trace.results)
+    single = repr(plan.trace.tree) == "*"
+    return entry, places, direct
 
 
 def _direct(plan: Plan) -> bool:

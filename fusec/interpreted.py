@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fusec.decided import Route
-from fusec.dispatch import native_layout
 from fusec.errors import UnsupportedError
 from fusec.ir.graph import evaluate
 from fusec.plan import Asked, Outline
+from fusec.route import Route
+from fusec.signature import native_layout
 from fusec.trace.run import trace
 from fusec.trace.tree import flatten
 
@@ -32,7 +32,7 @@ def interpreted(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     arrays = [native_layout(x) for x in leaves]
     route = by_numpy(leaves, arrays)
     try:
-        traced = trace(fn, arrays, tree, frozenset(), answer=route.answer)
+        traced = trace(fn, arrays, tree, frozenset(), way=route)
     except UnsupportedError as error:
         if route.steps and hasattr(fn, "__wrapped__"):
             fn.__wrapped__(*args, **kwargs)  # raises what the trace of its derivative can't

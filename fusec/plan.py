@@ -177,6 +177,7 @@ def executor(program: Program, fastmath: bool = False) -> Executor:
     """Compile (or load) every kernel of a program."""
     slots = slot_specs(program)
     steps: list[LaunchSpec | CallSpec] = []
+    taken: set[int] = set()
     for step in program.steps:
         if isinstance(step, Rounds):
             assert step.program is not None
@@ -184,7 +185,12 @@ def executor(program: Program, fastmath: bool = False) -> Executor:
             avals = [n.aval for n in step.node.inputs]
             inner = executor(step.program, fastmath)
             repeated = Repeated(inner, step.loop, step.stored, avals)
-            steps.append(CallSpec(repeated, step.inputs, step.outputs, False))
+            outs = _outs(program, step)
+            taken |= {*outs}
+            made = CallSpec(repeated, step.inputs, outs or step.outputs, False, "", bool(outs))
+            steps.append(made)
+        elif isinstance(step, Call) and taken.issuperset(step.outputs):
+            continue
         elif isinstance(step, Call) and not isinstance(step, Product):
             steps.append(CallSpec(step.function, step.inputs, step.outputs, step.view))
         else:
@@ -192,6 +198,19 @@ def executor(program: Program, fastmath: bool = False) -> Executor:
     return Executor(
         slots, steps, program.inputs, program.results, program.blocks, program.result_strides
     )
+
+
+def _outs(program: Program, loop: Rounds) -> list[int]:
+    """For each result of a loop its slot, or -1; empty where one has to be copied."""
+    steps = [s for s in program.steps if isinstance(s, Call) and s.inputs == loop.outputs]
+    found = [-1] * len(loop.loop.results)
+    for step in steps:
+        slot = program.slots[step.outputs[0]]
+        index = step.node.attrs["index"] if step.node is not None else -1
+        if found[index] >= 0 or slot.strides != c_strides(slot.shape, slot.dtype.itemsize):
+            return []
+        found[index] = slot.number
+    return found
 
 
 def _launch(step: Launch | Product, fastmath: bool) -> LaunchSpec:
@@ -334,6 +353,13 @@ class Asked(Outline):
         """What the decision is about and what it hands on: new arrays, as kernels give them."""
         found = evaluate(self.trace.graph, self.inputs(leaves, arrays, hidden))
         return [np.array(x, order="C") for x in found]
+
+
+class Given(Asked):
+    """Gives the values of a program's params."""
+
+    def run(self, leaves: Sequence[Any], arrays: Sequence[Any], hidden: list[np.ndarray]) -> Any:
+        return self.inputs(leaves, arrays, hidden)
 
 
 class Plan(Outline):

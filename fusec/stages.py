@@ -91,7 +91,7 @@ class Traced(Printable):
     @classmethod
     def of(cls, function: JitFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
         """Trace ``function(*args, **kwargs)``; arguments may be ``ShapeDtype``."""
-        from fusec.dispatch import native_layout
+        from fusec.signature import native_layout
 
         leaves, tree = flatten((args, kwargs))
         leaves = [stand_in(x.shape, x.dtype) if type(x) is ShapeDtype else adopt(x) for x in leaves]
@@ -106,15 +106,15 @@ class Traced(Printable):
             if x is not y
         ]
         real = home is None and not any(map(_like, leaves))
-        answer = by_numpy(leaves, arrays).answer if real else None
+        way = by_numpy(leaves, arrays) if real else None
         try:
             static = function._static_leaves(tree)
-            made.trace = function.traced(leaves, arrays, tree, static, answer=answer)
+            made.trace = function.traced(leaves, arrays, tree, static, way=way)
             made.fallback = made._overlapping([None if _like(x) else x for x in leaves])
             if made.trace.update is not None:
                 made.trace.update.held(containers((args, kwargs)), leaves)
         except UnsupportedError as error:
-            if type(error) not in (UnsupportedError, *(WARNED if answer else ())):
+            if type(error) not in (UnsupportedError, *(WARNED if way else ())):
                 raise
             made.fallback = str(error)
         return made
@@ -235,6 +235,7 @@ class Lowered(Printable):
         return [
             (d, Lowered(Traced(t.function, t.tree, t.arrays, d.trace), self.target, self.arch))
             for d in (t.trace.decisions if t.trace is not None else ())
+            if d.trace is not None
         ]
 
     def compile(self) -> Compiled:

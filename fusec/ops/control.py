@@ -79,6 +79,15 @@ class Store(NamedTuple):
     part: Part
 
 
+class Until(NamedTuple):
+    """What ends a loop early: an output of a round that is a single boolean, where it is not
+    ``going``. most: the number of the loop's array that says how many rounds there are at most."""
+
+    output: int
+    going: bool
+    most: int
+
+
 @dataclass(frozen=True, eq=False)
 class Loop:
     """What a loop does with its arrays, which are the inputs of its node first.
@@ -86,7 +95,9 @@ class Loop:
     body: one round. rounds: how often it runs, at least once. reads: one for each param of the
     body. carried: for each output of the body, the arrays that are its values of one, two, ...
     rounds ago. stores: see there; they happen after a round, in this order. results: what the loop
-    gives: ("output", number) of the last round, or ("array", number) as it is then.
+    gives: ("output", number) of the last round, or ("array", number) as it is then; ("turns", 0):
+    how many rounds there were, less than 0 where nothing has ended it. until: then rounds is only
+    how many there were once, and all reads are of whole arrays.
     """
 
     body: Graph
@@ -95,9 +106,11 @@ class Loop:
     carried: tuple[tuple[int, ...], ...]
     stores: tuple[Store, ...]
     results: tuple[tuple[str, int], ...]
+    until: Until | None = None
 
     def __repr__(self) -> str:
-        return f"{self.rounds} rounds"
+        return f"rounds until a value says stop ({self.rounds} once)" if self.until else (
+            f"{self.rounds} rounds")
 
     @cached_property
     def moving(self) -> frozenset[int]:
@@ -142,8 +155,9 @@ def _in_one_piece(part: Part, shape: Shape) -> bool:
 
 def _run(*inputs: Any, loop: Loop) -> tuple[Any, ...]:
     arrays = [np.array(a) if k in loop.moving else a for k, a in enumerate(inputs)]
-    given: list[Any] = []
-    for turn in range(loop.rounds):
+    given: Sequence[Any] = []
+    until, turns = loop.until, loop.rounds
+    for turn in range(int(arrays[until.most]) if until else turns):
         found = evaluate(loop.body, [read.value(arrays, turn) for read in loop.reads])
         given = [np.array(x) for x in found]  # some may be parts of arrays that change now
         for store in loop.stores:
@@ -152,7 +166,13 @@ def _run(*inputs: Any, loop: Loop) -> tuple[Any, ...]:
         for value, olds in zip(given, loop.carried):
             for k, newer in zip(olds, [value, *[arrays[k] for k in olds]]):
                 arrays[k] = newer
-    return tuple([(given if kind == "output" else arrays)[k] for kind, k in loop.results])
+        if until is not None:
+            turns = -turn - 1
+            if bool(given[until.output]) is not until.going:
+                turns = turn + 1
+                break
+    kinds = {"output": given, "array": arrays, "turns": [np.array(turns)]}
+    return tuple([kinds[kind][k] for kind, k in loop.results])
 
 
 loop = register(

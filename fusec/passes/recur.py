@@ -53,7 +53,7 @@ def recurrences(graph: Graph, optimised: Callable[[Graph], Graph]) -> Graph:
         inputs = tuple([done[i] for i in node.inputs])
         same = all(a is b for a, b in zip(inputs, node.inputs))
         done[node] = node if same else node.replace(inputs)
-        if node.op.name == "loop":
+        if node.op.name == "loop" and node.attrs["loop"].until is None:
             found = _Finder(node.attrs["loop"], inputs, optimised(node.attrs["loop"].body))
             try:
                 done[node] = found.recurrence(node)

@@ -43,13 +43,15 @@ class LaunchSpec:
 
 @dataclass
 class CallSpec:
-    """One call of a Python function on slots."""
+    """One call of a Python function on slots. several: it gives one array for each output, ready
+    to be used, which -1 says is not needed."""
 
     function: Callable[..., Any]
     inputs: list[int]
     outputs: list[int]
     view: bool
     name: str = ""
+    several: bool = False
 
 
 class Native(NamedTuple):
@@ -139,7 +141,7 @@ class Executor:
         last: dict[int, int] = {}
         for n, run in enumerate(self.runs):
             used = [*run.inputs, *run.outputs] if isinstance(run, CallSpec) else run.used
-            last.update(dict.fromkeys(used, n))
+            last.update(dict.fromkeys([slot for slot in used if slot >= 0], n))
         done: list[list[int]] = [[] for _ in self.runs]
         for slot, n in last.items():
             if self.slots[slot].role in ("call", "view") and slot not in self.results:
@@ -216,6 +218,11 @@ class Executor:
             result = step.function(*inputs)
         except Exception:  # the user's function may catch it
             raise KernelError from None
+        if step.several:
+            for out, array in zip(step.outputs, result):
+                if out >= 0:
+                    values[out] = array
+            return
         (out,) = step.outputs
         spec = self.slots[out]
         if spec.role == "view" or isinstance(result, tuple):

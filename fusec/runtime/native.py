@@ -123,9 +123,10 @@ class Prepared:
     """A program over caller-owned buffers; ``run(*buffers)`` returns the status of its steps.
 
     ``run`` is a builtin that takes exactly ``pointers`` arguments, each an array or an address.
-    ``rounds(table, count, *arrays)`` runs it for ``count`` rows that lie at the address ``table``,
-    up to the first status that is not 0; a row: of each buffer, in which array it lies and at which
-    offset in bytes.
+    ``rounds(table, count, watched, going, *arrays)`` runs it for ``count`` rows that lie at the
+    address ``table``, up to the first status that is not 0, or until the buffer ``watched`` (-1:
+    none) is a byte that is not ``going``: then it returns STOPPED times the rounds that it ran. A
+    row: of each buffer, in which array it lies and at which offset in bytes.
     """
 
     __slots__ = ("rounds", "run")

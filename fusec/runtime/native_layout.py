@@ -7,7 +7,7 @@ Sizes are bytes, shapes and strides are NumPy's (strides in bytes), pointers are
 from ctypes import CFUNCTYPE, POINTER, Structure, c_double, c_int, c_int64, c_uint8, c_void_p
 
 i64, f64, ptr, byte = c_int64, c_double, c_void_p, c_uint8
-i64s, ptrs, f64s = POINTER(i64), POINTER(ptr), POINTER(f64)
+i64s, ptrs, f64s, bytes_ = POINTER(i64), POINTER(ptr), POINTER(f64), POINTER(byte)
 
 OPEN = 1 << 31  # bit of Pool.state: workers may join; the bits below it count those inside
 COUNT = OPEN - 1
@@ -21,6 +21,7 @@ CPU_WORDS = 16  # of Linux's cpu_set_t
 RANGES = 64  # parts that the rows of a job are shared out in, at most
 PLACED = 3  # workers that a pool places on processors itself, see `place`
 OUT_OF_MEMORY = -1  # status of a program that got no memory
+STOPPED = 1 << 32  # what rounds that have ended give for each of them
 CONTEXT_VAR, DICT_ITEM, CELL = 0, 1, 2  # kinds of Guard
 
 

@@ -68,23 +68,30 @@ def runner(self: ObjectPtr, args: Objects, nargs: i64) -> ptr:
 def rounds(self: ObjectPtr, args: Objects, nargs: i64) -> ptr:
     """Builtin: run a program once for each row of a table; returns the first status not 0.
 
-    args: the table's address, how many rows, and arrays. Buffers are offsets into those.
+    args: the table's address, how many rows, a buffer, a number, and arrays. Buffers are offsets
+    into those. Where the buffer (less than 0: none) is a byte that is not the number after a round,
+    it is the last; the answer is then how many there were, times STOPPED.
     """
     program = cast(self.data, ProgramPtr)
     api = program.pool.api
-    if nargs < 2:
+    if nargs < 4:
         api.PyErr_SetNone(api.type_error)
         return 0
     table = cast(api.PyLong_AsVoidPtr(args[0]), RefPtr)
     count = api.PyLong_AsLongLong(args[1])
+    watched = api.PyLong_AsLongLong(args[2])
+    going = api.PyLong_AsLongLong(args[3])
     bases = stack(ptr, program.nbuffers)
     status = 0
     for i in range(count):
         for j in range(program.nargs):
             ref = table[i * program.nargs + j]
-            bases[j] = args[2 + ref.buffer].data + ref.offset
+            bases[j] = args[4 + ref.buffer].data + ref.offset
         status = run_unlocked(program, bases)
         if status:
+            break
+        if watched >= 0 and cast(bases[watched], bytes_)[0] != going:
+            status = (i + 1) * STOPPED
             break
     return api.PyLong_FromLongLong(status)
 

@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import cycle, islice
+from math import lcm
 from typing import Any
 
 import numpy as np
 
 from fusec.ir.aval import Aval
 from fusec.runtime.executor import Executor, KernelError, Native, SlotSpec
+from fusec.runtime.native_layout import STOPPED
 
 PIECE_NS = 1e6  # of work between two looks of the interpreter
 MOST_ROUNDS = 1024  # between two such looks
+ROWS = 120  # rounds, about, whose places are known; then those of the first come again
 
 
 class Repeated:
@@ -49,6 +53,8 @@ class Repeated:
                 ring.append(len(avals) + len(self.spares))
                 self.spares.append(slots[slot])
         self.later = [s for s in loop.stores if all(s is not d for d in direct.values())]
+        period = lcm(*[len(ring) for ring in self.rings if ring])
+        self.rows = loop.rounds if loop.until is None else period * max(1, ROWS // period)
         alone = len(executor.runs) == 1 and type(executor.runs[0]) is Native
         self.native = alone and all(self.placed) and not self.later
 
@@ -64,17 +70,21 @@ class Repeated:
         ]
         memory += [np.empty(s.shape, s.dtype) for s in self.spares]
         memory += [read.stream for read in self.loop.reads]
-        (self._run if self.native else self._turns)(memory, self.executor.memory())
-        return tuple([self._result(memory, *result) for result in self.loop.results])
+        until, run = self.loop.until, self._run if self.native else self._turns
+        most = self.rows if until is None else int(inputs[until.most])
+        turns = run(memory, self.executor.memory(), most)
+        return tuple([self._result(memory, turns, *result) for result in self.loop.results])
 
-    def _result(self, memory: list[Any], kind: str, k: int) -> Any:
+    def _result(self, memory: list[Any], turns: int, kind: str, k: int) -> Any:
+        if kind == "turns":
+            return np.array(turns)
         n, ago = (k, 0) if kind == "output" else self.ages.get(k, (-1, 0))
         if n in self.direct:
             store = self.direct[n]
             part = np.array(memory[store.array][store.part.at(-1)], order="C")
             return part.reshape(self.loop.body.outputs[n].shape)
         ring = self.rings[n] if n >= 0 else [k]
-        return memory[ring[(ago - self.loop.rounds) % len(ring)]]
+        return memory[ring[(ago - abs(turns)) % len(ring)]]
 
     # -- where everything lies: (number in memory, offset in bytes) for each round ---------------
 
@@ -94,7 +104,7 @@ class Repeated:
 
     def _places(self, ring: Sequence[int], ago: int = 0) -> np.ndarray:
         """Where a value of some rounds ago lies that goes through these arrays."""
-        numbers = np.array(ring)[(ago - np.arange(self.loop.rounds)) % len(ring)]
+        numbers = np.array(ring)[(ago - np.arange(self.rows)) % len(ring)]
         return np.stack([numbers, np.zeros_like(numbers)], axis=1)
 
     def _made(self, n: int) -> np.ndarray:
@@ -125,18 +135,28 @@ class Repeated:
 
     # -- rounds ---------------------------------------------------------------------------------
 
-    def _run(self, memory: list[Any], values: list[Any]) -> None:
-        """All rounds, in native code."""
-        (native,), table = self.executor.runs, self._table
+    def _run(self, memory: list[Any], values: list[Any], most: int) -> int:
+        """All rounds, in native code; how many there were, less than 0 where nothing ended them."""
+        (native,), table, until = self.executor.runs, self._table, self.loop.until
         memory += [values[k] for k in native.used]
-        piece = int(min(max(PIECE_NS // max(native.work, 1), 1), MOST_ROUNDS))
-        for start in range(0, len(table), piece):
-            address = table.ctypes.data + start * table.strides[0]
-            if native.rounds(address, min(piece, len(table) - start), *memory):
+        piece, watched = int(min(max(PIECE_NS // max(native.work, 1), 1), MOST_ROUNDS)), -1
+        if until is not None:
+            watched = native.used.index(self.executor.results[until.output])
+        going, start = until is not None and int(until.going), 0
+        while start < most:
+            row = start % self.rows
+            count = min(piece, most - start, self.rows - row)
+            address = table.ctypes.data + row * table.strides[0]
+            status = native.rounds(address, count, watched, going, *memory)
+            if status >= STOPPED:
+                return start + status // STOPPED
+            if status:
                 raise KernelError
+            start += count
+        return -most
 
-    def _turns(self, memory: list[Any], values: list[Any]) -> None:
-        """All rounds, one by one."""
+    def _turns(self, memory: list[Any], values: list[Any], most: int) -> int:
+        """As ``_run``, one by one."""
         executor, made = self.executor, len(self.executor.inputs)
         slots, placed = [*executor.inputs, *executor.results], [True] * made + self.placed
         specs = [executor.slots[k] for k in slots]
@@ -145,7 +165,7 @@ class Repeated:
             array = memory[store.array]
             strides = store.part.strides(array.shape, array.itemsize)
             views.append((store.part.shape, array.dtype, strides))
-        for row in self._table:
+        for turn, row in enumerate(islice(cycle(self._table), most), 1):
             found = [
                 np.ndarray(shape, dtype, memory[k], offset, strides)
                 for (shape, dtype, strides), (k, offset) in zip(views, row.tolist())
@@ -159,3 +179,7 @@ class Repeated:
                     array[...] = values[slot]
             for store, part in zip(self.later, found[len(slots) :]):
                 part[...] = found[made + store.output].reshape(part.shape)
+            until = self.loop.until
+            if until is not None and bool(found[made + until.output]) is not until.going:
+                return turn
+        return -most

@@ -1,29 +1,41 @@
 """Python decisions on computed values: ``if np.any(x < 0): raise ValueError``.
 
-The trace so far is a program that gives the value, an *ask*. ``Session.ask`` runs it on the arrays
-of the call that is being traced, and tracing goes on with the answer: what a trace tells holds for
-calls whose asks are answered alike. What an ask computes at some cost (sums, products, NumPy's
-functions) it hands on, so that the program after the decision begins where it ended.
+The trace so far is a program that gives the value, an *ask*. ``Session.ask`` makes it and the
+``Way`` runs it on the arrays of the call that is being traced, and tracing goes on with the answer:
+what a trace tells holds for calls whose asks are answered alike. What an ask computes at some cost
+(sums, products, NumPy's functions) it hands on, so that the program after the decision begins where
+it ended.
+
+A line that decides again and again may be that of a loop (``rounds``). Then NumPy computes value
+after value, each from those of the rounds before, only to find the loop; it is given to the
+``Way``, and the function is traced again, with the loop as a program that has found all answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+import functools
+from collections import ChainMap, Counter
+from collections.abc import Callable, Container, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from fusec.errors import UnsupportedError
+from fusec.ir.aval import Aval
 from fusec.ir.graph import Loc, Node, toposort
-from fusec.ops import OPS
+from fusec.trace.rounds import KEPT, LEAST, Cut, Found, search
+from fusec.trace.rounds_build import Build, over, param
 
 if TYPE_CHECKING:
     from fusec.trace.session import Session
 
-Ask = Callable[[int, list[Node]], tuple[np.ndarray, Any]]
-"""``(number of the decision, [what is decided, *what is handed on]) -> its value, its trace``."""
+Ask = Callable[[Sequence[Node]], Any]
+"""``[what is decided, *what is handed on] -> the trace of a program for it``."""
 COSTLY = frozenset(["reduce", "scan", "scatter", "matmul", "host_out"])
 """Ops, or families of them, whose results are not computed again."""
 MOST_HANDED_ON = 16
+MOST_ROUNDS = 10_000  # that are traced
+RECENT = 4  # decisions after which a value is forgotten that none of them has needed
 
 
 class Decision(NamedTuple):
@@ -35,26 +47,128 @@ class Decision(NamedTuple):
     trace: Any
 
 
+class Pinned(NamedTuple):
+    """An answer that a loop has found, of decisions number ``first`` on. trace: its program."""
+
+    value: np.ndarray
+    first: int
+    pattern: Any
+    trace: Any
+
+
+class Way(Protocol):
+    """Where the values of the call that is traced come from.
+
+    most: how often a line may decide with programs of their own; loops: whether more is a loop.
+    failed: NumPy raises what the value of a decision depends on. again: what has been found says
+    that the function is to be traced again.
+    """
+
+    loops: bool
+    again: bool
+    failed: bool
+
+    @property
+    def most(self) -> int: ...
+
+    def answer(self, number: int, trace: Any) -> np.ndarray:
+        """The value of decision ``number``, the first result of its program."""
+
+    def pinned(self, number: int, loc: Loc | None) -> Pinned | None:
+        """The value of decision ``number``, where a loop has found it."""
+
+    def inputs(self, trace: Any) -> list[Any]:
+        """The values of a program's params in this call."""
+
+    def found(self, found: Found, trace: Any) -> None:
+        """There is a loop, and this is its program; the function is to be traced again."""
+
+    def ended(self, number: int) -> None:
+        """There are no more decisions; raises where a loop had found more answers."""
+
+    def undecided(self, loc: Loc | None) -> None:
+        """Raise that a line decides too often."""
+
+
 def decided(session: Session, node: Node) -> np.ndarray | None:
     """The value of a node in this call; None where no call's values are at hand.
 
     Inside the body of a loop, or for one example of many, there are none.
     """
-    for made in session.decisions:
-        if made.node is node:
-            return made.value
-    inputs, nodes = {*session.params}, toposort([node], known=session.handed_on)
-    if session.ask is None or any(n.op.name == "param" and n not in inputs for n in nodes):
+    if node in session.decided:
+        return session.decided[node]
+    if session.ask is None or session.way is None or not _closed(session, node):
         return None
-    nodes = toposort([*checks_of(session), node], known=session.handed_on)  # all that is run
-    costly = [n for n in nodes if n.op.name in COSTLY or n.op.family in COSTLY]
-    costly = [n for n in costly if n is not node][-MOST_HANDED_ON:]
-    value, trace = session.ask(len(session.decisions), [node, *costly])
-    session.decisions.append(Decision(session.location(), node, value, trace))
+    way, number, loc = session.way, len(session.decisions), session.location()
+    pinned, trace, costly = way.pinned(number, loc), None, []
+    if session.loop is not None and (pinned is None or pinned.first != session.loop.first):
+        cut(session)
+    if pinned is not None:
+        value = pinned.value
+        trace = session.ask([node]) if number == pinned.first else None
+        session.loop = pinned
+    elif way.loops and (session.values or session.lines[loc] >= way.most):
+        value = _computed(session, node)
+    else:
+        roots = [*checks_of(session), node]
+        resolve(session, roots)
+        known = ChainMap[Node, Any](session.handed_on, session.decided)
+        nodes = toposort(roots, known=known)  # all that is run
+        found = [n for n in nodes if n.op.name in COSTLY or n.op.family in COSTLY]
+        costly = [n for n in found if n is not node][-MOST_HANDED_ON:]
+        trace = session.ask([node, *costly])
+        value = way.answer(number, trace)
+    session.lines[loc] += 1
+    session.decisions.append(Decision(loc, node, value, trace))
+    session.decided[node] = value
     for n in costly:
-        attrs = {"name": f"known:{len(session.handed_on)}", "aval": n.aval}
-        session.handed_on[n] = Node(OPS["param"], (), attrs, n.aval)
+        session.handed_on[n] = hand_on(session, n.aval)
     return value
+
+
+def hand_on(session: Session, aval: Aval) -> Node:
+    """The param of what follows that has a value which is known by then."""
+    made = param(f"known:{len(session.handed)}", aval)
+    session.handed.append(made)
+    return made
+
+
+def _closed(session: Session, node: Node) -> bool:
+    """Whether a node depends on nothing but the params of the function."""
+    nodes, inputs = toposort([node], known=session.closed), {*session.params}
+    if any(n.op.name == "param" and n not in inputs for n in nodes):
+        return False
+    session.closed.update(nodes)
+    return True
+
+
+def _computed(session: Session, node: Node) -> np.ndarray:
+    """The value of a decision, which NumPy computes from those of the decisions before."""
+    assert session.way is not None and session.ask is not None
+    values, number = session.values, len(session.decisions)
+    if number >= MOST_ROUNDS:
+        session.way.undecided(session.location())
+    nodes = toposort([*session.checks[session.checked :], node], known=values)
+    session.checked = len(session.checks)
+    if not values or any(n.op.name == "param" for n in nodes):
+        trace = session.ask([node])
+        given = zip([*session.params, *session.handed], session.way.inputs(trace))
+        by_param = dict(given)
+        values.update({p: (by_param[p], MOST_ROUNDS) for p in session.params})
+        values.update({n: (by_param[p], number) for n, p in session.handed_on.items()})
+        nodes = toposort(nodes, known=values)
+    try:
+        for n in nodes:
+            inputs = [values[i][0] for i in n.inputs]
+            values.update({i: (v, max(values[i][1], number)) for i, v in zip(n.inputs, inputs)})
+            values[n] = n.op.impl(*inputs, **n.attrs), number
+    except Exception as error:
+        session.way.failed = True
+        raise UnsupportedError("NumPy raises what a decision depends on") from error
+    found = np.asarray(values[node][0])
+    for n in [n for n, (_, used) in values.items() if used < number - RECENT]:
+        del values[n]
+    return found
 
 
 def checks_of(session: Session) -> list[Node]:
@@ -63,15 +177,105 @@ def checks_of(session: Session) -> list[Node]:
     for node in toposort(session.checks, session.params):
         if node.op.name != "param" and closed.issuperset(node.inputs):
             closed.add(node)
-    return [c for c in session.checks if c in closed]
+    return [
+        c for c in session.checks if c in closed and not any(x.proven(c) for x in session.cuts)
+    ]
 
 
-def after(session: Session, nodes: Iterable[Node]) -> dict[Node, Node]:
-    """Each node, over what earlier decisions have found and handed on."""
-    known = {**session.handed_on, **{d.node: session.const(d.value) for d in session.decisions}}
-    for node in toposort(nodes, known=known):
-        inputs = tuple([known[i] for i in node.inputs])
-        same = all(map(lambda a, b: a is b, inputs, node.inputs))
-        known[node] = node if same else node.replace(inputs)
-    return known
+def after(session: Session, nodes: list[Node]) -> list[Node]:
+    """These nodes, over what earlier decisions have found and handed on."""
+    resolve(session, nodes)
+    return over(nodes, _known(session, session.handed_on))
 
+
+def _known(session: Session, handed_on: dict[Node, Node], number: int | None = None) -> Any:
+    values = [(d.node, d.value) for d in session.decisions[:number]]
+    return {**handed_on, **{node: session.const(value) for node, value in values}}
+
+
+# -- loops ----------------------------------------------------------------------------------------
+
+
+def resolve(session: Session, nodes: Sequence[Node]) -> None:
+    """Let these nodes begin with what loops before them have handed on."""
+    for found in session.cuts:
+        known = ChainMap[Node, Any](session.handed_on, session.decided)
+        read = found.read(nodes, known)
+        if read is None or not found.handed.keys() >= {*read.values()}:
+            session.missing = found, nodes
+            raise UnsupportedError("it reads other values of a loop after so many rounds")
+        for node, place in read.items():
+            session.handed_on[node] = found.handed[place]
+
+
+def cut(session: Session) -> None:
+    """Let what follows begin with what a loop has handed on, whose rounds the trace has made."""
+    loop = session.loop
+    assert loop is not None
+    session.loop, last = None, len(session.decisions) - 1
+    session.lines.clear()
+    found = Cut(session, loop.pattern, loop.first, last, _numbers(session))
+    if not found.fits:
+        raise UnsupportedError("its rounds are others than those of the loop that was found")
+    session.decisions[last] = session.decisions[last]._replace(trace=loop.trace)
+    for op, ago in loop.pattern.handed:
+        found.handed[op, ago] = hand_on(session, loop.pattern.aval(op))
+    session.cuts.append(found)
+
+
+def _numbers(session: Session, params: Container[Node] | None = None) -> dict[Node, int]:
+    """What has been handed on, with numbers; params: of the program that is meant."""
+    numbers = {p: k for k, p in enumerate(session.handed) if params is None or p in params}
+    return {n: numbers[p] for n, p in session.handed_on.items() if p in numbers}
+
+
+def looped(session: Session, outputs: Sequence[Node]) -> tuple[Found, Build, list[Node]] | None:
+    """A loop among the decisions: what its program is to compute, to be read after it."""
+    runs, lines, made = [*_runs(session)], Counter[Loc | None](), session.decisions
+    for first, last, _ in runs:
+        alike = last - first + 1
+        lines[made[first].loc] += alike if alike <= LEAST else 2
+    if session.way is None or max(lines.values(), default=0) > session.way.most:
+        return None  # they would not be few enough with loops, either
+    for first, last, extra in runs:
+        later = [d.node for d in made[last + 1 :]]
+        roots = [*outputs, *later, *extra, *session.checks]
+        resolve(session, [*roots, *[d.node for d in made[first : last + 1]]])
+
+        for found in search(session, first, last, roots, functools.partial(_known_at, session)):
+            if made[found.first].trace is None:
+                continue
+            handed_on = _known_at(session, found.first)
+            seen = Cut(session, found.pattern, found.first, found.last, handed_on)
+            here = [n for n in roots if not seen.proven(n)]
+            read = seen.read(here, ChainMap[Node, Any](handed_on, session.decided))
+            if seen.fits and read is not None and all(ago < KEPT for _, ago in read.values()):
+                found.pattern.handed = list(dict.fromkeys(read.values()))
+                params = {n: session.handed[k] for n, k in handed_on.items()}
+                build = Build(session, found, params)
+                return found, build, over(build.results, _known(session, params, found.first))
+    return None
+
+
+def _known_at(session: Session, number: int) -> dict[Node, int]:
+    """What had been handed on when this was decided."""
+    trace = session.decisions[number].trace
+    return _numbers(session, {*trace.graph.params} if trace is not None else ())
+
+
+def _runs(session: Session) -> Iterator[tuple[int, int, list[Node]]]:
+    """Decisions, first to last, of which all but the last are alike; and what to hand on, too."""
+    done = 0
+    if session.missing is not None:
+        found = session.missing[0]
+        yield found.first - 1, found.last, [n for n in found.at if found.ago(n) in found.handed]
+        return
+    for found in session.cuts:
+        done = max(done, found.last + 1)
+    made = session.decisions
+    while done < len(made):
+        loc, value, last = made[done].loc, made[done].value, done
+        while last + 1 < len(made) and made[last + 1].loc == loc and made[last].value == value:
+            last += 1
+        yield done, last, []
+        done = last + 1

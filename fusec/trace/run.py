@@ -7,7 +7,7 @@ call, and how the user's results are made of the graph's outputs.
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from fusec.errors import DTypeError, FusecError, ShapeError, UnsupportedError, r
 from fusec.ir.aval import is_number
 from fusec.ir.graph import Graph, Node, toposort
 from fusec.trace import capture, indexing, ufuncs  # noqa: F401  (each completes a class)
-from fusec.trace.decisions import Decision, after, checks_of
+from fusec.trace.decisions import Decision, Way, after, checks_of, cut, looped
 from fusec.trace.guards import Guards
 from fusec.trace.scalars import NUMBERS, PyScalar, Recipe, compute
 from fusec.trace.session import Retrace, Session, Source, Storage, escaped
@@ -28,8 +28,6 @@ from fusec.trace.twins import trace_code
 from fusec.trace.writeback import Update, Watched
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None))
-Answer = Callable[[int, "Trace"], np.ndarray]
-"""``(number of the decision, its program) -> its value``; see ``trace``."""
 NUMPYS = (ShapeError, DTypeError)
 """Errors of ours that NumPy raises too; it keeps the updates that came before."""
 
@@ -98,39 +96,34 @@ class Trace:
 
 def trace(
     fn: Callable[..., Any], leaves: Sequence[Any], tree: TreeDef, static: frozenset[int],
-    same: bool = True, answer: Answer | None = None,
+    same: bool = True, way: Way | None = None,
 ) -> Trace:  # fmt: skip
     """Trace ``fn(*args, **kwargs)`` where ``(args, kwargs)`` flattens to ``leaves`` and ``tree``.
 
     static: numbers of the leaves that are handed over as they are. same: an argument's container
-    that is returned is that very object. answer: runs the program that gives a value which Python
-    decides on; its first result is the value. None: such a decision is an error.
+    that is returned is that very object. way: gives the values that Python decides on. None: such
+    a decision is an error.
     Raises what the function raises, and UnsupportedError for effects that tracing can't express.
     """
     session = Session(Guards())
     try:
-        made = _trace(session, fn, leaves, tree, static, same, answer)
+        made = _trace(session, fn, leaves, tree, static, same, way)
     except (Retrace, Exception):
         if not session.compares_types:
             raise
     else:
         if not session.compares_types:  # a bare `except:` may have caught Retrace
             return made
-    return _trace(Session(Guards(), own_types=True), fn, leaves, tree, static, same, answer)
+    return _trace(Session(Guards(), own_types=True), fn, leaves, tree, static, same, way)
 
 
 def _trace(
     session: Session, fn: Any, leaves: Sequence[Any], tree: TreeDef, static: frozenset[int],
-    same: bool, answer: Answer | None,
+    same: bool, way: Way | None,
 ) -> Trace:  # fmt: skip
     names = session.labels = labels(fn, tree)
-    if answer is not None:
-
-        def ask(number: int, nodes: list[Node]) -> tuple[np.ndarray, Trace]:
-            asked = _asked(session, nodes)
-            return answer(number, asked), asked
-
-        session.ask = ask
+    if way is not None:
+        session.ask, session.way = functools.partial(_asked, session), way
     run = capture.twin(fn, session)
     traced = [
         leaf if k in static else _argument(session, k, leaf, names[k])
@@ -151,6 +144,8 @@ def _trace(
         made.update, update.values = update, []  # tracers, which keep the whole trace
         return made
     except Exception as error:
+        if session.missing is not None or not session.closing:
+            _find_loop(session, session.missing[1] if session.missing is not None else [])
         changed = watched.changed() or any(s.mutated for s in session.storages)
         kept = changed and isinstance(error, NUMPYS)
         own = isinstance(error, FusecError) or not (
@@ -246,6 +241,9 @@ def _close(session: Session, value: Any) -> Trace:
             outputs.append(storage.node)
     if any(n.op.name == "param" for n in toposort(outputs, session.params)[len(session.params) :]):
         raise escaped(None)  # one example's value, kept by a function under ``vmap``
+    session.closing = True
+    if _find_loop(session, outputs):
+        raise UnsupportedError("it is traced again, with a loop that was found")
     layouts = [copy_like(s.like).strides if s.source else s.like.strides for s in storages]
     made = _of_graph(session, outputs, layouts, results, tree)
     made.writes = writes
@@ -254,13 +252,41 @@ def _close(session: Session, value: Any) -> Trace:
 
 def _asked(session: Session, nodes: list[Node]) -> Trace:
     """The program that gives nodes of a trace under way, as a tuple: the first as a number."""
-    tree = flatten((0,) * len(nodes))[1]
-    results = [Result("output", k, scalar=k == 0) for k in range(len(nodes))]
-    layouts = [stand_in(n.shape, n.dtype).strides for n in nodes]
-    made = _of_graph(session, nodes, layouts, results, tree)
+    made = _of_graph(session, nodes, *_as_tuple(nodes))
     made.guards, made.scalar_guards = made.guards.copy(), {**made.scalar_guards}
     made.sources, made.decisions = [*made.sources], [*made.decisions]
     return made
+
+
+def _as_tuple(nodes: list[Node]) -> tuple[list[tuple[int, ...]], list[Result], TreeDef]:
+    results = [Result("output", k, scalar=k == 0) for k in range(len(nodes))]
+    layouts = [stand_in(n.shape, n.dtype).strides for n in nodes]
+    return layouts, results, flatten((0,) * len(nodes))[1]
+
+
+def _find_loop(session: Session, outputs: list[Node]) -> bool:
+    """Whether the decisions of a trace, which gives these, are those of a loop."""
+    way = session.way
+    if way is None or not way.loops or way.again or not session.decisions:
+        return False
+    way.ended(len(session.decisions))
+    if session.loop is not None:
+        cut(session)
+    made = looped(session, outputs)
+    if made is not None:
+        found, build, outputs = made
+        like: Trace = session.decisions[found.first].trace
+        number = [s.kind for s in like.sources].count("captured")
+        layouts, results, tree = _as_tuple(outputs)
+        program = replace(
+            like, graph=Graph([*like.graph.params, build.most], outputs), results=results,
+            sources=[*like.sources, Source("captured", number, "most")],
+            strides=[*like.strides, ()], out_strides=layouts, tree=tree,
+        )  # fmt: skip
+        way.found(found, program)
+    elif session.values:
+        way.undecided(session.decisions[-1].loc)
+    return made is not None
 
 
 def _of_graph(
@@ -274,10 +300,10 @@ def _of_graph(
         for p in session.params
     ]
     checks, sources = checks_of(session), session.sources
-    handed_on = list(session.handed_on.values())
-    if handed_on:
+    handed_on = session.handed
+    if session.decisions:
         now = after(session, [*outputs, *checks])
-        outputs, checks = [now[n] for n in outputs], [now[n] for n in checks]
+        outputs, checks = now[: len(outputs)], now[len(outputs) :]
         first = len(session.captured)
         sources = [*sources, *[Source("captured", first + k, n.attrs["name"])
                                for k, n in enumerate(handed_on)]]  # fmt: skip

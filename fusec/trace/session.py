@@ -7,7 +7,7 @@ raises on use.
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from fusec.ir.aval import Aval
 from fusec.ir.graph import Literal, Loc, Node
 from fusec.ops import OPS
 from fusec.ops.registry import Op
-from fusec.trace.decisions import Ask, Decision
+from fusec.trace.decisions import Ask, Decision, Pinned, Way
 from fusec.trace.locate import user_location
+from fusec.trace.rounds import Cut
 from fusec.trace.scalars import PyScalar, Recipe
 from fusec.trace.standin import is_native, is_stand_in, like_array
 
@@ -104,9 +105,20 @@ class Session:
         self.labels: list[str] = []  # of the arguments' leaves
         self.at: Loc | None = None  # the line that new nodes stand for, where it is not the caller
         self.checkpoints: list[tuple[str, int]] = []  # name and line, bytes that are not kept
-        self.ask: Ask | None = None  # gives the values of the call that is traced
+        self.ask: Ask | None = None  # makes the programs of decisions
+        self.way: Way | None = None  # gives the values of the call that is traced
         self.decisions: list[Decision] = []
-        self.handed_on: dict[Node, Node] = {}  # to what follows a decision, as params
+        self.decided: dict[Node, np.ndarray] = {}
+        self.lines: Counter[Loc | None] = Counter()  # how often each has decided
+        self.handed: list[Node] = []  # params for what follows decisions
+        self.handed_on: dict[Node, Node] = {}  # what each is
+        self.closed: set[Node] = set()  # nodes that depend on nothing but params
+        self.values: dict[Node, tuple[Any, int]] = {}  # and the last decision that needed it
+        self.checked = 0  # checks that have been made with them
+        self.closing = False  # the function has come to its end
+        self.loop: Pinned | None = None  # whose rounds are being traced
+        self.cuts: list[Cut] = []  # loops that have been traced
+        self.missing: tuple[Cut, Sequence[Node]] | None = None  # it should hand on more
 
     # -- nodes ------------------------------------------------------------------------------
 

@@ -53,11 +53,11 @@ def _params(session: "Session", node: Node) -> list[Node] | None:
     varying = session.varying
     nodes = toposort([node], known=varying)
     params = [n for n in nodes if n.op.name == "param"]
-    plain = all(p in session.sized or p in session.numbers for p in params)
-    if plain and nodes and all(varying.isdisjoint(n.inputs) for n in nodes):
-        return params
-    varying.add(node)
-    return None
+    for n in nodes:
+        number = n.op.name != "param" or n in session.sized or n in session.numbers
+        if not (number and varying.isdisjoint(n.inputs)):
+            varying.add(n)
+    return None if node in varying else params
 
 
 def _evaluated(params: list[Node], node: Node) -> Callable[[list[Any]], np.ndarray]:
