@@ -26,7 +26,7 @@ from fusec.host_plan import HostPlan
 from fusec.ir.graph import Loc
 from fusec.passes.nodes import distinct
 from fusec.plan import Outline, Plan
-from fusec.route import Route, Run
+from fusec.route import MOST_TRACES, Route, Run
 from fusec.runtime import cpu
 from fusec.runtime.device import Device
 from fusec.runtime.executor import KernelError
@@ -38,7 +38,6 @@ from fusec.trace.overrides import LOUD
 from fusec.trace.run import Trace, session_of, trace
 from fusec.trace.tree import TreeDef, flatten, outline
 
-MOST_TRACES = 8  # of a call, each of which may find a loop, or something about one
 MAX_GROWN = 8  # signatures made for arguments whose lists the function itself makes longer
 
 
@@ -232,7 +231,7 @@ class JitFunction:
         try:
             route.refuse_more_ways()
             traced = self.traced(leaves, arrays, tree, static, way=route)
-            route.back_to(len(traced.decisions))
+            route.back_to(traced.decided)
             route.settle()
             self._grown[kind] += traced.update is not None and traced.update.grows
             hidden = traced.guards.arrays(leaves) + route.handed

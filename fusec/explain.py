@@ -112,9 +112,11 @@ def explain(
     _steps(found, program)
     _arguments(found, program, trace, names)
     for decision, ask in asked:
+        what, by = f"decides: {decision.value} here", counted(len(ask.kernels), "kernel")
+        if decision.rounds:
+            what = f"ends a loop: after {counted(decision.rounds, 'round')} here"
         found.notes.append(
-            f"{place(decision.loc)} decides: {decision.value} here, found by "
-            f"{counted(len(ask.kernels), 'kernel')}, {amount(ask.bytes_moved)} moved; what "
+            f"{place(decision.loc)} {what}, found by {by}, {amount(ask.bytes_moved)} moved; what "
             "follows is a program for this answer"
         )
     found.bytes_least = Traffic(program).least()

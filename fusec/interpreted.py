@@ -9,28 +9,30 @@ import numpy as np
 
 from fusec.errors import UnsupportedError
 from fusec.ir.graph import evaluate
-from fusec.plan import Asked, Outline
+from fusec.plan import Interpreted, Outline
 from fusec.route import Route
 from fusec.signature import native_layout
 from fusec.trace.run import trace
 from fusec.trace.tree import flatten
 
 
-def by_numpy(leaves: Sequence[Any], arrays: Sequence[Any]) -> Route:
-    """A way whose decisions are found op by op, without kernels."""
+def by_numpy(
+    leaves: Sequence[Any], arrays: Sequence[Any], plans: list[Any], loops: bool = False
+) -> Route:
+    """A way whose decisions are found op by op, without kernels. plans, loops: see ``Route``."""
 
     def run(plan: Any, hidden: list[Any]) -> list[np.ndarray]:
         made: list[np.ndarray] = plan.run(leaves, arrays, hidden)
         return made
 
-    return Route([], leaves, Asked, run)
+    return Route(plans, leaves, Interpreted, run, loops=loops)
 
 
 def interpreted(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """``fn(*args, **kwargs)``, traced and then run by NumPy."""
     leaves, tree = flatten((args, kwargs))
     arrays = [native_layout(x) for x in leaves]
-    route = by_numpy(leaves, arrays)
+    route = by_numpy(leaves, arrays, [])
     try:
         traced = trace(fn, arrays, tree, frozenset(), way=route)
     except UnsupportedError as error:

@@ -340,19 +340,23 @@ class Outline:
         return array.view() if result.view and not result.path else array
 
 
-class Asked(Outline):
-    """Stands for the plan of a decision where NumPy runs its program, op by op."""
+class Interpreted(Outline):
+    """A program that NumPy runs, op by op."""
 
     def __init__(self, trace: Trace, hidden: Any = None) -> None:
         super().__init__(trace)
-
-    def matches(self, leaves: Sequence[Any], handed: Sequence[Any] = ()) -> None:
-        """It is for one call."""
 
     def run(self, leaves: Sequence[Any], arrays: Sequence[Any], hidden: list[np.ndarray]) -> Any:
         """What the decision is about and what it hands on: new arrays, as kernels give them."""
         found = evaluate(self.trace.graph, self.inputs(leaves, arrays, hidden))
         return [np.array(x, order="C") for x in found]
+
+
+class Asked(Interpreted):
+    """Stands for the plan of a decision."""
+
+    def matches(self, leaves: Sequence[Any], handed: Sequence[Any] = ()) -> None:
+        """It is for one call."""
 
 
 class Given(Asked):

@@ -25,6 +25,7 @@ ADVICE = (
     "loop and not the loop"
 )
 
+MOST_TRACES = 8  # of a call, each of which may find a loop, or something about one
 Build = Callable[[Trace, list[Any]], Any]
 Run = Callable[[Any, list[Any]], Any]
 
@@ -159,6 +160,8 @@ class Route:
     def inputs(self, trace: Trace) -> list[Any]:
         """The values of a program's params in this call."""
         hidden = trace.guards.arrays(self.leaves) + self.handed
+        if any(map(is_remote, hidden)):
+            self.undecided(trace.graph.outputs[0].loc)
         return list(self._run(Given(trace), hidden))
 
     def undecided(self, loc: Loc | None) -> None:

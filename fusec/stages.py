@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from fusec.explain import Explanation, explain
 from fusec.interpreted import by_numpy
 from fusec.ir.graph import Graph
 from fusec.plan import lower_graph
+from fusec.route import MOST_TRACES
 from fusec.runtime.array import Array, same_device
 from fusec.runtime.cache import cache
 from fusec.runtime.device import Device
@@ -106,15 +107,14 @@ class Traced(Printable):
             if x is not y
         ]
         real = home is None and not any(map(_like, leaves))
-        way = by_numpy(leaves, arrays) if real else None
         try:
-            static = function._static_leaves(tree)
-            made.trace = function.traced(leaves, arrays, tree, static, way=way)
+            trace = partial(function.traced, leaves, arrays, tree, function._static_leaves(tree))
+            made.trace = _traced(trace, leaves, arrays) if real else trace()
             made.fallback = made._overlapping([None if _like(x) else x for x in leaves])
             if made.trace.update is not None:
                 made.trace.update.held(containers((args, kwargs)), leaves)
         except UnsupportedError as error:
-            if type(error) not in (UnsupportedError, *(WARNED if way else ())):
+            if type(error) not in (UnsupportedError, *(WARNED if real else ())):
                 raise
             made.fallback = str(error)
         return made
@@ -235,7 +235,6 @@ class Lowered(Printable):
         return [
             (d, Lowered(Traced(t.function, t.tree, t.arrays, d.trace), self.target, self.arch))
             for d in (t.trace.decisions if t.trace is not None else ())
-            if d.trace is not None
         ]
 
     def compile(self) -> Compiled:
@@ -286,6 +285,19 @@ class Compiled(Lowered):
                     f"got {given[0]}{given[1]}; call the function itself for others"
                 )
         return self.traced.function(*args, **kwargs)
+
+
+def _traced(trace: Callable[..., Trace], leaves: list[Any], arrays: list[Any]) -> Trace:
+    """The trace of a call whose decisions NumPy finds, and the loops that it ends by them."""
+    plans: list[Any] = []
+    for k in range(MOST_TRACES):
+        way = by_numpy(leaves, arrays, plans, k + 1 < MOST_TRACES)
+        try:
+            return trace(way=way)
+        except UnsupportedError:
+            if not (way.again and way.learn()):
+                raise
+    raise AssertionError
 
 
 def _like(leaf: Any) -> bool:

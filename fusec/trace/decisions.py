@@ -39,12 +39,16 @@ RECENT = 4  # decisions after which a value is forgotten that none of them has n
 
 
 class Decision(NamedTuple):
-    """One that has been made: at which line, of what, the value, and the trace of its program."""
+    """One that has been made: at which line, of what, the value, and the trace of its program.
+
+    rounds: of the loop that ends with it, whose program that is.
+    """
 
     loc: Loc | None
     node: Node
     value: np.ndarray
     trace: Any
+    rounds: int = 0
 
 
 class Pinned(NamedTuple):
@@ -193,6 +197,13 @@ def _known(session: Session, handed_on: dict[Node, Node], number: int | None = N
     return {**handed_on, **{node: session.const(value) for node, value in values}}
 
 
+def told(session: Session) -> list[Decision]:
+    """The decisions and the loops, without what they are about: the nodes of all rounds."""
+    inside = {k for found in session.cuts for k in range(found.first, found.last)}
+    found = [d for k, d in enumerate(session.decisions) if k not in inside and d.trace is not None]
+    return [d._replace(node=d.trace.graph.outputs[0]) for d in found]
+
+
 # -- loops ----------------------------------------------------------------------------------------
 
 
@@ -217,7 +228,9 @@ def cut(session: Session) -> None:
     found = Cut(session, loop.pattern, loop.first, last, _numbers(session))
     if not found.fits:
         raise UnsupportedError("its rounds are others than those of the loop that was found")
-    session.decisions[last] = session.decisions[last]._replace(trace=loop.trace)
+    session.decisions[last] = session.decisions[last]._replace(
+        trace=loop.trace, rounds=found.rounds
+    )
     for op, ago in loop.pattern.handed:
         found.handed[op, ago] = hand_on(session, loop.pattern.aval(op))
     session.cuts.append(found)

@@ -16,7 +16,7 @@ from fusec.errors import DTypeError, FusecError, ShapeError, UnsupportedError, r
 from fusec.ir.aval import is_number
 from fusec.ir.graph import Graph, Node, toposort
 from fusec.trace import capture, indexing, ufuncs  # noqa: F401  (each completes a class)
-from fusec.trace.decisions import Decision, Way, after, checks_of, cut, looped
+from fusec.trace.decisions import Decision, Way, after, checks_of, cut, looped, told
 from fusec.trace.guards import Guards
 from fusec.trace.scalars import NUMBERS, PyScalar, Recipe, compute
 from fusec.trace.session import Retrace, Session, Source, Storage, escaped
@@ -54,7 +54,8 @@ class Trace:
     """One traced call. ``writes``: (source, graph output) of arrays the function changed.
 
     update: of changed containers; ``results`` and ``tree`` are then those of its values.
-    decisions: what ``if`` and its like have found, for which the graph was made.
+    decisions: what ``if`` and its like have found, for which the graph was made; decided: how many
+    those are, each round of a loop counted.
     """
 
     graph: Graph
@@ -70,6 +71,7 @@ class Trace:
     checkpoints: list[tuple[str, int]] = field(default_factory=list)
     update: Update | None = None
     decisions: list[Decision] = field(default_factory=list)
+    decided: int = 0
 
     @functools.cached_property
     def numbers(self) -> list[Recipe]:
@@ -254,7 +256,7 @@ def _asked(session: Session, nodes: list[Node]) -> Trace:
     """The program that gives nodes of a trace under way, as a tuple: the first as a number."""
     made = _of_graph(session, nodes, *_as_tuple(nodes))
     made.guards, made.scalar_guards = made.guards.copy(), {**made.scalar_guards}
-    made.sources, made.decisions = [*made.sources], [*made.decisions]
+    made.sources = [*made.sources]
     return made
 
 
@@ -311,7 +313,8 @@ def _of_graph(
     graph = Graph([*session.params, *handed_on], outputs, checks)
     return Trace(
         graph, sources, strides, layouts, results, tree, [], session.guards,
-        session.scalar_guards, session.notes, session.checkpoints, None, session.decisions,
+        session.scalar_guards, session.notes, session.checkpoints, None, told(session),
+        len(session.decisions),
     )  # fmt: skip
 
 
