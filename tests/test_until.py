@@ -358,6 +358,20 @@ def branching(x):
     return x, k
 
 
+def sign(x):
+    k = 0
+    while k < 3000:
+        k += 1
+        x = x - 0.3 if x[0] > 0 else x + 1
+    return x
+
+
+def one_element(x):
+    while x[:1] > 1e-3:
+        x = x / 2
+    return x, bool(x[:1] > 0)
+
+
 def changing(x):
     k = 0
     while x.max() > 1e-2:
@@ -367,7 +381,7 @@ def changing(x):
 
 
 @pytest.mark.filterwarnings("ignore::fusec.errors.FallbackWarning")
-@pytest.mark.parametrize("function", [history, branching, changing], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", [history, branching, changing, sign, one_element], ids=lambda f: f.__name__)
 def test_what_is_no_such_loop_has_numpys_answer(function):
     jitted = fusec.jit(function)
     for _ in range(2):

@@ -35,6 +35,7 @@ COSTLY = frozenset(["reduce", "scan", "scatter", "matmul", "host_out"])
 """Ops, or families of them, whose results are not computed again."""
 MOST_HANDED_ON = 16
 MOST_ROUNDS = 10_000  # that are traced
+HOPE = 32  # decisions after which NumPy looks whether they may be those of loops
 RECENT = 4  # decisions after which a value is forgotten that none of them has needed
 
 
@@ -108,7 +109,7 @@ def decided(session: Session, node: Node) -> np.ndarray | None:
     if session.loop is not None and (pinned is None or pinned.first != session.loop.first):
         cut(session)
     if pinned is not None:
-        value = pinned.value
+        value = np.full(node.shape, pinned.value)
         trace = session.ask([node]) if number == pinned.first else None
         session.loop = pinned
     elif way.loops and (session.values or session.lines[loc] >= way.most):
@@ -150,7 +151,7 @@ def _computed(session: Session, node: Node) -> np.ndarray:
     """The value of a decision, which NumPy computes from those of the decisions before."""
     assert session.way is not None and session.ask is not None
     values, number = session.values, len(session.decisions)
-    if number >= MOST_ROUNDS:
+    if number >= MOST_ROUNDS or (number % HOPE == 0 and not _hope(session)):
         session.way.undecided(session.location())
     nodes = toposort([*session.checks[session.checked :], node], known=values)
     session.checked = len(session.checks)
@@ -244,12 +245,9 @@ def _numbers(session: Session, params: Container[Node] | None = None) -> dict[No
 
 def looped(session: Session, outputs: Sequence[Node]) -> tuple[Found, Build, list[Node]] | None:
     """A loop among the decisions: what its program is to compute, to be read after it."""
-    runs, lines, made = [*_runs(session)], Counter[Loc | None](), session.decisions
-    for first, last, _ in runs:
-        alike = last - first + 1
-        lines[made[first].loc] += alike if alike <= LEAST else 2
-    if session.way is None or max(lines.values(), default=0) > session.way.most:
-        return None  # they would not be few enough with loops, either
+    runs, made = [*_runs(session)], session.decisions
+    if not _few(session, runs):
+        return None
     for first, last, extra in runs:
         later = [d.node for d in made[last + 1 :]]
         roots = [*outputs, *later, *extra, *session.checks]
@@ -268,6 +266,23 @@ def looped(session: Session, outputs: Sequence[Node]) -> tuple[Found, Build, lis
                 build = Build(session, found, params)
                 return found, build, over(build.results, _known(session, params, found.first))
     return None
+
+
+def _few(session: Session, runs: Sequence[tuple[int, int, list[Node]]]) -> bool:
+    """Whether decisions are few enough, if those that are alike are loops."""
+    lines: Counter[Loc | None] = Counter()
+    for first, last, _ in runs:
+        alike = last - first + 1
+        lines[session.decisions[first].loc] += alike if alike <= LEAST else 2
+    return session.way is not None and max(lines.values(), default=0) <= session.way.most
+
+
+def _hope(session: Session) -> bool:
+    """Whether the first decisions of those that are alike are of a loop, before all are known."""
+    runs = [*_runs(session)]
+    long = [(first, last) for first, last, _ in runs if last - first > LEAST]
+    some = (search(session, *long[0], [], functools.partial(_known_at, session)) if long else ())
+    return _few(session, runs) and any(session.decisions[x.first].trace for x in some)
 
 
 def _known_at(session: Session, number: int) -> dict[Node, int]:
