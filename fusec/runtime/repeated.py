@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fusec.ir.aval import Aval
-from fusec.runtime.executor import Executor, KernelError, Native, SlotSpec
+from fusec.runtime.executor import Executor, KernelError, Native
 from fusec.runtime.native_layout import STOPPED
 
 PIECE_NS = 1e6  # of work between two looks of the interpreter
@@ -43,7 +43,7 @@ class Repeated:
         own = [slots[k].role == "result" and k not in results[:n] for n, k in enumerate(results)]
         self.ages = {k: (n, ago) for n, ks in enumerate(loop.carried) for ago, k in enumerate(ks)}
         self.rings = [[*olds] for olds in loop.carried] + [[] for _ in results[len(loop.carried) :]]
-        self.spares: list[SlotSpec] = []
+        self.spares: list[tuple[Any, Any]] = []
         self.placed: list[bool] = []  # whether the program computes an output where it belongs
         whole = {r.array: k for r, k in zip(loop.reads, inputs) if r.array >= 0 and r.part is None}
         for n, (slot, ring) in enumerate(zip(results, self.rings)):
@@ -51,7 +51,9 @@ class Repeated:
             self.placed.append(own[n] or over or n in direct)
             if not over and n not in direct:
                 ring.append(len(avals) + len(self.spares))
-                self.spares.append(slots[slot])
+                self.spares.append((slots[slot].shape, slots[slot].dtype))
+        self.copied = [True if k in loop.moving else None for k in range(len(avals))]
+        self.streams = [read.stream for read in loop.reads]
         self.later = [s for s in loop.stores if all(s is not d for d in direct.values())]
         period = lcm(*[len(ring) for ring in self.rings if ring])
         self.rows = loop.rounds if loop.until is None else period * max(1, ROWS // period)
@@ -63,15 +65,13 @@ class Repeated:
 
         Raises KernelError where a round reports an error.
         """
-        moving = self.loop.moving
         memory: list[Any] = [
-            np.array(a, order="C", copy=True if k in moving else None)
-            for k, a in enumerate(inputs)
+            np.array(a, order="C", copy=copy) for a, copy in zip(inputs, self.copied)
         ]
-        memory += [np.empty(s.shape, s.dtype) for s in self.spares]
-        memory += [read.stream for read in self.loop.reads]
+        memory += [np.empty(shape, dtype) for shape, dtype in self.spares]
+        memory += self.streams
         until, run = self.loop.until, self._run if self.native else self._turns
-        most = self.rows if until is None else int(inputs[until.most])
+        most = self.rows if until is None else inputs[until.most].item()
         turns = run(memory, self.executor.memory(), most)
         return tuple([self._result(memory, turns, *result) for result in self.loop.results])
 
@@ -137,23 +137,29 @@ class Repeated:
 
     def _run(self, memory: list[Any], values: list[Any], most: int) -> int:
         """All rounds, in native code; how many there were, less than 0 where nothing ended them."""
-        (native,), table, until = self.executor.runs, self._table, self.loop.until
+        (native,), (address, size, piece, watched, going) = self.executor.runs, self._native
         memory += [values[k] for k in native.used]
-        piece, watched = int(min(max(PIECE_NS // max(native.work, 1), 1), MOST_ROUNDS)), -1
-        if until is not None:
-            watched = native.used.index(self.executor.results[until.output])
-        going, start = until is not None and int(until.going), 0
+        start = 0
         while start < most:
             row = start % self.rows
             count = min(piece, most - start, self.rows - row)
-            address = table.ctypes.data + row * table.strides[0]
-            status = native.rounds(address, count, watched, going, *memory)
+            status = native.rounds(address + row * size, count, watched, going, *memory)
             if status >= STOPPED:
                 return start + status // STOPPED
             if status:
                 raise KernelError
             start += count
         return -most
+
+    @cached_property
+    def _native(self) -> tuple[int, int, int, int, int]:
+        """Where the table is, bytes in a row, rounds in a piece, what is watched, and for what."""
+        (native,), table, until = self.executor.runs, self._table, self.loop.until
+        piece, watched = int(min(max(PIECE_NS // max(native.work, 1), 1), MOST_ROUNDS)), -1
+        if until is not None:
+            watched = native.used.index(self.executor.results[until.output])
+        going = until is not None and until.going
+        return table.ctypes.data, table.strides[0], piece, watched, int(going)
 
     def _turns(self, memory: list[Any], values: list[Any], most: int) -> int:
         """As ``_run``, one by one."""
