@@ -89,7 +89,7 @@ class Decided:
 
 
 class Until(Decided):
-    """A loop: its answer is how many rounds there were, less than 0 where nothing ended it.
+    """A loop: its answer is how many decisions its rounds were, less than 0 where none ended it.
 
     pattern: what a round does. limit: the most rounds of Python, where that is known; if not, there
     may be some more than were ever traced, so that a trace can tell. new: how many of the last

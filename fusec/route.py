@@ -36,7 +36,7 @@ class _Step(NamedTuple):
     number: of the first decision; turns: how many decisions it is, less than 0 as in ``Until``.
     """
 
-    plan: Decided
+    plan: Any
     answer: bytes
     loc: Any
     handed: int
@@ -174,25 +174,24 @@ class Route:
         if self._refused or not self.loops:
             return None
         step = self._last_loop(number)
+        here = step is not None and step.plan.pattern.decision(number - step.number)[1] == loc
         if step is None:
             self.back_to(number)
-        elif step.loc == loc and 0 < -step.turns <= number - step.number:
+        elif here and 0 < -step.turns <= number - step.number:
             self.back_to(step.number)  # Python goes on where the program had to end
-            step.plan.allow(-4 * step.turns)  # type: ignore[attr-defined]
+            step.plan.allow(-4 * step.turns // len(step.plan.pattern.stops))
             if -step.turns >= MOST_ROUNDS:
                 self.undecided(loc)
-            step = self._loop(step.number, loc)
+            step = self._loop(step.number, step.loc)
         if step is None or number - step.number >= abs(step.turns):
             step = self._loop(number, loc)
-        elif step.loc != loc:
+        elif not here:
             self.ended(number)
         if step is None:
             return None
-        plan: Any = step.plan
-        last = step.turns == number - step.number + 1
-        return Pinned(
-            np.array(plan.pattern.going is not last), step.number, plan.pattern, plan.plan.trace
-        )
+        plan, k = step.plan, number - step.number
+        value = np.array(plan.pattern.decision(k)[2] is not (step.turns == k + 1))
+        return Pinned(value, step.number, plan.pattern, plan.plan.trace)
 
     def _last_loop(self, number: int) -> _Step | None:
         step = self.steps[-1] if self.steps else None
@@ -216,7 +215,7 @@ class Route:
         """There are no more decisions of a loop; raises where it had found more answers."""
         step = self._last_loop(number)
         if step is not None and 0 < number - step.number < abs(step.turns):
-            step.plan.allow(number - step.number)  # type: ignore[attr-defined]
+            step.plan.allow(max((number - step.number) // len(step.plan.pattern.stops), 1))
             self.again = True
             raise UnsupportedError("Python ends a loop earlier than its values do")
 

@@ -220,6 +220,36 @@ def kept_old(x):
     return old - y, old
 
 
+def two_conditions(x, y):
+    k = 0
+    while x.max() > 1e-3 and y.max() > 1e-3:
+        x, y = x * 0.5, y * 0.7
+        k += 1
+    return x, y, k
+
+
+def finite(x):
+    for k in range(40):
+        x = x * 0.5 + 1e-4
+        if not np.isfinite(x).all():
+            raise FloatingPointError(k)
+        if x.max() < 1e-2:
+            break
+    else:
+        return None
+    return x, k
+
+
+def three_conditions(x):
+    k = 0
+    while x.max() > 1e-3 and x.sum() > 1e-2:
+        k += 1
+        if x.min() < -5:
+            break
+        x = x * 0.5 - 0.01
+    return x, k
+
+
 DESCENDING = [X * 4.0**k for k in (0, 5, 1, 0, -9, 5)]
 LOOPS = {
     power: [(a, np.ones(12)) for a in (S, A, S, A + S, A)],
@@ -242,6 +272,9 @@ LOOPS = {
     powers: [(X / 9,), (X / 7,), (X / 9,)],
     nested: [(x,) for x in DESCENDING],
     kept_old: [(x,) for x in DESCENDING],
+    two_conditions: [(X, X * y) for y in (1, 30, 1e-3, 1)] + [(X * 99, X), (X / 1e4, X)],
+    finite: [(X * x,) for x in (1, 100, np.nan, 1, 1e12, np.inf, 100)],
+    three_conditions: [(X,), (X * 5,), (X,), (X - 6,), (X * 9 - 9,)],
 }
 SINGLE = ("f4", "i8", ">f8")
 
@@ -381,7 +414,7 @@ def changing(x):
 
 
 @pytest.mark.filterwarnings("ignore::fusec.errors.FallbackWarning")
-@pytest.mark.parametrize("function", [history, branching, changing, sign, one_element], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", [history, branching, changing, sign, one_element])
 def test_what_is_no_such_loop_has_numpys_answer(function):
     jitted = fusec.jit(function)
     for _ in range(2):
@@ -489,31 +522,48 @@ STEPS = [
     "{a}[1:] = {a}[:-1] * 0.5 + {b}[1:] * 0.1", "{a} *= 0.5", "last = {a}.max()",
     "{a} = np.cumsum({a}) / 50", "{a} = {a} - {a}.mean() * 0.3", "k += 1",
     "{b} = {b} / (1 + np.abs({b}).max())", "{a} = {a} * 0.5 if k < 6 else {a} * 0.25",
-    "{a} = c * {a} * 0.3",
+    "{a} = c * {a} * 0.3", "{a} = {a} + z * 0.001", "{b} = {a} * 0.9", "m[n % 7] = {a}[0]",
+    "old = {a}", "{a} = {a} * m[0] * 0.1", "k = k + {a}.size",
+    "{a} = np.where({a} > t, {a} * 0.5, {a} * 0.7)", "t = t * 0.5", "{a} = {a}[::-1].copy() * 0.5",
+    "{a} = np.sort({a}) * 0.6",
+    "{a} = {a} / (n + 2)", "x = x / 2 if n % 2 else x / 3",
+    "if not np.isfinite({a}).all():\n            return n",
+    "if {b}.max() > 200:\n            break",
 ]  # fmt: skip
-TESTS = ["np.abs({a}).max() < {t}", "np.all(np.abs({a}) < {t})", "np.abs({a}).sum() < {t}",
-         "not np.any(np.abs({a}) >= {t})", "np.abs({a} - old).max() < {t}"]  # fmt: skip
+TESTS = ["np.abs({a}).max() < {tol}", "np.all(np.abs({a}) < {tol})", "np.abs({a}).sum() < {tol}",
+         "not np.any(np.abs({a}) >= {tol})", "np.abs({a} - old).max() < {tol}"]  # fmt: skip
 ENDS = ["return x, y", "return x * 2, k", "return y - old, last", "return old, x.sum(), n",
         "if x.sum() > 0.01:\n        return x\n    return y, k",
         "if n > 9:\n        raise ValueError(n)\n    return x + y"]  # fmt: skip
+BEGINS = ["", "x = x - x.min()", "z = x @ y\n    x = x * 0.1 + z * 0.01", "x += 1",
+          "if x.sum() > 50:\n        x = x * 0.5", "y = y + np.outer(x, y)[0]"]  # fmt: skip
+KINDS = [
+    "for n in range({most}):\n        {before}\n        if {test}:\n            break\n"
+    "        {after}",
+    "while not ({test}) and n < {most}:\n        n += 1\n        {before}\n        {after}",
+]
 
 
 def random_loop(rng):
-    """The text of a function with a loop that ends when a value says so."""
+    """The text of a function with loops that end when values say so."""
 
     def text(of):
         a, b = rng.permutation(["x", "y"])
-        return str(rng.choice(of)).format(a=a, b=b, t=10.0 ** -rng.integers(1, 6))
+        return str(rng.choice(of)).format(a=a, b=b, tol=10.0 ** -rng.integers(1, 6))
 
-    steps = [text(STEPS) for _ in range(rng.integers(1, 5))]
-    at = rng.integers(0, len(steps) + 1)
-    steps.insert(at, f"if {text(TESTS)}:\n            break")
-    body = "\n        ".join(steps)
-    most = rng.choice([12, 25, 40])
+    def lines(low, high):
+        return "\n        ".join([text(STEPS) for _ in range(rng.integers(low, high))] or ["pass"])
+
+    def loop():
+        kind, most = str(rng.choice(KINDS)), rng.choice([12, 25, 40])
+        return kind.format(most=most, before=lines(1, 4), after=lines(0, 3), test=text(TESTS))
+
+    parts = [text(BEGINS), *[loop() for _ in range(rng.integers(1, 3))], text(ENDS)]
     return (
-        "def loop(x, y, c):\n    old, last, k, n = x, 0.0, 0, 0\n"
-        f"    for n in range({most}):\n        {body}\n    {text(ENDS)}\n"
-    )
+        "def loop(x, y, c):\n"
+        "    old, last, k, n, z, m, t = x, 0.0, 0, 0, x[0], np.zeros(7), x.sum()\n    "
+        + "\n    ".join(parts) + "\n"
+    )  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::fusec.errors.FallbackWarning")
@@ -527,6 +577,6 @@ def test_random_loops(seed, tmp_path):
     exec(compile(text, str(file), "exec"), names)
     function = names["loop"]
     jitted = fusec.jit(function)
-    x, y = rng.random((2, 7))
+    (x, y), c = rng.random((2, 7)), rng.random(7)
     for scale in (1.0, 100.0, 1.0, 1e-3, 7.0, 100.0):
-        compare(jitted, function, x * scale, y * scale, rng.random(7))
+        compare(jitted, function, x * scale, y * scale, c)

@@ -81,11 +81,22 @@ class Store(NamedTuple):
 
 class Until(NamedTuple):
     """What ends a loop early: an output of a round that is a single boolean, where it is not
-    ``going``. most: the number of the loop's array that says how many rounds there are at most."""
+    ``going``. most: the number of the loop's array that says how many rounds there are at most.
+    each: the outputs that are looked at one after the other, each with what it is where it goes on.
+    """
 
     output: int
     going: bool
     most: int
+    each: tuple[tuple[int, bool], ...]
+
+    def looks(self, rounds: int, found: Any) -> int:
+        """How many values have been looked at in so many rounds, less than 0 where none has ended
+        the loop. found: the outputs of the last round, by number."""
+        differs = [bool(found[n]) is not going for n, going in self.each]
+        if True not in differs:
+            return -rounds * len(differs)
+        return (rounds - 1) * len(differs) + differs.index(True) + 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +107,8 @@ class Loop:
     body. carried: for each output of the body, the arrays that are its values of one, two, ...
     rounds ago. stores: see there; they happen after a round, in this order. results: what the loop
     gives: ("output", number) of the last round, or ("array", number) as it is then; ("turns", 0):
-    how many rounds there were, less than 0 where nothing has ended it. until: then rounds is only
-    how many there were once, and all reads are of whole arrays.
+    as ``Until.looks``. until: then rounds is only how many there were once, and all reads are of
+    whole arrays.
     """
 
     body: Graph
@@ -167,9 +178,8 @@ def _run(*inputs: Any, loop: Loop) -> tuple[Any, ...]:
             for k, newer in zip(olds, [value, *[arrays[k] for k in olds]]):
                 arrays[k] = newer
         if until is not None:
-            turns = -turn - 1
-            if bool(given[until.output]) is not until.going:
-                turns = turn + 1
+            turns = until.looks(turn + 1, given)
+            if turns > 0:
                 break
     kinds = {"output": given, "array": arrays, "turns": [np.array(turns)]}
     return tuple([kinds[kind][k] for kind, k in loop.results])

@@ -72,19 +72,21 @@ class Repeated:
         memory += self.streams
         until, run = self.loop.until, self._run if self.native else self._turns
         most = self.rows if until is None else inputs[until.most].item()
-        turns = run(memory, self.executor.memory(), most)
-        return tuple([self._result(memory, turns, *result) for result in self.loop.results])
+        rounds = run(memory, self.executor.memory(), most)
+        return tuple([self._result(memory, rounds, *result) for result in self.loop.results])
 
-    def _result(self, memory: list[Any], turns: int, kind: str, k: int) -> Any:
+    def _result(self, memory: list[Any], rounds: int, kind: str, k: int) -> Any:
         if kind == "turns":
-            return np.array(turns)
+            until = self.loop.until
+            found = {n: self._result(memory, rounds, "output", n) for n, _ in until.each}
+            return np.array(until.looks(rounds, found))
         n, ago = (k, 0) if kind == "output" else self.ages.get(k, (-1, 0))
         if n in self.direct:
             store = self.direct[n]
             part = np.array(memory[store.array][store.part.at(-1)], order="C")
             return part.reshape(self.loop.body.outputs[n].shape)
         ring = self.rings[n] if n >= 0 else [k]
-        return memory[ring[(ago - abs(turns)) % len(ring)]]
+        return memory[ring[(ago - rounds) % len(ring)]]
 
     # -- where everything lies: (number in memory, offset in bytes) for each round ---------------
 
@@ -136,7 +138,7 @@ class Repeated:
     # -- rounds ---------------------------------------------------------------------------------
 
     def _run(self, memory: list[Any], values: list[Any], most: int) -> int:
-        """All rounds, in native code; how many there were, less than 0 where nothing ended them."""
+        """All rounds, in native code; how many there were."""
         (native,), (address, size, piece, watched, going) = self.executor.runs, self._native
         memory += [values[k] for k in native.used]
         start = 0
@@ -149,7 +151,7 @@ class Repeated:
             if status:
                 raise KernelError
             start += count
-        return -most
+        return most
 
     @cached_property
     def _native(self) -> tuple[int, int, int, int, int]:
@@ -188,4 +190,4 @@ class Repeated:
             until = self.loop.until
             if until is not None and bool(found[made + until.output]) is not until.going:
                 return turn
-        return -most
+        return most

@@ -35,6 +35,9 @@ COSTLY = frozenset(["reduce", "scan", "scatter", "matmul", "host_out"])
 """Ops, or families of them, whose results are not computed again."""
 MOST_HANDED_ON = 16
 MOST_ROUNDS = 10_000  # that are traced
+MOST_LOOKS = 3  # decisions in a round
+Run = tuple[int, int, int, list[Node]]
+"""Number of the first and the last decision, how many a round makes; what to hand on, too."""
 HOPE = 32  # decisions after which NumPy looks whether they may be those of loops
 RECENT = 4  # decisions after which a value is forgotten that none of them has needed
 
@@ -248,12 +251,13 @@ def looped(session: Session, outputs: Sequence[Node]) -> tuple[Found, Build, lis
     runs, made = [*_runs(session)], session.decisions
     if not _few(session, runs):
         return None
-    for first, last, extra in runs:
+    for first, last, period, extra in runs:
         later = [d.node for d in made[last + 1 :]]
         roots = [*outputs, *later, *extra, *session.checks]
         resolve(session, [*roots, *[d.node for d in made[first : last + 1]]])
 
-        for found in search(session, first, last, roots, functools.partial(_known_at, session)):
+        known = functools.partial(_known_at, session)
+        for found in search(session, first, last, period, roots, known):
             if made[found.first].trace is None:
                 continue
             handed_on = _known_at(session, found.first)
@@ -268,20 +272,23 @@ def looped(session: Session, outputs: Sequence[Node]) -> tuple[Found, Build, lis
     return None
 
 
-def _few(session: Session, runs: Sequence[tuple[int, int, list[Node]]]) -> bool:
+def _few(session: Session, runs: Sequence[Run]) -> bool:
     """Whether decisions are few enough, if those that are alike are loops."""
-    lines: Counter[Loc | None] = Counter()
-    for first, last, _ in runs:
-        alike = last - first + 1
-        lines[session.decisions[first].loc] += alike if alike <= LEAST else 2
+    lines, done = Counter[Loc | None](), 0
+    for first, last, period, _ in runs:
+        if first >= done:
+            done = last + 1
+            alone = done if done - first <= LEAST * period else first + 2 * period
+            lines.update(d.loc for d in session.decisions[first:alone])
     return session.way is not None and max(lines.values(), default=0) <= session.way.most
 
 
 def _hope(session: Session) -> bool:
     """Whether the first decisions of those that are alike are of a loop, before all are known."""
     runs = [*_runs(session)]
-    long = [(first, last) for first, last, _ in runs if last - first > LEAST]
-    some = (search(session, *long[0], [], functools.partial(_known_at, session)) if long else ())
+    known = functools.partial(_known_at, session)
+    long = [run[:3] for run in runs if run[1] - run[0] >= LEAST * run[2]]
+    some = [x for run in long if run[0] == long[0][0] for x in search(session, *run, [], known)]
     return _few(session, runs) and any(session.decisions[x.first].trace for x in some)
 
 
@@ -291,19 +298,34 @@ def _known_at(session: Session, number: int) -> dict[Node, int]:
     return _numbers(session, {*trace.graph.params} if trace is not None else ())
 
 
-def _runs(session: Session) -> Iterator[tuple[int, int, list[Node]]]:
-    """Decisions, first to last, of which all but the last are alike; and what to hand on, too."""
+def _runs(session: Session) -> Iterator[Run]:
+    """Decisions that may be those of loops, longest first where they begin with the same one."""
     done = 0
     if session.missing is not None:
         found = session.missing[0]
-        yield found.first - 1, found.last, [n for n in found.at if found.ago(n) in found.handed]
+        period = len(found.pattern.stops)
+        handed = [n for n in found.at if found.ago(n) in found.handed]
+        yield found.first - period, found.last, period, handed
         return
     for found in session.cuts:
         done = max(done, found.last + 1)
     made = session.decisions
     while done < len(made):
-        loc, value, last = made[done].loc, made[done].value, done
-        while last + 1 < len(made) and made[last + 1].loc == loc and made[last].value == value:
-            last += 1
-        yield done, last, []
-        done = last + 1
+        ends = [(_end(made, done, period), period) for period in range(1, MOST_LOOKS + 1)]
+        ends = ends[:1] + [(k, period) for k, period in ends[1:] if k - done >= LEAST * period]
+        for last, period in sorted(ends, key=lambda end: (-end[0], end[1])):
+            yield done, last, period, []
+        done = max(ends)[0] + 1
+
+
+def _end(made: Sequence[Decision], first: int, period: int) -> int:
+    """The last decision from ``first`` on such that all before it are as one period earlier."""
+    last = first
+    while last + 1 < len(made):
+        here, before = made[last + 1], made[max(last + 1 - period, first)]
+        if last + 1 - period >= first and here.loc != before.loc:
+            break
+        last += 1
+        if last - period >= first and here.value != before.value:
+            break
+    return last

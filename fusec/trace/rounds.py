@@ -75,21 +75,28 @@ def _deed(node: Node) -> tuple[Any, ...]:
 
 @dataclass(eq=False)
 class Pattern:
-    """A round of a loop. loc: the line that decides. going: its answer as long as the loop goes on.
+    """A round of a loop.
 
-    ops: what each does, and its inputs. stop: the one that is decided on. checks: those that may
+    ops: what each does, and its inputs. stops: those that are decided on, one after the other: op,
+    line, and the answer as long as the loop goes on. checks: those that may
     report an error. first: what stands for the value of an op so many rounds before the first.
     numbers: see ``Values``. handed: values that are read after the loop.
     """
 
-    loc: Loc | None
-    going: bool
     ops: list[tuple[Any, Links]]
-    stop: int
+    stops: list[tuple[int, Loc | None, bool]]
     checks: frozenset[int]
     first: dict[Place, int]
     numbers: dict[Any, int]
     handed: list[Place] = field(default_factory=list)
+
+    def decision(self, number: int) -> tuple[int, Loc | None, bool]:
+        """The stop of decision ``number`` of a loop."""
+        return self.stops[number % len(self.stops)]
+
+    def rounds(self, decisions: int) -> int:
+        """In how many rounds so many decisions are made."""
+        return -(-decisions // len(self.stops))
 
     def aval(self, op: int) -> Any:
         """What the value of an op is like."""
@@ -99,7 +106,9 @@ class Pattern:
         """Where each node stands of which these decisions are made; None if that differs."""
         at: dict[Node, Place] = {}
         nothing: dict[Node, Any] = {}
-        stack = [(node, self.stop, turn) for turn, node in enumerate(decided, 1)][::-1]
+        ops = [self.decision(k)[0] for k in range(len(decided))]
+        turns = [self.rounds(k + 1) for k in range(len(decided))]
+        stack = [*zip(decided, ops, turns)][::-1]
         while stack:
             node, op, turn = stack.pop()
             if turn < 1:
@@ -166,7 +175,7 @@ class Found:
 
     @property
     def rounds(self) -> int:
-        return self.last - self.first + 1
+        return self.pattern.rounds(self.last - self.first + 1)
 
 
 class _Differs(Exception):
@@ -176,22 +185,24 @@ class _Differs(Exception):
 class Chains:
     """Nodes that stand for each other in rounds that follow each other. earlier: one round before.
 
-    nodes: that are decided on. start: the first round that may be one of a loop. roots: what else
-    is computed, which may depend on what no decision does.
+    nodes: that are decided on, ``period`` in each round. start: the first round that may be one of
+    a loop. roots: what else is computed, which may depend on what no decision does.
     """
 
-    def __init__(self, nodes: Sequence[Node], roots: Sequence[Node]) -> None:
+    def __init__(self, nodes: Sequence[Node], period: int, roots: Sequence[Node]) -> None:
         self.nodes, self.start = nodes, 1
-        self.ends = [n.serial for n in nodes]
+        self.ends = [n.serial for n in nodes[period - 1 :: period]]
+        if len(nodes) % period:
+            self.ends.append(nodes[-1].serial)
         self.earlier: dict[Node, Node] = {}
         self.later: dict[Node, Node] = {}
-        for here, before in zip(nodes[2:], nodes[1:]):
+        for here, before in zip(nodes[2 * period :], nodes[period:]):
             self._pair(here, before)
-        by_round: list[dict[Any, Node]] = [{} for _ in nodes]
+        by_round: list[dict[Any, Node]] = [{} for _ in self.ends]
         count = Counter[Any]()
         for node in toposort(roots, known=_Either(self.earlier, self.later)):
             turn = self.round_of(node)
-            if node.op.name not in LEAVES and 0 < turn < len(nodes):
+            if node.op.name not in LEAVES and 0 < turn < len(self.ends):
                 key = turn, node.loc, _deed(node)
                 count[key] += 1
                 by_round[turn][(*key[1:], count[key])] = node
@@ -245,26 +256,32 @@ class Chains:
 
 
 def search(
-    session: Session, first: int, last: int, roots: Sequence[Node],
+    session: Session, first: int, last: int, period: int, roots: Sequence[Node],
     known: Callable[[int], Mapping[Node, int]],
 ) -> Iterator[Found]:  # fmt: skip
     """The loops that decisions number first to last may be, with the first of them before it.
 
-    roots: what is computed after it. known: what the decisions before one have handed on.
+    period: of them in a round. roots: what is computed after it. known: what the decisions before
+    one have handed on.
     """
-    nodes = [d.node for d in session.decisions[first : last + 1]]
-    if len(nodes) <= LEAST or any(a.serial >= b.serial for a, b in pairwise(nodes)):
+    made = session.decisions[first : last + 1]
+    nodes = [d.node for d in made]
+    if len(nodes) <= LEAST * period or any(a.serial >= b.serial for a, b in pairwise(nodes)):
         return
-    chains = Chains(nodes, roots)
+    chains = Chains(nodes, period, roots)
     for start in range(chains.start, chains.start + 3):
-        if len(nodes) - start >= LEAST:
+        if len(chains.ends) - start >= LEAST:
+            low = start * period
             try:
-                found = _pattern(session, chains, start, known(first + start))
+                found = _pattern(session, chains, start, known(first + low))
             except _Differs:
                 continue
-            found.first, found.last = first + start, last
-            found.pattern.loc = session.decisions[last].loc
-            found.pattern.going = bool(session.decisions[first + start].value)
+            found.first, found.last = first + low, last
+            for d in made[low + period : low + 2 * period]:
+                op = chains.numbers.get(d.node, -1)
+                if op < 0 or found.nodes[op].aval.size != 1 or found.nodes[op].dtype.kind != "b":
+                    return
+                found.pattern.stops.append((op, d.loc, bool(d.value)))
             yield found
 
 
@@ -296,12 +313,9 @@ def _pattern(session: Session, chains: Chains, start: int, known: Mapping[Node, 
                     begun.setdefault((op, start - turn + ago), x)
                     if x.aval != nodes[op].aval:
                         raise _Differs
-    stop = chains.numbers.get(chains.nodes[-1])
-    if stop is None or nodes[stop].aval.size != 1 or nodes[stop].dtype.kind != "b":
-        raise _Differs
     first = {place: values.of(x, inside) for place, x in begun.items()}
     checks = frozenset([chains.numbers[c] for c in session.checks if c in chains.numbers])
-    pattern = Pattern(None, True, ops, stop, checks, first, values.numbers)
+    pattern = Pattern(ops, [], checks, first, values.numbers)
     return Found(pattern, 0, 0, nodes, shared, begun)
 
 
@@ -319,8 +333,9 @@ class Cut:
         self.values.grows = False
         nodes = [d.node for d in session.decisions[first : last + 1]]
         self.begin = session.decisions[first - 1].node.serial
-        self.end = session.decisions[max(first, last) - 1].node.serial  # of all rounds but the last
-        self.rounds, found = len(nodes), pattern.match(nodes, self.values)
+        self.rounds, found = pattern.rounds(len(nodes)), pattern.match(nodes, self.values)
+        before = first + (self.rounds - 1) * len(pattern.stops) - 1
+        self.end = session.decisions[before].node.serial  # of all rounds but the last
         self.fits, self.at = found is not None, found or {}
         self.handed: dict[Place, Node] = {}
 

@@ -105,30 +105,45 @@ class Build:
     def _results(self) -> list[Node]:
         pattern, nodes = self.found.pattern, self.found.nodes
         plain = [op for op, ago in pattern.handed if not ago]
-        order = list(dict.fromkeys([pattern.stop, *self.depths, *plain]))
+        order = list(dict.fromkeys([*[s[0] for s in pattern.stops], *self.depths, *plain]))
         numbers = {op: k for k, op in enumerate(order)}
+        outputs = [self.made[op] for op in order]
         carried = [
             tuple([self.old[op, ago] for ago in range(1, self.depths.get(op, 0) + 1)])
             for op in order
         ]
-        body = Graph(
-            [*self.reads], [self.made[op] for op in order], [self.made[c] for c in pattern.checks]
-        )
+        each = [(numbers[op], going) for op, _, going in pattern.stops]
+        output, going = each[0]
+        if len(each) > 1:
+            output, going = len(outputs), True
+            outputs.append(self._all([(outputs[k], wanted) for k, wanted in each]))
+            carried.append(())
+        body = Graph([*self.reads], outputs, [self.made[c] for c in pattern.checks])
         kinds = [("turns", 0)] + [
             ("array", self.old[op, ago + 1]) if ago else ("output", numbers[op])
             for op, ago in pattern.handed
         ]
-        until = Until(numbers[pattern.stop], pattern.going, 0)
+        until, loc = Until(output, going, 0, tuple(each)), pattern.stops[-1][1]
         reads, rounds = (*self.reads.values(),), self.found.rounds
         loop = Loop(body, rounds, reads, tuple(carried), (), tuple(kinds), until)
         aval = Aval((len(kinds),), np.dtype("V"))
-        node = Node(OPS["loop"], tuple(self.arrays), {"loop": loop}, aval, pattern.loc)
+        node = Node(OPS["loop"], tuple(self.arrays), {"loop": loop}, aval, loc)
         avals = [INT, *[nodes[op].aval for op, _ in pattern.handed]]
-        locs = [pattern.loc, *[nodes[op].loc for op, _ in pattern.handed]]
+        locs = [loc, *[nodes[op].loc for op, _ in pattern.handed]]
         return [
             Node(OPS["host_out"], (node,), {"index": k, "aval": aval}, aval, loc)
             for k, (aval, loc) in enumerate(zip(avals, locs))
         ]
+
+
+    def _all(self, values: list[tuple[Node, bool]]) -> Node:
+        """Whether all of these are as they should be."""
+        make, found = self.session.make, None
+        for value, wanted in values:
+            value = self.session.reshape(value if wanted else make("logical_not", value), ())
+            found = value if found is None else make("logical_and", found, value)
+        assert found is not None
+        return found
 
 
 def over(nodes: list[Node], known: dict[Node, Node]) -> list[Node]:
