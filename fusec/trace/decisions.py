@@ -38,7 +38,7 @@ MOST_ROUNDS = 10_000  # that are traced
 MOST_LOOKS = 3  # decisions in a round
 Run = tuple[int, int, int, list[Node]]
 """Number of the first and the last decision, how many a round makes; what to hand on, too."""
-HOPE = 32  # decisions after which NumPy looks whether they may be those of loops
+HOPE = 32  # decisions, and each time twice as many, after which they must look like loops
 RECENT = 4  # decisions after which a value is forgotten that none of them has needed
 
 
@@ -154,7 +154,8 @@ def _computed(session: Session, node: Node) -> np.ndarray:
     """The value of a decision, which NumPy computes from those of the decisions before."""
     assert session.way is not None and session.ask is not None
     values, number = session.values, len(session.decisions)
-    if number >= MOST_ROUNDS or (number % HOPE == 0 and not _hope(session)):
+    look = number >= HOPE and number & (number - 1) == 0
+    if number >= MOST_ROUNDS or (look and not _hope(session)):
         session.way.undecided(session.location())
     nodes = toposort([*session.checks[session.checked :], node], known=values)
     session.checked = len(session.checks)
@@ -288,7 +289,7 @@ def _hope(session: Session) -> bool:
     runs = [*_runs(session)]
     known = functools.partial(_known_at, session)
     long = [run[:3] for run in runs if run[1] - run[0] >= LEAST * run[2]]
-    some = [x for run in long if run[0] == long[0][0] for x in search(session, *run, [], known)]
+    some = (x for run in long if run[0] == long[0][0] for x in search(session, *run, [], known))
     return _few(session, runs) and any(session.decisions[x.first].trace for x in some)
 
 
