@@ -329,6 +329,21 @@ def test_most_rounds_are_a_limit_that_a_trace_shows():
     assert not any(isinstance(p, Fallback) for p in plans_of(jitted))
 
 
+def test_what_is_read_after_a_loop_may_grow():
+    def grows(x):
+        old, k = x, 0
+        while x.max() > 1e-3:
+            old, x = x, x / 2
+            k += 1
+        return (x, k) if k < 13 else (old - x, x.sum())
+
+    jitted = fusec.jit(grows)
+    for scale in (1, 8, 1, 8, 64, 0.5, 1e-4):
+        compare(jitted, grows, X * scale)
+    assert len(loops_of(jitted)) == 1
+    assert not any(isinstance(p, Fallback) for p in plans_of(jitted))
+
+
 def test_new_counts_compile_nothing():
     jitted = fusec.jit(kept_old)
     compare(jitted, kept_old, X)

@@ -304,6 +304,9 @@ def _runs(session: Session) -> Iterator[Run]:
     done = 0
     if session.missing is not None:
         found = session.missing[0]
+        session.cuts.remove(found)
+        params = {*found.handed.values()}
+        session.handed_on = {n: p for n, p in session.handed_on.items() if p not in params}
         period = len(found.pattern.stops)
         handed = [n for n in found.at if found.ago(n) in found.handed]
         yield found.first - period, found.last, period, handed
