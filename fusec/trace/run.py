@@ -159,7 +159,8 @@ def _trace(
         when = "has changed an argument" if changed else when
         raise UnsupportedError(f"it raises {type(error).__name__} when it {when}") from error
     finally:
-        session.active, session.ask = False, None
+        session.active, session.ask, session.way = False, None, None
+        session.values.clear()
 
 
 def _holds(error: BaseException | None) -> bool:
