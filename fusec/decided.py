@@ -21,7 +21,7 @@ MOST_DECISIONS = 16  # of one call
 MOST_OF_A_LINE = 8
 MOST_ANSWERS = 8  # to one decision: an `int(x.sum())` has many
 MOST_COUNTS = 1000  # of rounds of one loop
-MOST_NEW = 32  # of them that follow each other and were not there before
+MOST_NEW = 32  # of them that follow each other and were not there before; or of their limits
 MOST_WAYS = 64  # through the decisions of a signature, each with programs of its own
 MAX_FAST = 4  # native entries that a call tries in turn
 MAX_PLANS = 256  # signatures kept for one function, and plans for one; the oldest goes
@@ -93,12 +93,12 @@ class Until(Decided):
 
     pattern: what a round does. limit: the most rounds of Python, where that is known; if not, there
     may be some more than were ever traced, so that a trace can tell. new: how many of the last
-    calls had counts that no call had before.
+    calls had counts that no call had before. limits: how often Python had another limit.
     """
 
     def __init__(self, plan: Any, pattern: Pattern, rounds: int) -> None:
         super().__init__(plan)
-        self.pattern, self.new = pattern, 0
+        self.pattern, self.new, self.limits = pattern, 0, 0
         self.allow(4 * rounds)
 
     def allow(self, rounds: int) -> None:

@@ -216,6 +216,10 @@ class Route:
         step = self._last_loop(number)
         if step is not None and 0 < number - step.number < abs(step.turns):
             step.plan.allow(max((number - step.number) // len(step.plan.pattern.stops), 1))
+            step.plan.limits += 1
+            if step.plan.limits > decided.MOST_NEW:
+                why = f"how often a loop runs, at {step.loc}, whose limit is new again and again"
+                self._refuse(why, step.number)
             self.again = True
             raise UnsupportedError("Python ends a loop earlier than its values do")
 

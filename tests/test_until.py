@@ -344,6 +344,43 @@ def test_what_is_read_after_a_loop_may_grow():
     assert not any(isinstance(p, Fallback) for p in plans_of(jitted))
 
 
+def descent(a, b):
+    x, last = np.zeros_like(b), np.inf
+    for k in range(400):
+        r = a @ x - b
+        loss = (r * r).mean()
+        x = x - 1e-3 * (2 * a.T @ r)
+        if last - loss < 1e-3:
+            break
+        last = loss
+    return x, loss, k
+
+
+def reads_the_first_loop(x, y):
+    while x.max() > 1e-2:
+        x = x * 0.5
+    k = 0
+    while y.max() > 1e-2:
+        y = y * 0.5 + x.max() * 0.1
+        k += 1
+    return x, y, k
+
+
+@pytest.mark.parametrize(
+    "function, calls",
+    [
+        (descent, [(A, B * k) for k in (1, 3, 0.3, 1, 2)]),
+        (reads_the_first_loop, [(X, X * k) for k in (1, 8, 0.1, 1, 9)]),
+    ],
+)
+def test_a_loop_found_once_fits_other_counts(function, calls):
+    jitted = fusec.jit(function)
+    for args in calls:
+        compare(jitted, function, *args)
+    assert loops_of(jitted)
+    assert not any(isinstance(p, Fallback) for p in plans_of(jitted))
+
+
 def test_new_counts_compile_nothing():
     jitted = fusec.jit(kept_old)
     compare(jitted, kept_old, X)
@@ -372,6 +409,13 @@ def test_counts_that_never_come_again_are_numpys_in_the_end(monkeypatch):
         for k in range(8):
             compare(jitted, kept_old, X * 2.0 ** (3 * k))
     compare(jitted, kept_old, X * 2.0**50)
+
+
+def test_limits_that_change_in_each_call_are_numpys_in_the_end():
+    jitted = fusec.jit(limited_by)
+    with pytest.warns(FallbackWarning, match="new again and again"):
+        for k in range(80):
+            compare(jitted, limited_by, X, 6 + k % 2)
 
 
 @pytest.mark.parametrize("limit", [5, 40])

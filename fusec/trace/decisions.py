@@ -238,6 +238,8 @@ def cut(session: Session) -> None:
     )
     for op, ago in loop.pattern.handed:
         found.handed[op, ago] = hand_on(session, loop.pattern.aval(op))
+    known = {node: found.handed.get(found.ago(node)) for node in found.at}
+    session.handed_on.update({node: p for node, p in known.items() if p is not None})
     session.cuts.append(found)
 
 

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,15 @@ class Pattern:
         """In how many rounds so many decisions are made."""
         return -(-decisions // len(self.stops))
 
+    @cached_property
+    def fixed(self) -> set[int]:
+        """Ops whose values are the same in every round."""
+        found: set[int] = set()
+        for op, (_, links) in enumerate(self.ops):
+            if all(x < 0 or (x in found and not ago) for x, ago in links):
+                found.add(op)
+        return found
+
     def aval(self, op: int) -> Any:
         """What the value of an op is like."""
         return self.ops[op][0][2]
@@ -140,8 +150,9 @@ class Pattern:
         for node in nodes:
             for op in same.get(_deed(node), ()) if node not in at else ():
                 links = self.ops[op][1]
-                turns = [at[x][1] + ago for x, (_, ago) in zip(node.inputs, links) if x in at]
-                turn = turns[0] if turns else 1
+                used = [(at[x][1], *link) for x, link in zip(node.inputs, links) if x in at]
+                turns = [turn + ago for turn, source, ago in used if source not in self.fixed]
+                turn = turns[0] if turns else last if op in self.fixed else 1
                 if 1 <= turn <= last and self._stands(node, links, turn, at, values):
                     at[node] = op, turn
                     break
@@ -151,7 +162,8 @@ class Pattern:
     ) -> bool:
         for x, (op, ago) in zip(node.inputs, links):
             if op >= 0 and turn > ago:
-                if at.get(x) != (op, turn - ago):
+                found = at.get(x, (-1, 0))
+                if found != (op, turn - ago) and (op != found[0] or op not in self.fixed):
                     return False
             elif values.of(x, at) != (self.first.get((op, 1 - turn + ago), -2) if op >= 0 else ago):
                 return False
