@@ -93,7 +93,8 @@ class Until(Decided):
 
     pattern: what a round does. limit: the most rounds of Python, where that is known; if not, there
     may be some more than were ever traced, so that a trace can tell. new: how many of the last
-    calls had counts that no call had before. limits: how often Python had another limit.
+    calls had counts that no call had before, long ones count for several. limits: how often Python
+    had another limit.
     """
 
     def __init__(self, plan: Any, pattern: Pattern, rounds: int) -> None:

@@ -204,7 +204,8 @@ class Route:
             hidden = self._matching(plan) if type(plan) is Until else None
             if hidden is not None:
                 self._answered(plan, hidden, loc, number)
-                plan.new += not self.levels[-1]
+                if not self.levels[-1]:  # many rounds take long to trace
+                    plan.new += min(1 + abs(self.steps[-1].turns) // 128, 8)
                 if plan.new > decided.MOST_NEW:
                     why = f"how often a loop runs, at {loc}, which is new in each call"
                     self._refuse(why, number)
@@ -225,7 +226,8 @@ class Route:
 
     def found(self, found: Found, trace: Trace) -> None:
         """There is a loop, and this is its program; the function is to be traced again."""
-        self._found, self.again = (found, trace), True
+        if not self._refused:
+            self._found, self.again = (found, trace), True
 
     def learn(self) -> bool:
         """Keep a loop that was found, for later calls and traces; whether that is possible."""

@@ -411,6 +411,18 @@ def test_counts_that_never_come_again_are_numpys_in_the_end(monkeypatch):
     compare(jitted, kept_old, X * 2.0**50)
 
 
+def test_fewer_new_counts_are_traced_where_rounds_are_many():
+    def slow(x):
+        while x.max() > 1e-2:
+            x = x * 0.995
+        return x
+
+    jitted = fusec.jit(slow)
+    with pytest.warns(FallbackWarning, match="new in each call"):
+        for k in range(7):
+            compare(jitted, slow, X * 1.1**k)
+
+
 def test_limits_that_change_in_each_call_are_numpys_in_the_end():
     jitted = fusec.jit(limited_by)
     with pytest.warns(FallbackWarning, match="new again and again"):
@@ -418,10 +430,12 @@ def test_limits_that_change_in_each_call_are_numpys_in_the_end():
             compare(jitted, limited_by, X, 6 + k % 2)
 
 
-@pytest.mark.parametrize("limit", [5, 40])
-def test_a_loop_of_too_many_rounds_is_numpys(monkeypatch, limit):
-    monkeypatch.setattr(fusec.trace.decisions, "MOST_ROUNDS", limit)
+@pytest.mark.parametrize("most, limit", [("ROUNDS", 5), ("ROUNDS", 40), ("NODES", 200)])
+def test_a_loop_of_too_many_rounds_is_numpys(monkeypatch, most, limit):
+    monkeypatch.setattr(fusec.trace.decisions, f"MOST_{most}", limit)
     monkeypatch.setattr(fusec.route, "MOST_ROUNDS", limit)
+    traces, trace = [], fusec.dispatch.trace
+    monkeypatch.setattr(fusec.dispatch, "trace", lambda *args: traces.append(1) or trace(*args))
 
     def slow(x):
         while x.max() > 1e-3:
@@ -431,6 +445,7 @@ def test_a_loop_of_too_many_rounds_is_numpys(monkeypatch, limit):
     jitted = fusec.jit(slow)
     with pytest.warns(FallbackWarning, match="more than 8 times"):
         compare(jitted, slow, X * 1e9)
+    assert len(traces) == 1
     compare(jitted, slow, X * 1e9)
 
 

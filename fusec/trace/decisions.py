@@ -35,6 +35,7 @@ COSTLY = frozenset(["reduce", "scan", "scatter", "matmul", "host_out"])
 """Ops, or families of them, whose results are not computed again."""
 MOST_HANDED_ON = 16
 MOST_ROUNDS = 10_000  # that are traced
+MOST_NODES = 200_000  # of all rounds of a trace
 MOST_LOOKS = 3  # decisions in a round
 Run = tuple[int, int, int, list[Node]]
 """Number of the first and the last decision, how many a round makes; what to hand on, too."""
@@ -111,11 +112,14 @@ def decided(session: Session, node: Node) -> np.ndarray | None:
     pinned, trace, costly = way.pinned(number, loc), None, []
     if session.loop is not None and (pinned is None or pinned.first != session.loop.first):
         cut(session)
+    again = way.loops and (session.values or session.lines[loc] >= way.most)
+    if (pinned or again) and node.serial - session.decisions[0].node.serial > MOST_NODES:
+        way.undecided(loc)
     if pinned is not None:
         value = np.full(node.shape, pinned.value)
         trace = session.ask([node]) if number == pinned.first else None
         session.loop = pinned
-    elif way.loops and (session.values or session.lines[loc] >= way.most):
+    elif again:
         value = _computed(session, node)
     else:
         roots = [*checks_of(session), node]
