@@ -1,6 +1,9 @@
 """Matrix products: BLAS is called by the program itself, over every layout it has words for."""
 
+import ctypes
 import itertools
+import mmap
+import sys
 
 import numpy as np
 import pytest
@@ -100,6 +103,26 @@ def test_infinities_stay_in_their_elements(monkeypatch):
     x[3, 299], y[0, 36], y[7, 20] = np.inf, -np.inf, np.nan
     with np.errstate(invalid="ignore"):
         check(lambda x, y: x @ y, x, y, rtol=1e-13)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mprotect of Linux")
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_nothing_behind_an_operand_is_read(dtype, turned, monkeypatch):
+    """A page that must not be read begins where the operand ends, whatever its last strip is."""
+    monkeypatch.setattr(matmul, "_narrow_blas", lambda: True)
+    k, page, f = 300, mmap.PAGESIZE, fusec.jit(lambda x, y: x @ y)
+    for n in (15, 17, 33, 65):
+        size = k * n * np.dtype(dtype).itemsize
+        pages = -(-size // page)
+        memory = mmap.mmap(-1, (pages + 1) * page)
+        place = np.frombuffer(memory, "u1").ctypes.data + pages * page
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(place), page, 0) == 0
+        y = np.frombuffer(memory, dtype, k * n, pages * page - size)
+        y[:] = np.arange(k * n) % 9
+        y = y.reshape(n, k).T if turned else y.reshape(k, n)
+        x = np.ones((40, k), dtype)
+        np.testing.assert_array_equal(f(x, y), x @ y)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def _tile(
 ) -> None:  # fmt: skip
     """``rows`` x ``width`` elements, in ``count`` vectors a row."""
     kind, size = _vector(t), _I32(t.bitwidth // 8)
-    masks = [below(b, b.sub(width, _I64(v * kind.count)), 0, kind.count) for v in range(count)]
+    masks = [below(b, width, v * kind.count, kind.count) for v in range(count)]
     zero = ir.Constant(kind, [0.0] * kind.count)
     with Loop(b, k, (zero,) * (rows * count)) as loop:
         row = b.gep(x, [b.mul(loop.index, step)])
@@ -127,7 +127,7 @@ def _pack(
         b.store(value, b.gep(packed, [b.add(b.mul(row, pitch), column)]))
 
     with b.if_then(b.icmp_unsigned("==", across, _I64(1))):
-        masks = [below(b, b.sub(columns, _I64(v * lanes)), 0, lanes) for v in range(2)]
+        masks = [below(b, columns, v * lanes, lanes) for v in range(2)]
         with Loop(b, rows) as loop:
             source = b.gep(x, [b.mul(loop.index, down)])
             to = b.gep(packed, [b.mul(loop.index, pitch)])
