@@ -140,6 +140,26 @@ def test_dtypes(dtype):
     _check(lambda x, i: np.cos(x[i] * 1.5) * np.exp(x[i] * 0.5) + np.sin(x[i]), x, i)
 
 
+@pytest.mark.parametrize("count", [1, 8, 11, 12, 13, 15, 18, 25, 40, 60])
+@pytest.mark.parametrize("op", [np.add, np.remainder])
+def test_groups_of_many_lines_are_smaller(op, count):
+    """Elements behind the last whole group are read, and checked, whatever its size."""
+
+    def f(x, i, y):
+        v = x[i]
+        for k in range(count):
+            v = op(v, y + k)
+        return v
+
+    rng = np.random.default_rng(count)
+    x = rng.standard_normal(SIZE) + 9
+    for length in (40, 257, 1000, 1001):
+        y, i = rng.random(length) + 99, rng.integers(0, SIZE, length)
+        _check(f, x, i, y)
+        i[-1] = SIZE
+        _check(f, x, i, y)
+
+
 def test_places_are_checked_in_groups_and_taken_as_they_are():
     x, i = np.zeros(10), np.zeros(1000, int)
     (kernel,) = fusec.jit(lambda x, i: x[i]).lower(x, i).kernels

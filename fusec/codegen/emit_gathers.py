@@ -59,7 +59,8 @@ class Gathers:
         self.places = [x for x in dict.fromkeys(data) if self._checkable(x)]
         wrapped = {(PLACES[x.text], x.args) for x in self.places}
         self.checks = [x for x in self.inner if x.effect and (x.text, x.args) in wrapped]
-        self.group = max(min(GROUP // max(len(self.places), 1), MOST // max(len(self.inner), 1)), 1)
+        most = max(min(GROUP // max(len(self.places), 1), MOST // max(len(self.inner), 1)), 1)
+        self.group = 1 << (most.bit_length() - 1)
 
     def _checkable(self, line: Line) -> bool:
         if line.text not in PLACES or self.axis not in line.variables or line.args[1].variables:

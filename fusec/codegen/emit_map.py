@@ -16,10 +16,7 @@ from fusec.codegen.emit_gathers import Gathers
 from fusec.codegen.emit_loop import LoopEmitter
 from fusec.codegen.emit_streams import streamed, streams
 from fusec.codegen.loops import Bound, Buffer, Line, closure
-from fusec.codegen.schedule import (
-    all_lines,
-    stage_targets,
-)
+from fusec.codegen.schedule import all_lines, stage_targets
 from fusec.ops.registry import COSTLY
 from fusec.passes.access import Index, make, var
 
