@@ -122,3 +122,13 @@ def test_an_error_is_raised_before_later_arguments_change():
     with pytest.raises(IndexError):
         fusec.jit(f)(x, Z, I + 7)
     np.testing.assert_array_equal(x, X)
+
+
+def test_a_part_of_a_concatenation_whose_view_is_a_result():
+    def f(x, y):
+        s = x.sum(axis=0, keepdims=True)
+        return np.concatenate([x * 0 + y, s]), s
+
+    x = np.arange(12.0).reshape(2, 2, 3) + 1
+    for found, wanted in zip(fusec.jit(f)(x, 1.25), f(x, 1.25)):
+        np.testing.assert_array_equal(found, wanted)

@@ -70,7 +70,7 @@ class _Plan:
 
     def __init__(self, graph: Graph) -> None:
         order = graph.nodes()
-        self.fixed = set(graph.outputs)  # have memory of their own
+        self.fixed = {*graph.outputs, *[home(x)[0] for x in graph.outputs]}  # have their own memory
         self.users: dict[Node, set[Node]] = {}
         for node in order:
             for child in node.inputs:
