@@ -19,8 +19,8 @@ from fusec.passes.onehot import stored_in_order
 class Backend:
     """few_rows: fewer long rows are split over threads; emit: a group's body to its kernels.
 
-    matmul: the kernel of a matrix product, or None where NumPy has to do it. library: the kernel
-    only calls a library, and counts as a call. rules: rewriting before the graph is cut. loops:
+    matmul: the kernel of a matrix product, or None where NumPy has to do it. library: it
+    may call a library, and counts as a call. rules: rewriting before the graph is cut. loops:
     whether its programs have steps that repeat others. arguments: of a kernel, at most.
     """
 

@@ -104,6 +104,7 @@ class Gathers:
     def groups(self, first: str, last: str, element: Callable[[], None]) -> None:
         """A loop over groups of elements, and one over those that are left."""
         emitter, w, axis, group = self.emitter, self.emitter.w, self.axis, self.group
+
         def each(what: Callable[[], None], end: str = "copied_out") -> None:
             if group == 1:
                 what()

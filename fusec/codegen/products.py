@@ -11,6 +11,7 @@ the second at a time, in their order: each element is one chain of fused multipl
 """
 # mypy: disable-error-code="no-untyped-call"
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -107,12 +108,16 @@ def _tiles(
     b.ret(_I64(0))
 
 
+def _call(b: Any, t: Any, name: str, emit: Callable[..., None], args: tuple[Any, ...]) -> Any:
+    """Call the module's function that ``emit`` makes for elements of this type."""
+    kind = ir.FunctionType(_I64, [x.type for x in args])
+    return b.call(internal(b, f"fusec.{name}.{t}", kind, partial(emit, t=t)), args)
+
+
 @intrinsic(11, to=types.int64, mixed=True)
 def add_tiles(b: Any, t: Any, *args: Any) -> Any:
     """y = a @ b, or y += a @ b; see the module. The result is 0."""
-    kind = t[3].dtype
-    function = ir.FunctionType(_I64, [x.type for x in args])
-    return b.call(internal(b, f"fusec.tiles.{kind}", function, partial(_tiles, t=kind)), args)
+    return _call(b, t[3].dtype, "tiles", _tiles, args)
 
 
 def _pack(
@@ -154,9 +159,7 @@ def _pack(
 @intrinsic(6, to=types.int64, mixed=True)
 def pack_strip(b: Any, t: Any, *args: Any) -> Any:
     """Copy a strip of the second matrix, row after row; see the module. The result is 0."""
-    kind = t[0].dtype
-    function = ir.FunctionType(_I64, [x.type for x in args])
-    return b.call(internal(b, f"fusec.pack.{kind}", function, partial(_pack, t=kind)), args)
+    return _call(b, t[0].dtype, "pack", _pack, args)
 
 
 __all__ = names_of(globals())

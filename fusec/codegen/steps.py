@@ -80,7 +80,7 @@ class Call:
 
 @dataclass
 class Product(Call):
-    """A matrix product that runs inside the program: machine code calls BLAS.
+    """A matrix product that runs inside the program: machine code, which may call BLAS.
 
     kernel, arguments, chunk: as of a launch.
     """
