@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fusec
-from fusec.codegen import emit_streams, emit_tiles
+from fusec.codegen import emit_recur, emit_streams, emit_tiles
 
 LENGTHS = (512, 513, 600, 1000, 1024, 4097)
 
@@ -16,6 +16,8 @@ def small_caches(monkeypatch):
     monkeypatch.setattr(emit_streams, "LAST_CACHE", 0)
     monkeypatch.setattr(emit_streams, "SHORT", 64)
     monkeypatch.setattr(emit_tiles, "MOVED", 0)
+    monkeypatch.setattr(emit_recur, "MOVED", 0)
+    monkeypatch.setattr(emit_recur, "LONG_ROW", 64)
 
 
 def _line(x):
@@ -97,6 +99,37 @@ def test_what_lies_the_other_way_round(shape, dtype):
     square = x[:64, :64] if min(shape) >= 64 else x[:16, :16]
     g = fusec.jit(lambda x: np.where(x, x.T, x))
     np.testing.assert_array_equal(g(square), np.where(square, square.T, square))
+
+
+def _listed(x, a):
+    y, rows = x[0], []
+    for t in range(len(x)):
+        y = y + a * (x[t] - y)
+        rows.append(y)
+    return np.stack(rows)
+
+
+def _kept(x, a):
+    low, high = np.zeros_like(x[0]), np.ones_like(x[0])
+    lows, signs = np.empty_like(x), np.empty(x.shape, "?")
+    for t in range(len(x)):
+        low, high = low * a + x[t], high + low * a
+        lows[t], signs[t] = low, high > x[t]
+    return lows, signs, high
+
+
+@pytest.mark.parametrize("f", [_listed, _kept])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("length", [64, 513, 1000, 5003])
+def test_rows_of_rounds(f, dtype, length):
+    """What each round of a loop stores in a row of its own."""
+    x = np.random.default_rng(length).standard_normal((40, length)).astype(dtype)
+    a = x.dtype.type(0.2)
+    jitted = fusec.jit(f)
+    for _ in range(3):
+        for found, wanted in zip(jitted(x, a), f(x, a)):
+            np.testing.assert_array_equal(found, wanted)
+    assert _streams(f, x, a)
 
 
 def test_only_tiles_of_whole_lines_are_streams():

@@ -75,12 +75,15 @@ class LoopEmitter(Emitter):
 
     def stores(self, stage: int, inner: bool) -> None:
         for store in (inner_stores if inner else row_stores)(self.plan, stage):
-            value = stored(store.buffer.dtype, self.read(store.value))
-            if store in self.gathered:
-                self.w(f"{self.gathered[store]}[k] = {value}")
-                continue
-            pointer, where = self.address(store.buffer, store.index)
-            self.w(f"{pointer}[{where}] = {value}")
+            self.keep(store)
+
+    def keep(self, store: Store) -> None:
+        value = stored(store.buffer.dtype, self.read(store.value))
+        if store in self.gathered:
+            self.w(f"{self.gathered[store]}[k] = {value}")
+            return
+        pointer, where = self.address(store.buffer, store.index)
+        self.w(f"{pointer}[{where}] = {value}")
 
     def interleave(self, targets: list[Line], axis: str) -> None:
         """The last statements of a loop: how its vectors run, where LLVM should be told."""

@@ -15,17 +15,22 @@ Many go through them in blocks of vectors, whose state stays in a cache; on a GP
 one.
 """
 
+from functools import partial
+
 import numpy as np
 
-from fusec.codegen.emit import GRAIN_NS, KernelSource, stored
+from fusec.codegen.emit import GRAIN_NS, KernelSource
 from fusec.codegen.emit_cuda import CudaEmitter
 from fusec.codegen.emit_loop import LoopEmitter
+from fusec.codegen.emit_streams import streamed, streams
 from fusec.codegen.loops import TURN, Line, Store, closure
 from fusec.codegen.schedule import is_inner, memory
 
 FEW = 4  # elements that are too few for vectors
 STATE = 1 << 14  # bytes of what goes from round to round, which stay in the first cache
 LONG_STATE = 1 << 18  # where rows of arrays are read or stored, which should be long
+MOVED = 8 << 20  # bytes, from which on rows that are stored go past the caches, if they have
+LONG_ROW = 4000  # elements: what stands before a line and behind the last one shows in shorter ones
 CHUNK = 64, 4096  # elements, between which a sixteenth of all is worth waking a thread for
 
 
@@ -68,9 +73,18 @@ class RoundsEmitter(LoopEmitter):
                 self.step(before=True, inner=True)
             with self.w.block(f"for {TURN} in range({self.size(TURN)}):"):
                 self.step(before=False, inner=False)
-                with self.w.block(along):
-                    self.step(before=False, inner=True)
-                    self.interleave([s.value for s in self.chosen(False)], vector)
+                self._round(along)
+
+    def _round(self, along: str) -> None:
+        """One round of a block of elements."""
+        stores = self.chosen(False)
+        past = streams(self, MOVED, stores)
+        if past and self.body.extents[self.vector_axis] >= LONG_ROW:
+            streamed(self, past, "low", "high", partial(self.step, before=False, inner=True))
+            return
+        with self.w.block(along):
+            self.step(before=False, inner=True)
+            self.interleave([s.value for s in stores], self.plan.reduced[0])
 
     def lane(self) -> None:
         """All rounds of one element."""
@@ -92,8 +106,7 @@ class RoundsEmitter(LoopEmitter):
             if line in need and self._moves(line) and inner in (None, is_inner(line, self.plan)):
                 self.line(line)
         for store in stores if inner is not False else ():
-            pointer, where = self.address(store.buffer, store.index)
-            self.w(f"{pointer}[{where}] = {stored(store.buffer.dtype, self.read(store.value))}")
+            self.keep(store)
 
     def _moves(self, line: Line) -> bool:
         """Whether it is not computed once, before all loops."""

@@ -14,14 +14,16 @@ LINE = 64  # bytes
 SHORT = 512  # elements of a loop in which what stands before a line would show
 
 
-def streams(emitter: LoopEmitter, most: int | None = None) -> list[Store]:
+def streams(
+    emitter: LoopEmitter, most: int | None = None, stores: list[Store] | None = None
+) -> list[Store]:
     """The stores of a loop that go past the caches: those of results, one after the other.
 
-    most: bytes that it may move without.
+    most: bytes that it may move without. stores: all that it has, if not those of a map.
     """
     axis, body = emitter.vector_axis, emitter.body
     loads = [x for x in all_lines(body) if x.kind == "load" and not x.data]
-    stores = inner_stores(emitter.plan, 0)
+    stores = inner_stores(emitter.plan, 0) if stores is None else stores
     moved: dict[Buffer, int] = {}
     places = [(x.buffer, x.index) for x in loads] + [(s.buffer, s.index) for s in stores]
     for buffer, index in places:
