@@ -80,7 +80,7 @@ class LoopEmitter(Emitter):
     def keep(self, store: Store) -> None:
         value = stored(store.buffer.dtype, self.read(store.value))
         if store in self.gathered:
-            self.w(f"{self.gathered[store]}[k] = {value}")
+            self.w(f"{self.gathered[store]} = {value}")
             return
         pointer, where = self.address(store.buffer, store.index)
         self.w(f"{pointer}[{where}] = {value}")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from fusec.codegen.emit import cell
 from fusec.codegen.emit_loop import LoopEmitter
 from fusec.codegen.emit_rows import LANES
-from fusec.codegen.loops import Buffer, Store, closure
+from fusec.codegen.loops import Buffer, Line, Store, closure
 from fusec.codegen.schedule import all_lines, inner_stores, is_inner
 from fusec.ops.registry import COSTLY
 
@@ -22,22 +22,31 @@ def streams(
     most: bytes that it may move without. stores: all that it has, if not those of a map.
     """
     axis, body = emitter.vector_axis, emitter.body
-    loads = [x for x in all_lines(body) if x.kind == "load" and not x.data]
+    loads = _loads(emitter)
     stores = inner_stores(emitter.plan, 0) if stores is None else stores
-    moved: dict[Buffer, int] = {}
-    places = [(x.buffer, x.index) for x in loads] + [(s.buffer, s.index) for s in stores]
-    for buffer, index in places:
-        assert buffer is not None and index is not None
-        size = buffer.dtype.itemsize * emitter.count(index.variables())
-        moved[buffer] = max(size, moved.get(buffer, 0))
     need = closure([s.value for s in stores], {*emitter.known})
-    dear = any(x.cost >= COSTLY for x in need if is_inner(x, emitter.plan))
+    dear = any(x.cost >= COSTLY for x in need if is_inner(x, emitter.plan) and x.kind != "scan")
     most = LAST_CACHE if most is None else most
-    if sum(moved.values()) <= most or dear or body.extents[axis] < SHORT:
+    if moved(emitter, stores) <= most or dear or body.extents[axis] < SHORT:
         return []
     read = {x.buffer for x in loads}
     plain = [s for s in stores if dict(s.index.terms).get(axis) == 1 and not s.data]
     return [s for s in plain if s.buffer not in read and s.buffer.dtype.kind in "biuf"]
+
+
+def moved(emitter: LoopEmitter, stores: list[Store]) -> int:
+    """Bytes that a loop reads and stores in all, at places that no data chooses."""
+    sizes: dict[Buffer, int] = {}
+    places = [(x.buffer, x.index) for x in _loads(emitter)] + [(s.buffer, s.index) for s in stores]
+    for buffer, index in places:
+        assert buffer is not None and index is not None
+        size = buffer.dtype.itemsize * emitter.count(index.variables())
+        sizes[buffer] = max(size, sizes.get(buffer, 0))
+    return sum(sizes.values())
+
+
+def _loads(emitter: LoopEmitter) -> list[Line]:
+    return [x for x in all_lines(emitter.body) if x.kind == "load" and not x.data]
 
 
 def streamed(
@@ -58,7 +67,7 @@ def streamed(
     with w.block(f"for g in range(head, {last} - {LANES - 1}, LANES):"):
         with w.block("for k in range(LANES):"):
             w(f"{axis} = g + k")
-            emitter.gathered = lanes
+            emitter.gathered = {s: f"{name}[k]" for s, name in lanes.items()}
             element()
             emitter.gathered = {}
             w("write_out(k)")

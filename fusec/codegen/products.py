@@ -146,7 +146,7 @@ def _pack(
         places = [b.mul(b.add(column, _I64(j)), across) for j in range(lanes)]
         starts = [b.gep(x, [b.add(at, row)]) for at in places]
         lines = [b.load(_place(b, t, start, 0), align=size) for start in starts]
-        for j, line in enumerate(turned(b, lines)):
+        for j, line in enumerate(turned(b, lines, t.bitwidth)):
             at = b.add(b.mul(b.add(row, _I64(j)), pitch), column)
             b.store(line, _place(b, t, b.gep(packed, [at]), 0), align=size)
     with Loop(b, wide) as right, Loop(b, b.sub(rows, whole)) as loop:

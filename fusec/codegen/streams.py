@@ -59,11 +59,16 @@ def stream(b: Any, t: Any, pointer: Any, lanes: Any) -> Any:
     begins = b.icmp_unsigned("==", b.and_(b.ptrtoint(pointer, _I64), _I64(size - 1)), _I64(0))
     with b.if_else(begins) as (then, otherwise):
         with then:
-            found = b.store(vector, place, align=size)
-            found.set_metadata("nontemporal", b.module.add_metadata([_I32(1)]))
+            store_past(b, vector, place, size)
         with otherwise:
             b.store(vector, place, align=int(kind.bitwidth) // 8)
     return _I64(0)
+
+
+def store_past(b: Any, value: Any, place: Any, align: int) -> None:
+    """A store past the caches."""
+    found = b.store(value, place, align=align)
+    found.set_metadata("nontemporal", b.module.add_metadata([_I32(1)]))
 
 
 @intrinsic(0, to=types.int64, mixed=True)
