@@ -6,6 +6,7 @@ plans, threads and other caches hold bare addresses into it.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import threading
@@ -88,4 +89,6 @@ def _engine() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(jit=True)
-    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))  # arrays free their memory at the very end
+    return engine

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fusec.runtime import native
 from fusec.runtime.native import StepSpec, prepare
 
 RELEASE_GIL_NS = 20_000.0  # work from which other Python threads may run meanwhile
@@ -102,8 +103,8 @@ def empty(shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...]) -> 
     """Fresh memory with the axes in the order of ``strides``."""
     order = sorted(range(len(shape)), key=lambda k: -abs(strides[k]))
     if order == list(range(len(shape))):
-        return np.empty(shape, dtype)
-    array = np.empty([shape[k] for k in order], dtype)
+        return native.empty(shape, dtype)
+    array = native.empty([shape[k] for k in order], dtype)
     return array.transpose(np.argsort(order))
 
 
@@ -192,7 +193,7 @@ class Executor:
         for slot, value in self.constants:
             values[slot] = value
         if self.temps:
-            blocks = [np.empty(n, np.uint8) for n in self.blocks]
+            blocks = [native.empty(n, np.uint8) for n in self.blocks]
             for slot, block in self.temps:
                 values[slot] = blocks[block]
         return values

@@ -14,6 +14,7 @@ ndarray, other byte orders, Python ints. All of them are a MISS, never an error.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -22,13 +23,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fusec.config import config
 from fusec.runtime import native_layout as layout
-from fusec.runtime.native_build import ERROR, MISS, Sentinel, builtin
+from fusec.runtime.native_build import ERROR, MISS, Sentinel, builtin, our_memory
 from fusec.runtime.threads import pool
 
 __all__ = [
     "ERROR", "MISS", "NOTHING", "ArraySpec", "FloatSpec", "Guard", "NativePlan", "OutSpec",
-    "Prepared", "StepSpec", "launch", "make_entry", "prepare", "run",
+    "Prepared", "StepSpec", "empty", "launch", "make_entry", "prepare", "run",
 ]  # fmt: skip
 
 NOTHING = Sentinel("NOTHING")
@@ -170,6 +172,16 @@ def make_entry(plans: Sequence[NativePlan], guards: Sequence[Guard] = ()) -> Cal
     return call
 
 
+def empty(shape: int | Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
+    """``np.empty`` whose memory is kept for later results, if it is large (`config.keep_bytes`)."""
+    dtype = np.dtype(dtype)
+    if math.prod([shape] if isinstance(shape, int) else shape) * dtype.itemsize < layout.KEPT:
+        return np.empty(shape, dtype)
+    pool().keep_results = config.keep_bytes
+    with our_memory():
+        return np.empty(shape, dtype)
+
+
 def _pointer(structure: Any) -> Any:
     return ctypes.pointer(structure)
 
@@ -279,7 +291,7 @@ def _output(spec: OutSpec) -> layout.Spec:
         size *= max(extent, 1)
     same = row_major == list(spec.strides)
     made = _array(dtype, spec.shape, None if same else spec.strides)
-    made.scalar = spec.scalar
+    made.scalar, made.low, made.high = spec.scalar, 0, size
     return made
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import sys
-from ctypes import c_void_p, cast, pythonapi
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ctypes import POINTER, c_void_p, cast, pythonapi
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,10 @@ import numpy as np
 from fusec.runtime import native_layout as layout
 
 SYMBOL = "fusec_native"
-EXPORTS = ("worker_loop", "stop", "entry", "runner", "rounds")
+EXPORTS = (
+    "worker_loop", "stop", "entry", "runner", "rounds",
+    "new_memory", "zeroed_memory", "other_memory", "free_memory",
+)  # fmt: skip
 
 
 class Sentinel:
@@ -42,7 +47,7 @@ def _text(name: str) -> str:
 
 
 def _source() -> str:
-    return _text("native_source") + _text("native_source_call")
+    return "".join(map(_text, ("native_source", "native_source_memory", "native_source_call")))
 
 
 def triple() -> str:
@@ -107,7 +112,7 @@ def _array_table() -> Any:
     get = ctypes.PYFUNCTYPE(c_void_p, ctypes.py_object, c_void_p)(
         ("PyCapsule_GetPointer", pythonapi)
     )
-    return cast(get(capsule, None), ctypes.POINTER(c_void_p))
+    return cast(get(capsule, None), POINTER(c_void_p))
 
 
 @lru_cache(1)
@@ -127,8 +132,42 @@ def api() -> layout.Api:
     table.array_type, table.float_type = numpy_table[layout.ARRAY_TYPE], id(float)
     table.none, table.type_error = id(None), id(TypeError)
     table.miss, table.error = id(MISS), id(ERROR)
+    table.default_handler = cast(numpy_table[layout.DEFAULT_HANDLER], POINTER(c_void_p))[0]
     immortal(table)
     return table
+
+
+def set_handler(pool: layout.Pool) -> None:
+    """Make the capsule through which NumPy has the memory of results from us (NEP 49).
+
+    Arrays that outlive everything else of the interpreter still free their memory by it.
+    """
+    names = ("new_memory", "zeroed_memory", "other_memory", "free_memory")
+    functions_ = [functions()[name] for name in names]
+    handler = layout.Handler(b"fusec", 1, ctypes.addressof(pool), *functions_)
+    new = pythonapi.PyCapsule_New
+    new.argtypes, new.restype = (c_void_p, ctypes.c_char_p, c_void_p), ctypes.py_object
+    name = b"mem_handler"
+    capsule = new(ctypes.addressof(handler), name, None)
+    for kept in (handler, name, capsule):
+        immortal(kept)
+    api().handler = id(capsule)
+
+
+@contextmanager
+def our_memory() -> Iterator[None]:
+    """Arrays that are made inside have their memory from us; those of `set_handler`."""
+    table = api()
+    exchange = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(
+        cast(table.PyDataMem_SetHandler, c_void_p).value
+    )
+    before = exchange(cast(table.handler, ctypes.py_object).value)
+    try:
+        if id(before) != table.default_handler:
+            exchange(before)
+        yield
+    finally:
+        exchange(before)
 
 
 def immortal(thing: object) -> None:

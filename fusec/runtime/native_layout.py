@@ -4,6 +4,7 @@ Each structure is declared once: Python fills it in, `native_source` reads it un
 Sizes are bytes, shapes and strides are NumPy's (strides in bytes), pointers are addresses.
 """
 
+import ctypes
 from ctypes import CFUNCTYPE, POINTER, Structure, c_double, c_int, c_int64, c_uint8, c_void_p
 
 i64, f64, ptr, byte = c_int64, c_double, c_void_p, c_uint8
@@ -13,7 +14,8 @@ OPEN = 1 << 31  # bit of Pool.state: workers may join; the bits below it count t
 COUNT = OPEN - 1
 EPOCH = 32  # bits of Pool.state above this one number the jobs
 ARENAS, SCRATCHES = 4, 16  # blocks for temporaries and for scratch that a pool keeps
-HUGE, ADVICE, PAGE = 4 << 20, 14, 4096  # from HUGE bytes, ask for huge pages (MADV_HUGEPAGE)
+HUGE, ADVICE, PAGE = 4 << 20, 14, 2 << 20  # from HUGE bytes, ask for huge pages (MADV_HUGEPAGE)
+KEPT, RESULTS = 8 << 20, 16  # bytes of results from which on their memory is kept; how many blocks
 HEADER = 64  # bytes before a block's memory: its alignment, with room for two words
 SCALAR = 32  # bytes of the largest NumPy scalar (clongdouble)
 LINE = 16  # words between what callers write and what workers poll: two cache lines
@@ -55,6 +57,8 @@ class Time(Structure):
 C_FUNCTIONS = (
     ("malloc", CFUNCTYPE(ptr, i64)),
     ("free", CFUNCTYPE(None, ptr)),
+    ("memcpy", CFUNCTYPE(ptr, ptr, ptr, i64)),
+    ("memset", CFUNCTYPE(ptr, ptr, c_int, i64)),
 )
 THREAD_FUNCTIONS = (
     ("clock_gettime", CFUNCTYPE(c_int, c_int, ptr)),
@@ -95,8 +99,9 @@ PYTHON_FUNCTIONS = (
 ARRAY_FUNCTIONS = (  # and their places in NumPy's table
     ("PyArray_NewFromDescr", CFUNCTYPE(ptr, ptr, ptr, c_int, i64s, i64s, ptr, c_int, ptr), 94),
     ("PyArray_Scalar", CFUNCTYPE(ptr, ptr, ptr, ptr), 60),
+    ("PyDataMem_SetHandler", CFUNCTYPE(ptr, ptr), 304),
 )
-ARRAY_TYPE = 2  # place of PyArray_Type in NumPy's table
+ARRAY_TYPE, DEFAULT_HANDLER = 2, 306  # places of PyArray_Type and its memory in NumPy's table
 
 
 class Api(Structure):
@@ -106,7 +111,16 @@ class Api(Structure):
         *C_FUNCTIONS, *THREAD_FUNCTIONS, *LINUX_FUNCTIONS, *PYTHON_FUNCTIONS,
         *(f[:2] for f in ARRAY_FUNCTIONS),
         ("array_type", ptr), ("float_type", ptr), ("none", ptr), ("type_error", ptr),
-        ("miss", ptr), ("error", ptr),
+        ("miss", ptr), ("error", ptr), ("default_handler", ptr), ("handler", ptr),
+    )  # fmt: skip
+
+
+class Handler(Structure):
+    """NumPy's PyDataMem_Handler: who allocates the memory of arrays (NEP 49)."""
+
+    _fields_ = (
+        ("name", ctypes.c_char * 127), ("version", c_uint8), ("context", ptr),
+        ("malloc", ptr), ("calloc", ptr), ("realloc", ptr), ("free", ptr),
     )  # fmt: skip
 
 
@@ -145,6 +159,8 @@ class Pool(Structure):
         they begin at multiples of it. entered: workers that ever came, each has a number by that.
     busy: a caller owns the job. waiting: it sleeps until the last worker leaves. parked: workers
         asleep. workers: threads started; room: most threads that may be.
+    results: blocks of dropped results, `kept` bytes in all, at most `keep_results` of them as
+        config.keep_bytes says when a result is made; oldest: the slot to empty next.
     cpus: the processors granted to the process, empty where workers are not placed; avoided: the
         one that the workers `ids` were last told to leave to the caller.
     """
@@ -158,6 +174,8 @@ class Pool(Structure):
         ("avoided", i64), ("_0", i64 * LINE),
         ("state", i64), ("stopping", i64), ("parked", i64), ("waiting", i64), ("_1", i64 * LINE),
         ("ranges", i64 * (RANGES * LINE)), ("entered", i64), ("busy", i64), ("_2", i64 * LINE),
+        ("results", i64 * RESULTS), ("kept", i64), ("keep_results", i64), ("oldest", i64),
+        ("keep_name", ptr),
         ("arenas", i64 * (ARENAS * LINE)), ("scratches", i64 * (SCRATCHES * LINE)),
         ("mutex", i64 * LINE), ("work", i64 * LINE), ("done", i64 * LINE),
     )  # fmt: skip

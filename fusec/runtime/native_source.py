@@ -1,4 +1,4 @@
-"""The runtime's own machine code, first part: memory, thread pool, launch, program.
+"""The runtime's own machine code, first part: thread pool, launch, program.
 
 This text is never executed as Python; `native_lang` translates it, with the structures and
 constants of `native_layout`. Everything here runs with or without the interpreter lock. All
@@ -16,52 +16,11 @@ def exports(table: i64s) -> i64:
     table[2] = entry
     table[3] = runner
     table[4] = rounds
-    return 5
-
-
-# Memory kept between calls: slots that hold a free block or 0, taken and given by exchange. A
-# thread begins with slot `first`, so that its block, and the slot, stay in its cache.
-
-
-def take(pool: PoolPtr, slots: i64s, count: i64, first: i64, size: i64) -> BlockPtr:
-    """A block of at least `size` bytes after its header, or 0 when there is no memory."""
-    for i in range(count):
-        k = (first + i) % count * LINE
-        if slots[k]:
-            block = cast(atomic_swap(slots[k], 0), BlockPtr)
-            if block:
-                if block.size >= size:
-                    return block
-                give(pool, slots, count, first, block)
-    return allocate(pool.api, size)
-
-
-def allocate(api: ApiPtr, size: i64) -> BlockPtr:
-    raw = api.malloc(size + 2 * HEADER)
-    if not raw:
-        return 0
-    if size >= HUGE and api.madvise:
-        page = (raw + PAGE - 1) // PAGE * PAGE
-        api.madvise(page, raw + size - page, ADVICE)
-    block = cast((raw + HEADER - 1) // HEADER * HEADER, BlockPtr)
-    block.raw = raw
-    block.size = size
-    return block
-
-
-def give(pool: PoolPtr, slots: i64s, count: i64, first: i64, block: BlockPtr) -> i64:
-    """Keep the block in an empty slot, else in place of another, unless it is too large to keep."""
-    if block.size > pool.keep_bytes // count:
-        pool.api.free(block.raw)
-        return 0
-    for i in range(count):
-        k = (first + i) % count * LINE
-        if not slots[k] and atomic_cas(slots[k], 0, block):
-            return 1
-    other = cast(atomic_swap(slots[0], block), BlockPtr)
-    if other:
-        pool.api.free(other.raw)
-    return 1
+    table[5] = new_memory
+    table[6] = zeroed_memory
+    table[7] = other_memory
+    table[8] = free_memory
+    return 9
 
 
 # The pool.

@@ -1,6 +1,6 @@
-"""The runtime's own machine code, second part: the builtins that Python calls.
+"""The runtime's own machine code, third part: the builtins that Python calls.
 
-This text is never executed as Python and goes on where `native_source` ends. Everything here
+This text is never executed as Python and goes on where `native_source_memory` ends. Everything here
 holds the interpreter lock; `run_unlocked` gives it up while kernels run.
 """
 # ruff: noqa: F821
@@ -198,7 +198,7 @@ def call_plan(api: ApiPtr, plan: PlanPtr, args: Objects) -> ptr:
         results[i] = 0
         bases[plan.nargs + i] = address(scalars[i * (SCALAR // 8)])
         if not spec.scalar:
-            results[i] = new_array(api, spec)
+            results[i] = new_array(program.pool, spec)
             if not results[i]:
                 return release(api, results, i, 0)
             bases[plan.nargs + i] = results[i].data
@@ -207,12 +207,32 @@ def call_plan(api: ApiPtr, plan: PlanPtr, args: Objects) -> ptr:
     return hand_over(api, plan, results, scalars)
 
 
-def new_array(api: ApiPtr, spec: SpecPtr) -> ptr:
-    """A fresh array; strides are NULL in the spec for C order, which NumPy lays out faster."""
+def new_array(pool: PoolPtr, spec: SpecPtr) -> ptr:
+    """A fresh array; strides are NULL in the spec for C order, which NumPy lays out faster.
+
+    The memory of a large one is ours, unless the caller has a memory handler of their own.
+    """
+    api = pool.api
     api.Py_IncRef(spec.descr)
-    return api.PyArray_NewFromDescr(
+    if spec.high < KEPT:
+        return api.PyArray_NewFromDescr(
+            api.array_type, spec.descr, spec.nd, spec.dims, spec.strides, 0, 0, 0
+        )
+    most = api.PyObject_GetAttr(pool.config, pool.keep_name)
+    if most:
+        pool.keep_results = api.PyLong_AsLongLong(most)
+        api.Py_DecRef(most)
+    api.PyErr_Clear()
+    before = api.PyDataMem_SetHandler(api.handler)
+    if before and before != api.default_handler:
+        api.Py_DecRef(api.PyDataMem_SetHandler(before))
+    result = api.PyArray_NewFromDescr(
         api.array_type, spec.descr, spec.nd, spec.dims, spec.strides, 0, 0, 0
     )
+    if before:
+        api.Py_DecRef(api.PyDataMem_SetHandler(before))
+        api.Py_DecRef(before)
+    return result
 
 
 def release(api: ApiPtr, results: Objects, count: i64, answer: ptr) -> ptr:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fusec.ir.aval import Aval
+from fusec.runtime import native
 from fusec.runtime.executor import Executor, KernelError, Native
 from fusec.runtime.native_layout import STOPPED
 
@@ -68,7 +69,7 @@ class Repeated:
         memory: list[Any] = [
             np.array(a, order="C", copy=copy) for a, copy in zip(inputs, self.copied)
         ]
-        memory += [np.empty(shape, dtype) for shape, dtype in self.spares]
+        memory += [native.empty(shape, dtype) for shape, dtype in self.spares]
         memory += self.streams
         until, run = self.loop.until, self._run if self.native else self._turns
         most = self.rows if until is None else inputs[until.most].item()

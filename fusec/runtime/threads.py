@@ -154,11 +154,12 @@ def _new_pool() -> Pool:
     memory = (ctypes.c_char * (ctypes.sizeof(Pool) + 64))()
     made = Pool.from_buffer(memory, -ctypes.addressof(memory) % 64)
     made.api = ctypes.pointer(build.api())
-    name = "num_threads"
-    for kept in (made, _grow, _wanted, config, name):
+    name, keep = "num_threads", "keep_bytes"
+    for kept in (made, _grow, _wanted, config, name, keep):
         build.immortal(kept)
     made.grow, made.thread_var = id(_grow), id(_wanted)
-    made.config, made.name = id(config), id(name)
+    made.config, made.name, made.keep_name = id(config), id(name), id(keep)
+    build.set_handler(made)
     made.keep_bytes, made.clock = KEEP_BYTES, getattr(time, "CLOCK_MONOTONIC", 0)
     _reset(made)
     return made
