@@ -29,6 +29,8 @@ REST_SECONDS = 0.004
 #: products are timed: OpenBLAS's threads spin for 2**26 ticks by default, some 20 ms, and those of
 #: another OpenBLAS (SciPy's, which Numba calls) would take a core from NumPy's.
 LONG_REST_SECONDS = 0.03
+#: Calls before those that are timed, so that their data lie where they will lie.
+WARM_SECONDS = 0.004
 #: Rows of the matrices whose product is timed.
 PRODUCT = 1024
 #: Bytes of the array whose copy is timed: far beyond any cache.
@@ -80,10 +82,11 @@ def alternate(
     calls: Mapping[str, Callable[[], Any]], budget: float = 1.0, least: int = 3, most: int = 15,
     rest: float = REST_SECONDS,
 ) -> dict[str, Timing]:  # fmt: skip
-    """Time several functions in turns, each after a rest and a call that is not timed.
+    """Time several functions in turns, each after a rest and calls that are not timed.
 
     The rest lets the threads of the one before go to sleep: OpenMP's and OpenBLAS's spin for
-    milliseconds after their work and would take a core from whoever comes next. After products
+    milliseconds after their work and would take a core from whoever comes next. Meanwhile the
+    caches fill with what others on the machine use, so that a few calls come first. After products
     that Numba's threads have made, OpenBLAS's next call takes up to 100 ms longer, whoever makes
     it. Of two (beside "copy"), slow calls are timed at once.
 
@@ -103,7 +106,10 @@ def alternate(
         for name, call in calls.items():
             time.sleep(rest if counts[name] > 1 else LONG_REST_SECONDS)
             if counts[name] > 1 or len({*calls} - {"copy"}) > 2:
+                start = time.perf_counter()
                 call()
+                while time.perf_counter() - start < WARM_SECONDS:
+                    call()
             start = time.perf_counter()
             for _ in range(counts[name]):
                 call()
