@@ -29,6 +29,8 @@ REST_SECONDS = 0.004
 #: products are timed: OpenBLAS's threads spin for 2**26 ticks by default, some 20 ms, and those of
 #: another OpenBLAS (SciPy's, which Numba calls) would take a core from NumPy's.
 LONG_REST_SECONDS = 0.03
+#: Contenders whose threads sleep soon, so that whoever comes next has all of the machine.
+CALM = ("fusec", "copy")
 #: Calls before those that are timed, so that their data lie where they will lie.
 WARM_SECONDS = 0.004
 #: Rows of the matrices whose product is timed.
@@ -99,12 +101,14 @@ def alternate(
     """
     counts = {name: calls_per_round(call) for name, call in calls.items()}
     rounds: dict[str, list[float]] = {name: [] for name in calls}
-    end = time.perf_counter() + budget
+    end, before = time.perf_counter() + budget, ""
     for number in range(most):
         if number >= least and time.perf_counter() > end:
             break
         for name, call in calls.items():
-            time.sleep(rest if counts[name] > 1 else LONG_REST_SECONDS)
+            long = rest if counts[name] > 1 else LONG_REST_SECONDS
+            time.sleep(REST_SECONDS if before in CALM else long)
+            before = name
             if counts[name] > 1 or len({*calls} - {"copy"}) > 2:
                 start = time.perf_counter()
                 call()

@@ -48,9 +48,12 @@ Figures = dict[str, list[float]]
 
 
 def child(peer: str, measure: str, folder: str) -> dict[str, float]:
-    """The figures of one measure from a process whose caches are in ``folder``."""
+    """The figures of one measure from a process whose caches are in ``folder``.
+
+    Python keeps compiled modules, whatever the environment says: installed packages have theirs.
+    """
     env = {
-        **os.environ,
+        **{k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
         "PYTHONPATH": str(ROOT),
         "FUSEC_CACHE_DIR": f"{folder}/fusec",
         "NUMBA_CACHE_DIR": f"{folder}/numba",

@@ -12,7 +12,7 @@ from benchmarks import summary
 from benchmarks.suite import Row
 
 COLOURS = {"memory": "#4878a8", "arithmetic": "#e08a3c", "transcendental": "#b04a5a",
-           "blas": "#6a9a58"}  # fmt: skip
+           "latency": "#8a8a8a", "blas": "#6a9a58"}  # fmt: skip
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; font-size: 13px; }

@@ -77,24 +77,21 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
     """Every bar that these rows can speak of: ratios to the best peer, at M and L or as said."""
     steady = [r for r in rows if r.family in STEADY and r.size in LARGE]
     copies = [r for r in rows if r.bound == "memory" and r.copy_ms]
-    small = [r for r in rows if r.size == "S" and r.flops >= SMALL_OPERATIONS]
+    small = [r for r in rows if r.size == "S" and r.operations >= SMALL_OPERATIONS]
     products = [r for r in rows if r.bound == "blas" and r.size in LARGE]
     return [
         _mean(rows, "arithmetic: geomean over best peer", 1.5, "arithmetic"),
         _mean(rows, "transcendental: geomean", 2.0, "transcendental"),
-        _mean(rows, "memory and BLAS: geomean", 0.97, "memory", "blas"),
+        _mean(rows, "memory, latency, BLAS: geomean", 0.97, "memory", "latency", "blas"),
         _mean(rows, "whole suite: geomean", 1.3),
         _every("each, but views, gathers, linalg, programs", 0.9, steady, against_best),
         _every("memory, L: share of a copy's bandwidth", 0.85, copies,
                lambda r: r.of_copy / 100),
-        _every("S: each, but for Numba's", 1.0, small,
+        _every("S: each of 3 operations, but for Numba's", 1.0, small,
                lambda r: against_best(r, ("numba", "numba-strict"))),
         _every("matrix products: each, but for Numba's", 0.95, products,
                lambda r: against_best(r, ("numba", "numba-strict", "numexpr"))),
     ]  # fmt: skip
-
-
-GROUPS = ("arithmetic", "transcendental", "memory", "blas")
 
 
 def group_cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:

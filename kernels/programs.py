@@ -249,7 +249,7 @@ def game_of_life(board):
 @kernel(
     name="pagerank_step",
     family="programs",
-    bound="memory",
+    bound="latency",
     inputs={
         "rank": uniform(PAGES, 0.5, 1.5),
         "degree": uniform(PAGES, 1, 16),

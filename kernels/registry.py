@@ -35,6 +35,8 @@ BOUNDS = {
     "or less than one for every eight bytes",
     "arithmetic": "more operations than that, but of one instruction each",
     "transcendental": "one exp, log, tanh, pow or the like for every eight bytes or fewer",
+    "latency": "operations of which each needs the one before (sums in NumPy's order), or reads at "
+    "places that data choose all over an array",
     "blas": "nearly all operations are those of matrix products",
 }
 

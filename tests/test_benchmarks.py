@@ -80,12 +80,13 @@ def test_verdicts():
     rows = [
         row("fast", bound="arithmetic", fusec=1.0, jax=3.0),
         row("slow", bound="memory", fusec=1.0, jax=0.8, copy=0.9),
-        row("small", size="S", fusec=1.0, jax=0.5, numpy=2.0),
+        replace(row("small", size="S", fusec=1.0, jax=0.5, numpy=2.0), operations=3),
+        replace(row("one call", size="S", fusec=1.0, jax=0.2), operations=1),
     ]
     found = {v.what.partition(":")[0]: v for v in summary.verdicts(rows)}
     assert found["arithmetic"].passed
     assert found["arithmetic"].found == pytest.approx(3.0)
-    assert not found["memory and BLAS"].passed
+    assert not found["memory, latency, BLAS"].passed
     assert found["memory, L"].passed
     assert found["S"].worst == ("small S f4 0.50",)
     assert found["matrix products"].cells()[2] == "not measured"
