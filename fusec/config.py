@@ -36,8 +36,8 @@ class Config:
 
     cache_dir: folder of the kernel cache (``FUSEC_CACHE_DIR``).
     cache_bytes: size in bytes at which the oldest entries are removed (``FUSEC_CACHE_BYTES``).
-    keep_bytes: of the memory of results that nobody needs any more, how much is kept for the next
-        results, in bytes, where one has 8 MB or more (``FUSEC_KEEP_BYTES``).
+    keep_bytes: of the memory of results and temporaries that nobody needs any more, how much is
+        kept for the next, in bytes, where one has 8 MB or more (``FUSEC_KEEP_BYTES``).
     num_threads: most threads a kernel may use, or None for what the machine grants
         (``FUSEC_NUM_THREADS``).
     log: topics that are logged (``FUSEC_LOG=trace,passes,...`` or ``all``).

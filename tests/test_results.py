@@ -123,6 +123,24 @@ def test_strided_results_and_temporaries():
         assert y.strides == (x + 1).strides
 
 
+def test_large_temporaries():
+    """Their memory is kept with that of results."""
+
+    @fusec.jit
+    def f(x):
+        c = np.cumsum(x)
+        return (c[::-1] * c).sum()
+
+    x = _x(2 * N)
+    assert sum(f.lower(x).program.blocks) >= x.nbytes
+    for _ in range(3):
+        f(x)
+    kept = pool().kept
+    assert x.nbytes <= kept < 3 * x.nbytes
+    f(x)
+    assert pool().kept == kept
+
+
 def test_no_memory_at_all():
     with pytest.raises(MemoryError):
         native.empty(1 << 60, "u1")

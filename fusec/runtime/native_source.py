@@ -271,7 +271,7 @@ def run_program(program: ProgramPtr, bases: ptrs, limit: i64) -> i64:
     block = cast(0, BlockPtr)
     n = program.nargs
     if program.arena_bytes:
-        block = take(pool, pool.arenas, ARENAS, 0, program.arena_bytes)
+        block = take_arena(pool, program.arena_bytes)
         if not block:
             return OUT_OF_MEMORY
         for i in range(program.ntemporaries):
@@ -290,5 +290,5 @@ def run_program(program: ProgramPtr, bases: ptrs, limit: i64) -> i64:
         if status:
             break
     if block:
-        give(pool, pool.arenas, ARENAS, 0, block)
+        give_arena(pool, block)
     return status

@@ -54,6 +54,24 @@ def give(pool: PoolPtr, slots: i64s, count: i64, first: i64, block: BlockPtr) ->
     return 1
 
 
+# Memory of temporaries: of large ones it is kept together with that of results.
+
+
+def take_arena(pool: PoolPtr, size: i64) -> BlockPtr:
+    if size < KEPT:
+        return take(pool, pool.arenas, ARENAS, 0, size)
+    memory = new_memory(pool, size)
+    if not memory:
+        return 0
+    return cast(memory - HEADER, BlockPtr)
+
+
+def give_arena(pool: PoolPtr, block: BlockPtr) -> i64:
+    if block.size < KEPT:
+        return give(pool, pool.arenas, ARENAS, 0, block)
+    return free_memory(pool, block + HEADER, 0)
+
+
 # Memory of results, in the form that NumPy calls (`Handler`). What is freed is kept for the next
 # result of about the size: a page of fresh memory costs more than computing what is stored there.
 

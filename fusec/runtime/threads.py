@@ -25,7 +25,7 @@ from fusec.runtime import native_build as build
 from fusec.runtime.native_layout import CPU_WORDS, PLACED, Pool
 
 SPIN_US = 20  # waking a sleeper costs 5-50 us; longer spinning would hold up BLAS's threads
-KEEP_BYTES = 256 << 20  # memory of finished calls kept for the next, at most
+KEEP_BYTES = 256 << 20  # of small temporaries and scratch of finished calls kept for the next
 MOST_WORKERS = 511
 _SYNC = ("mutex", "work", "done")
 
@@ -160,6 +160,7 @@ def _new_pool() -> Pool:
     made.grow, made.thread_var = id(_grow), id(_wanted)
     made.config, made.name, made.keep_name = id(config), id(name), id(keep)
     build.set_handler(made)
+    made.keep_results = config.keep_bytes
     made.keep_bytes, made.clock = KEEP_BYTES, getattr(time, "CLOCK_MONOTONIC", 0)
     _reset(made)
     return made
