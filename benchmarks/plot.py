@@ -8,11 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import summary
 from benchmarks.suite import Row
 
 COLOURS = {"memory": "#4878a8", "arithmetic": "#e08a3c", "transcendental": "#b04a5a",
            "latency": "#8a8a8a", "blas": "#6a9a58"}  # fmt: skip
+TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; font-size: 13px; }
@@ -52,7 +55,10 @@ def ratios(rows: Sequence[Row], title: str) -> Any:
         axes.text(max(value, 1), place, who, va="center", fontsize=7)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
-    axes.margins(x=0.25, y=0.01)
+    ticks = [t for t in TICKS if min(values, default=1) / 2 < t < max(values, default=1) * 2]
+    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axes.minorticks_off()
+    axes.margins(x=0.2, y=0.01)
     axes.set_xlabel("time of the best peer / time of fusec (right of the line: fusec is faster)")
     axes.set_title(title, loc="left")
     _legend(axes)
@@ -89,8 +95,9 @@ def pictures(rows: Sequence[Row], roofs: Mapping[str, float]) -> Iterator[tuple[
     for size, dtype in sorted({(r.size, r.dtype) for r in rows}):
         kept = [r for r in rows if (r.size, r.dtype) == (size, dtype) and r.ours.ms]
         if kept:
-            yield f"ratios-{size}-{dtype}", ratios(kept, f"Size {size}, {dtype}")
-            yield f"roofline-{size}-{dtype}", roofline(kept, roofs, f"Size {size}, {dtype}")
+            title = f"Size {size}, {np.dtype(dtype)}"
+            yield f"ratios-{size}-{dtype}", ratios(kept, title)
+            yield f"roofline-{size}-{dtype}", roofline(kept, roofs, title)
 
 
 def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
