@@ -177,3 +177,15 @@ def test_only_what_outgrows_the_last_cache(monkeypatch):
     monkeypatch.setattr(emit_streams, "LAST_CACHE", 32 << 20)
     small, large = (fusec.ShapeDtype((n,), "f8") for n in (1_000_000, 4_000_000))
     assert not _streams(_line, small) and _streams(_line, large)
+
+
+def test_what_a_loop_moves_is_counted_once(monkeypatch):
+    """Rows of one array that a loop reads at several places, and neighbours in one row."""
+    x = fusec.ShapeDtype((8, 5000), "f8")
+    for f, nbytes in (
+        (lambda x: np.stack([x[k] * 2 for k in range(8)]), 2 * 8 * 5000 * 8),
+        (lambda x: x[0, :-2] + x[0, 1:-1] + x[0, 2:], (5000 + 4998) * 8),
+    ):
+        for most, past in ((nbytes - 1, True), (nbytes, False)):
+            monkeypatch.setattr(emit_streams, "LAST_CACHE", most)
+            assert _streams(f, x) == past

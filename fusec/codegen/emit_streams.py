@@ -36,13 +36,22 @@ def streams(
 
 def moved(emitter: LoopEmitter, stores: list[Store]) -> int:
     """Bytes that a loop reads and stores in all, at places that no data chooses."""
-    sizes: dict[Buffer, int] = {}
+    spans: dict[Buffer, list[tuple[int, int]]] = {}
     places = [(x.buffer, x.index) for x in _loads(emitter)] + [(s.buffer, s.index) for s in stores]
     for buffer, index in places:
         assert buffer is not None and index is not None
-        size = buffer.dtype.itemsize * emitter.count(index.variables())
-        sizes[buffer] = max(size, sizes.get(buffer, 0))
-    return sum(sizes.values())
+        elements = emitter.count(index.variables())
+        spans.setdefault(buffer, []).append((index.const, index.const + elements))
+    return sum(_covered(found) * buffer.dtype.itemsize for buffer, found in spans.items())
+
+
+def _covered(spans: list[tuple[int, int]]) -> int:
+    """How many numbers lie in at least one of the spans."""
+    total, end = 0, min(first for first, _ in spans)
+    for first, last in sorted(spans):
+        total += max(0, last - max(first, end))
+        end = max(end, last)
+    return total
 
 
 def _loads(emitter: LoopEmitter) -> list[Line]:
