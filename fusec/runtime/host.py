@@ -13,6 +13,7 @@ import numpy as np
 
 from fusec.runtime.array import Array, bytes_of
 from fusec.runtime.device import Buffer, Device, Place, Stream
+from fusec.runtime.native import empty
 from fusec.runtime.shadow import extent
 
 
@@ -24,7 +25,7 @@ class HostDevice(Device):
     on_host = native = True
 
     def _allocate(self, nbytes: int, stream: Stream) -> tuple[int, Any]:
-        memory = np.empty((nbytes | 255) + 1, np.uint8)
+        memory = empty((nbytes | 255) + 1, np.uint8)
         return memory.ctypes.data, memory
 
     def _upload(self, place: Place, data: np.ndarray, stream: Stream) -> None:
