@@ -38,7 +38,7 @@ def _emptied(monkeypatch):
 def _drop():
     """Has the pool look at `config.keep_bytes`, and free what is more."""
     gc.collect()
-    native.empty(N, "f8")
+    native.empty((N,), np.dtype("f8"))
 
 
 def _handler(x):
@@ -91,15 +91,15 @@ def test_how_much_is_kept(monkeypatch):
 
 def test_more_blocks_than_there_is_room_for(monkeypatch):
     monkeypatch.setattr(config, "keep_bytes", 1 << 40)
-    held = [native.empty(N, "f8") for _ in range(40)]
+    held = [native.empty((N,), np.dtype("f8")) for _ in range(40)]
     del held
     assert 0 < pool().kept <= 16 * (KEPT + 4096)
 
 
 def test_a_block_much_larger_than_asked_is_left_alone():
-    place = native.empty(4 * N, "f8").ctypes.data
+    place = native.empty((4 * N,), np.dtype("f8")).ctypes.data
     assert pool().kept >= 4 * KEPT
-    assert native.empty(N, "f8").ctypes.data != place
+    assert native.empty((N,), np.dtype("f8")).ctypes.data != place
 
 
 def test_resize_and_pickle():
@@ -143,8 +143,8 @@ def test_large_temporaries():
 
 def test_no_memory_at_all():
     with pytest.raises(MemoryError):
-        native.empty(1 << 60, "u1")
-    assert native.empty(N, "f8").shape == (N,)
+        native.empty((1 << 60,), np.dtype("u1"))
+    assert native.empty((N,), np.dtype("f8")).shape == (N,)
 
 
 def test_results_of_many_threads():
@@ -226,7 +226,7 @@ def test_a_handler_of_the_users_own_is_kept():
     doubled(x)
     before = exchange(capsule)
     try:
-        assert _handler(doubled(x)) == _handler(native.empty(N, "f8")) == "mine"
+        assert _handler(doubled(x)) == _handler(native.empty((N,), np.dtype("f8"))) == "mine"
     finally:
         exchange(before)
     assert _handler(doubled(x)) == "fusec"

@@ -64,6 +64,9 @@ class Native(NamedTuple):
     work: float
 
 
+BYTE = np.dtype("u1")
+
+
 class KernelError(Exception):
     """A kernel or a call reported an error; the caller runs NumPy to learn which."""
 
@@ -104,7 +107,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...]) -> 
     order = sorted(range(len(shape)), key=lambda k: -abs(strides[k]))
     if order == list(range(len(shape))):
         return native.empty(shape, dtype)
-    array = native.empty([shape[k] for k in order], dtype)
+    array = native.empty(tuple([shape[k] for k in order]), dtype)
     return array.transpose(np.argsort(order))
 
 
@@ -193,7 +196,7 @@ class Executor:
         for slot, value in self.constants:
             values[slot] = value
         if self.temps:
-            blocks = [native.empty(n, np.uint8) for n in self.blocks]
+            blocks = [native.empty((n,), BYTE) for n in self.blocks]
             for slot, block in self.temps:
                 values[slot] = blocks[block]
         return values

@@ -13,6 +13,7 @@ import numpy as np
 
 from fusec.runtime.array import Array, bytes_of
 from fusec.runtime.device import Buffer, Device, Place, Stream
+from fusec.runtime.executor import BYTE
 from fusec.runtime.native import empty
 from fusec.runtime.shadow import extent
 
@@ -25,7 +26,7 @@ class HostDevice(Device):
     on_host = native = True
 
     def _allocate(self, nbytes: int, stream: Stream) -> tuple[int, Any]:
-        memory = empty((nbytes | 255) + 1, np.uint8)
+        memory = empty(((nbytes | 255) + 1,), BYTE)
         return memory.ctypes.data, memory
 
     def _upload(self, place: Place, data: np.ndarray, stream: Stream) -> None:

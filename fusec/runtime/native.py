@@ -172,10 +172,9 @@ def make_entry(plans: Sequence[NativePlan], guards: Sequence[Guard] = ()) -> Cal
     return call
 
 
-def empty(shape: int | Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """``np.empty`` whose memory is kept for later results, if it is large (`config.keep_bytes`)."""
-    dtype = np.dtype(dtype)
-    if math.prod([shape] if isinstance(shape, int) else shape) * dtype.itemsize < layout.KEPT:
+    if math.prod(shape) * dtype.itemsize < layout.KEPT:
         return np.empty(shape, dtype)
     pool().keep_results = config.keep_bytes
     with our_memory():
