@@ -23,14 +23,10 @@ import numpy as np
 ROUND_SECONDS = 0.01
 #: Rounds that one call has to fill to be timed alone, without a call to warm up.
 SLOW = 2
-#: Between two functions that are timed in turns.
-REST_SECONDS = 0.004
-#: Before a single call, which has none before it that would wait out what still spins, and where
-#: products are timed: OpenBLAS's threads spin for 2**26 ticks by default, some 20 ms, and those of
-#: another OpenBLAS (SciPy's, which Numba calls) would take a core from NumPy's.
-LONG_REST_SECONDS = 0.03
-#: Contenders whose threads sleep soon, so that whoever comes next has all of the machine.
-CALM = ("fusec", "copy")
+#: Between two functions that are timed in turns, threads of the one before come to rest: until the
+#: process takes next to no time while it sleeps this long, or for so long at most. OpenBLAS's spin
+#: for 2**28 ticks after a product or a dot, some 60 ms.
+REST_SECONDS, MOST_REST_SECONDS = 0.004, 0.3
 #: Calls before those that are timed, so that their data lie where they will lie.
 WARM_SECONDS = 0.004
 #: Rows of the matrices whose product is timed.
@@ -80,10 +76,19 @@ def calls_per_round(call: Callable[[], Any], seconds: float = ROUND_SECONDS) -> 
         count *= 4
 
 
+def rest() -> None:
+    """Wait until no thread of this process is busy."""
+    end = time.perf_counter() + MOST_REST_SECONDS
+    while time.perf_counter() < end:
+        before = time.process_time()
+        time.sleep(REST_SECONDS)
+        if time.process_time() - before < REST_SECONDS / 4:
+            return
+
+
 def alternate(
-    calls: Mapping[str, Callable[[], Any]], budget: float = 1.0, least: int = 3, most: int = 15,
-    rest: float = REST_SECONDS,
-) -> dict[str, Timing]:  # fmt: skip
+    calls: Mapping[str, Callable[[], Any]], budget: float = 1.0, least: int = 3, most: int = 15
+) -> dict[str, Timing]:
     """Time several functions in turns, each after a rest and calls that are not timed.
 
     The rest lets the threads of the one before go to sleep: OpenMP's and OpenBLAS's spin for
@@ -92,8 +97,8 @@ def alternate(
     that Numba's threads have made, OpenBLAS's next call takes up to 100 ms longer, whoever makes
     it. Of two (beside "copy"), slow calls are timed at once.
 
-    calls: functions without arguments, by name. budget: seconds for all rounds together, though
-    there are at least `least` rounds; most: the most rounds. rest: seconds before each round.
+    calls: functions without arguments, by name. budget: seconds for all rounds together, rests too,
+    though there are at least `least` rounds; most: the most rounds.
 
     >>> times = alternate({"a": lambda: sum(range(9)), "b": lambda: None}, budget=0.1)
     >>> times["a"].median > times["b"].median
@@ -101,14 +106,12 @@ def alternate(
     """
     counts = {name: calls_per_round(call) for name, call in calls.items()}
     rounds: dict[str, list[float]] = {name: [] for name in calls}
-    end, before = time.perf_counter() + budget, ""
+    end = time.perf_counter() + budget
     for number in range(most):
         if number >= least and time.perf_counter() > end:
             break
         for name, call in calls.items():
-            long = rest if counts[name] > 1 else LONG_REST_SECONDS
-            time.sleep(REST_SECONDS if before in CALM else long)
-            before = name
+            rest()
             if counts[name] > 1 or len({*calls} - {"copy"}) > 2:
                 start = time.perf_counter()
                 call()

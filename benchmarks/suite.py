@@ -198,12 +198,11 @@ def measure(
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         products = row.bound == "blas"
-        rest = harness.LONG_REST_SECONDS if products else harness.REST_SECONDS
         later = [c.name for c in contenders if c.apart and products]
         timings = {}
         for names in ([n for n in ready if n not in later], [n for n in ready if n in later]):
             calls = {name: ready[name] for name in names}
-            timings |= harness.alternate(calls, budget * len(calls), rest=rest)
+            timings |= harness.alternate(calls, budget * len(calls))
     for name, timing in timings.items():
         if name == "copy":
             row.copy_ms = timing.median * 1e3
