@@ -1,7 +1,9 @@
 """The memory of large results: kept for the next ones, given back when it is too much."""
 
+import contextvars
 import ctypes
 import gc
+import itertools
 import os
 import pickle
 import subprocess
@@ -147,6 +149,42 @@ def test_no_memory_at_all():
     assert native.empty((N,), np.dtype("f8")).shape == (N,)
 
 
+def test_what_interrupts_leaves_numpys_memory_as_it_was():
+    """A signal may raise between any two lines: nothing of ours is left in the caller's context."""
+    ran = []
+
+    def interrupted(at):
+        lines = itertools.count()
+
+        def trace(frame, event, arg):
+            ours = frame.f_code.co_filename in (native.__file__, build.__file__)
+            if ours and next(lines) == at:
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            native.empty(N, "f8")
+        except KeyboardInterrupt:
+            ran.append(at)
+        finally:
+            sys.settrace(before)
+        assert _handler(np.empty(3)) == "default_allocator"
+
+    for at in range(40):
+        contextvars.copy_context().run(interrupted, at)
+    assert 8 < len(ran) < 40
+
+
+def test_a_call_leaves_nothing_to_collect():
+    native.empty(N, "f8")
+    gc.collect()
+    for _ in range(10):
+        native.empty(N, "f8")
+    assert gc.collect() == 0
+
+
 def test_results_of_many_threads():
     x = _x()
     wanted, wrong = x * 2, []
@@ -219,9 +257,7 @@ def test_a_handler_of_the_users_own_is_kept():
     new = ctypes.pythonapi.PyCapsule_New
     capsule = new(ctypes.addressof(own), b"mem_handler", None)
     build.immortal((own, capsule))
-    exchange = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(
-        ctypes.cast(build.api().PyDataMem_SetHandler, ctypes.c_void_p).value
-    )
+    exchange = build._exchange()
     x = _x()
     doubled(x)
     before = exchange(capsule)

@@ -25,7 +25,7 @@ import numpy as np
 
 from fusec.config import config
 from fusec.runtime import native_layout as layout
-from fusec.runtime.native_build import ERROR, MISS, Sentinel, builtin, our_memory
+from fusec.runtime.native_build import ERROR, MISS, Sentinel, builtin, in_our_memory
 from fusec.runtime.threads import pool
 
 __all__ = [
@@ -177,8 +177,8 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     if math.prod(shape) * dtype.itemsize < layout.KEPT:
         return np.empty(shape, dtype)
     pool().keep_results = config.keep_bytes
-    with our_memory():
-        return np.empty(shape, dtype)
+    made: np.ndarray[Any, Any] = in_our_memory(np.empty, shape, dtype)
+    return made
 
 
 def _pointer(structure: Any) -> Any:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextvars import copy_context
 from ctypes import POINTER, c_void_p, cast, pythonapi
 from functools import lru_cache
 from pathlib import Path
@@ -154,20 +154,27 @@ def set_handler(pool: layout.Pool) -> None:
     api().handler = id(capsule)
 
 
-@contextmanager
-def our_memory() -> Iterator[None]:
-    """Arrays that are made inside have their memory from us; those of `set_handler`."""
-    table = api()
-    exchange = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(
-        cast(table.PyDataMem_SetHandler, c_void_p).value
-    )
+def in_our_memory(make: Callable[..., Any], *args: Any) -> Any:
+    """``make(*args)``, whose arrays have their memory from us, unless the caller has a handler.
+
+    In a context of its own: nothing is left of ours there, whatever signal or exception comes.
+    """
+    return copy_context().run(_ours, make, *args)
+
+
+def _ours(make: Callable[..., Any], *args: Any) -> Any:
+    table, exchange = api(), _exchange()
     before = exchange(cast(table.handler, ctypes.py_object).value)
-    try:
-        if id(before) != table.default_handler:
-            exchange(before)
-        yield
-    finally:
+    if id(before) != table.default_handler:
         exchange(before)
+    return make(*args)
+
+
+@lru_cache(1)
+def _exchange() -> Any:
+    """NumPy's PyDataMem_SetHandler."""
+    address = cast(api().PyDataMem_SetHandler, c_void_p).value
+    return ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(address)
 
 
 def immortal(thing: object) -> None:
