@@ -21,6 +21,14 @@ def _default_cache_dir() -> Path:
     return Path(base) / "fusec"
 
 
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{name} should be a whole number, not {text!r}") from None
+
+
 def _flag(name: str) -> bool:
     return os.environ.get(name, "").lower() not in ("", "0", "false", "no")
 
@@ -50,13 +58,13 @@ class Config:
 
     cache_dir: Path = field(default_factory=_default_cache_dir)
     cache_bytes: int = field(
-        default_factory=lambda: int(os.environ.get("FUSEC_CACHE_BYTES", 512 << 20))
+        default_factory=lambda: _number("FUSEC_CACHE_BYTES", 512 << 20)
     )
     keep_bytes: int = field(
-        default_factory=lambda: int(os.environ.get("FUSEC_KEEP_BYTES", 256 << 20))
+        default_factory=lambda: _number("FUSEC_KEEP_BYTES", 256 << 20)
     )
     num_threads: int | None = field(
-        default_factory=lambda: int(os.environ.get("FUSEC_NUM_THREADS", "0")) or None
+        default_factory=lambda: _number("FUSEC_NUM_THREADS", 0) or None
     )
     log: frozenset[str] = field(default_factory=_topics)
     dump: Path | None = field(
@@ -65,6 +73,12 @@ class Config:
     disable: bool = field(default_factory=lambda: _flag("FUSEC_DISABLE"))
     verify: bool = field(default_factory=lambda: _flag("FUSEC_VERIFY"))
     transfers: str = field(default_factory=lambda: os.environ.get("FUSEC_TRANSFERS") or "allow")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Raises ValueError for what is no number of bytes."""
+        if name.endswith("_bytes") and not (type(value) is int and 0 <= value < 1 << 62):
+            raise ValueError(f"fusec.config.{name} is a number of bytes, an int, not {value!r}")
+        super().__setattr__(name, value)
 
 
 config = Config()

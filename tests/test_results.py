@@ -91,6 +91,19 @@ def test_how_much_is_kept(monkeypatch):
     assert pool().kept == 0
 
 
+@pytest.mark.parametrize("wrong", [1e9, -1, None, 1 << 63, "8"])
+def test_a_limit_that_is_none(wrong):
+    with pytest.raises(ValueError, match="keep_bytes is a number of bytes"):
+        config.keep_bytes = wrong
+    assert config.keep_bytes == 256 << 20
+
+
+def test_a_variable_that_is_no_number(monkeypatch):
+    monkeypatch.setenv("FUSEC_KEEP_BYTES", "1 GB")
+    with pytest.raises(ValueError, match="FUSEC_KEEP_BYTES should be a whole number, not '1 GB'"):
+        type(config)()
+
+
 def test_more_blocks_than_there_is_room_for(monkeypatch):
     monkeypatch.setattr(config, "keep_bytes", 1 << 40)
     held = [native.empty((N,), np.dtype("f8")) for _ in range(40)]
@@ -165,7 +178,7 @@ def test_what_interrupts_leaves_numpys_memory_as_it_was():
         before = sys.gettrace()
         sys.settrace(trace)
         try:
-            native.empty(N, "f8")
+            native.empty((N,), np.dtype("f8"))
         except KeyboardInterrupt:
             ran.append(at)
         finally:
@@ -178,10 +191,10 @@ def test_what_interrupts_leaves_numpys_memory_as_it_was():
 
 
 def test_a_call_leaves_nothing_to_collect():
-    native.empty(N, "f8")
+    native.empty((N,), np.dtype("f8"))
     gc.collect()
     for _ in range(10):
-        native.empty(N, "f8")
+        native.empty((N,), np.dtype("f8"))
     assert gc.collect() == 0
 
 
