@@ -170,6 +170,87 @@ def test_tables(function, shape, order):
     np.testing.assert_array_equal(t, plain)
 
 
+# -- few elements that are computed of others: only they are read and stored
+
+
+def boundary(u):
+    u[0], u[-1] = u[1], u[-2]
+    u[:, 0] = u[:, 1]
+    u[:, -1] = 2 * u[:, -2] - u[:, -3]
+
+
+def exchanged(u):
+    u[0], u[-1] = u[-1], u[0]
+
+
+def turned_corner(u):
+    corner = u[:4, 1:5:2]
+    corner[...] = corner[::-1].copy()
+
+
+def again_and_again(u):
+    u[2:5, 3:9] = u[4:7, 1:7]
+    u[3:6, 5:7] += u[2:5, 4:6]
+    u[6, ::-7] = u[3, ::7]
+
+
+def old_one_returned(u):
+    old = u[0] * 2
+    u[0] = u[1]
+    u[1] = u[0] + u[2]
+    return old, u[3, 3]
+
+
+def of_all(u):
+    u[0] = u.max()
+    u[1] = np.sort(u[2])
+
+
+def with_a_check(u):
+    u[0] = u[1]
+    u[2] = u[np.argsort(u[:, 0])[3]]
+
+
+SMALL_PARTS = [boundary, exchanged, turned_corner, old_one_returned]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["f8", "i2", "?", "c8", "f2"])
+@pytest.mark.parametrize("function", [*SMALL_PARTS, again_and_again, of_all, with_a_check])
+def test_few_elements_as_numpy(function, dtype, order):
+    if dtype == "?" and function in (boundary, again_and_again, old_one_returned):
+        return  # NumPy subtracts no booleans, and adds no others to them in place
+    u = np.asarray(RNG.integers(0, 99, (150, 140)).astype(dtype), order=order)
+    plain, f = u.copy(order="K"), fusec.jit(function)
+    for _ in range(3):
+        got, want = f(u), function(plain)
+        np.testing.assert_array_equal(u, plain)
+        assert (got is None) == (want is None)
+        for mine, numpys in zip(got or (), want or ()):
+            np.testing.assert_array_equal(mine, numpys)
+
+
+@pytest.mark.parametrize("function", SMALL_PARTS)
+def test_few_elements_move_few_bytes(function):
+    low = fusec.jit(function).lower(np.ones((1000, 1000)))
+    assert low.explain().bytes_moved < 200_000
+
+
+def two_changed(a, b):
+    a[0], b[0] = b[1], a[1]
+    b[-1] = a[0] + b[0]
+
+
+def test_two_arguments_of_each_other():
+    mine = [RNG.normal(size=400), RNG.normal(size=400)]
+    plain = [x.copy() for x in mine]
+    f = fusec.jit(two_changed)
+    for _ in range(3):
+        f(*mine)
+        two_changed(*plain)
+        np.testing.assert_array_equal(mine, plain)
+
+
 def test_an_argument_whose_elements_share_memory_is_numpys():
     shared = np.lib.stride_tricks.as_strided(np.zeros(10), (30,), (0,))
     plain = np.lib.stride_tricks.as_strided(np.zeros(10), (30,), (0,))

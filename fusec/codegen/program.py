@@ -135,7 +135,7 @@ class _Builder(Recurrences):
         slot = self.slot_of[param]
         self.out_of[node] = self.slot_of[node] = self.program.inplace[node] = slot
         if node.op.family == "scatter":
-            within = elements(slot) if base is param else (1,)
+            within = (1,) if base.op.name == "reshape" else elements(slot)
             self.program.parts[node] = Place(param, within, 0)
             return
         start, step = node.attrs["start"], node.attrs["step"]

@@ -24,6 +24,12 @@ def _scatter_flat(x: Any, index: Any, v: Any) -> Any:
     return out
 
 
+def _scatter_set(x: Any, v: Any, indices: Any) -> Any:
+    out = np.array(x, order="C")
+    out[indices] = v
+    return out
+
+
 def _scatter_add(x: Any, v: Any, *indices: Any, joined: bool = False) -> Any:
     out = np.array(x, order="C")
     lead, tail = x.shape[: len(indices)], x.shape[len(indices) :]
@@ -84,13 +90,13 @@ scatter_flat = register(
         vjp=(_overwritten, None, _written),
     )
 )
-# ``scatter_flat`` to an array of one axis, as a kernel in order: what it becomes on a CPU.
+# The same as a kernel in order, with one index for each axis of x: what it becomes on a CPU.
 scatter_set = register(
     Op(
         name="scatter_set",
         family="scatter",
-        impl=lambda x, v, index, joined=False: _scatter_flat(x, index, v),
-        infer_aval=lambda x, v, index, joined=False: x,
+        impl=lambda x, v, *indices, joined=False: _scatter_set(x, v, indices),
+        infer_aval=lambda x, v, *indices, joined=False: x,
         vjp=NONDIFFERENTIABLE,
     )
 )

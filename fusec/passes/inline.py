@@ -33,7 +33,7 @@ def stored_values(graph: Graph, order: list[Node]) -> set[Node]:
         for child in whole:
             if not (node.op.name == "matmul" and node.dtype.kind == "f" and copied(child)):
                 child = source_of(child)
-            if child.op.name not in ("param", "const"):
+            if child.op.name not in ("param", "const", "iota" if is_joined(node) else "const"):
                 roots.add(child)
     return roots
 

@@ -8,19 +8,23 @@ nothing else needs the old value, only the part is computed, where it belongs::
     %1: f8[1000] = slice_update(t, identity(%0), start=(5,), step=(1,), joined=True)
 
 Several parts of an argument (``t[0] = 0; t[-1] = 1``) are a chain of such updates, if they are
-apart. A part may be computed of its own old elements (``t[5:25] += v``), but of no others.
+apart. A part may be computed of its own old elements (``t[5:25] += v``), but of no others: what
+few elements are changed with (``t[0] = t[1]``) is stored, and copied when all else is done.
 
 What is stored or added at places that data choose is done where the argument lies, too, after all
 else is: indices and values have been stored and checked by then (``t[idx] += v``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
 
 from fusec.ir.graph import Graph, Node, toposort
+from fusec.ir.rewrite import rebuild
 from fusec.passes.groups import Group, fusable, is_call, is_joined
 from fusec.passes.nodes import distinct, meet, node_of, spans
+from fusec.passes.rules import slice_of_update
 
+FEW = 16  # parts that are computed of others are at most so many, and one in so many elements
 LEAST = 4  # a part whose elements are not side by side is at most one in so many of all
 
 
@@ -50,8 +54,8 @@ def updated(
         if scatter is not None:
             outputs[k] = _stored_first(scatter, changed)
             continue
-        chain = _chain(param, result) if not raises else []
-        alone = all(users[a] == [b] for a, b in pairwise(chain))
+        chain = _chain(param, result)
+        alone = not raises and all(users[a] == [b] for a, b in pairwise(chain))
         if chain and alone and _apart(chain) and _own(param, chain, users):
             base = param
             for node in chain:
@@ -59,6 +63,8 @@ def updated(
                 base = node_of("slice_update", base, value, **node.attrs, joined=True)
                 base.loc = value.loc = node.loc
             outputs[k] = base
+        elif 0 < len(chain) <= FEW and _size(chain) * FEW <= param.aval.size:
+            outputs[k] = _afterwards(graph, chain, changed) or result
     return Graph(graph.params, outputs, graph.checks)
 
 
@@ -95,6 +101,48 @@ def _stored_first(node: Node, changed: set[Node]) -> Node:
     return made
 
 
+def _afterwards(graph: Graph, chain: list[Node], changed: set[Node]) -> Node | None:
+    """The updates as scatters, which store one after the other when all else is done."""
+    values = Graph(graph.params, [node.inputs[1] for node in chain])
+    base = chain[0].inputs[0]
+    for node, value in zip(chain, rebuild(values, PARTS).outputs):
+        made = node_of("scatter_set", base, value, *_places(node))
+        if not fusable(made):
+            return None
+        made.loc = node.loc
+        base = _stored_first(made, changed)
+    return base
+
+
+def _places(node: Node) -> Iterator[Node]:
+    """An index for each axis of what an update changes, as a scatter takes them."""
+    for k, (n, part) in enumerate(zip(node.shape, spans(node))):
+        line = node_of("iota", shape=(n,), axis=0)
+        row = node_of("slice", line, start=(part.start,), step=(part.step,), shape=(len(part),))
+        yield node_of("reshape", row, shape=(len(part),) + (1,) * (len(node.shape) - k - 1))
+
+
+def _part_of_update(node: Node) -> Node | None:
+    """A part of an array that is changed in part: that part, changed in part."""
+    x, part, ones = node.inputs[0], spans(node), (1,) * node.aval.ndim
+    if x.op.name != "slice_update" or not x.attrs["step"] == node.attrs["step"] == ones:
+        return None
+    old, value = x.inputs
+    both = [range(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(part, spans(x))]
+    inside = tuple([r.start - at for r, at in zip(both, x.attrs["start"])])
+    place = tuple([r.start - at.start for r, at in zip(both, part)])
+    kept = node_of("slice", old, **node.attrs)
+    new = node_of("slice", value, start=inside, step=ones, shape=tuple(map(len, both)))
+    return node_of("slice_update", kept, new, start=place, step=ones)
+
+
+PARTS = {"slice": [slice_of_update, _part_of_update]}  # only what is read is computed
+
+
+def _size(chain: list[Node]) -> int:
+    return sum([n.inputs[1].aval.size for n in chain])
+
+
 def _chain(param: Node, result: Node) -> list[Node]:
     """The updates that make ``result`` of ``param``, first to last; [] if anything else does."""
     chain: list[Node] = []
@@ -109,7 +157,7 @@ def _apart(chain: list[Node]) -> bool:
     """Whether no element is changed twice, and storing them costs no more than storing all."""
     if any(meet(spans(a), spans(b)) for a, b in combinations(chain, 2)):
         return False
-    few = sum(n.inputs[1].aval.size for n in chain) * LEAST <= chain[0].aval.size
+    few = _size(chain) * LEAST <= chain[0].aval.size
     return few or all(n.aval.ndim and abs(n.attrs["step"][-1]) == 1 for n in chain)
 
 
