@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from fusec.codegen.steps import Launch, Product, Rounds
+from fusec.codegen.steps import Launch, Product
 from fusec.plan import Plan, apply_view
 from fusec.runtime.executor import RELEASE_GIL_NS, KernelError, LaunchSpec, step_specs
 from fusec.runtime.native import (
@@ -48,15 +48,14 @@ def make(
 ) -> Fast | None:
     """The short way of a plan for calls like this one.
 
-    None for programs with steps in Python, for outputs that are no fresh arrays, and for arguments
-    that had to be copied into another layout.
+    None for programs with steps in Python that change arguments, for outputs of others that are no
+    fresh arrays, and for arguments that had to be copied into another layout.
     """
     program, direct = plan.program, _direct(plan)
     native = all(isinstance(s, Launch | Product) for s in program.steps) and program.steps
-    looped = any(isinstance(s, Rounds) for s in program.steps)
     if any(x is not y for x, y in zip(leaves, arrays)):
         return None
-    if looped and not plan.trace.writes:
+    if not native and not plan.trace.writes:
         return None, _Writer(plan, tree, leaves, static, *_stepwise(plan, leaves)).function()
     fresh = _fresh(plan, direct)
     roles = {program.slots[k].role for k in fresh}
@@ -75,7 +74,7 @@ def make(
 
 
 def _stepwise(plan: Plan, leaves: Sequence[Any]) -> tuple[Callable[..., Any], list[int], bool]:
-    """As ``make_entry``, of a program with loops, which Python drives; then as for ``_Writer``."""
+    """As ``make_entry``, of a program that Python drives; then as for ``_Writer``."""
     sources, run = plan.trace.sources, plan.executor.run
     places = [k for k, s in enumerate(sources) if s.kind != "constant"]
     specs = [_input(plan, k, leaves) for k in places]

@@ -56,7 +56,13 @@ CALLS = [
     pytest.param(lambda x: [x.sum(), float(2), x[1:]], (X,), {}, id="several kinds of result"),
     pytest.param(lambda x: (x + 1, x), (X,), {}, id="argument as result"),
     pytest.param(lambda x, n: x[: int(n)] * 2, (X, 2), {}, id="number that is part of the program"),
-]
+    pytest.param(lambda x: np.sort(-x * 2) + x, (X,), {}, id="call of NumPy"),
+    pytest.param(lambda p: (np.argsort(-p["x"], kind="stable"), np.lexsort((p["x"], -p["x"]))),
+                 ({"x": X},), {}, id="calls of NumPy"),
+    pytest.param(lambda x, q: {"m": np.median(x), "q": np.quantile(x, q=q), "x": x[::-1]},
+                 (X, 0.5), {}, id="calls that give numbers"),
+    pytest.param(lambda x: x[1:], (X,), {}, id="nothing to run"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("function, args, kwargs", CALLS)
@@ -224,3 +230,14 @@ def test_writeable_is_asked_at_every_call(order, where):
         x.flags.writeable = letter == "w"
         np.testing.assert_array_equal(jitted(x), program(x))
     x.flags.writeable = True
+
+
+def test_exceptions_of_calls_are_numpys():
+    solve = fusec.jit(lambda a, b: np.linalg.solve(a, b) * 2)
+    regular, b = np.eye(3) * 2, np.ones(3)
+    for _ in range(2):
+        np.testing.assert_array_equal(solve(regular, b), b)
+    assert taken(solve, regular, b)
+    with pytest.raises(np.linalg.LinAlgError, match="Singular"):
+        solve(np.zeros((3, 3)), b)
+    np.testing.assert_array_equal(solve(regular, b), b)

@@ -19,7 +19,7 @@ from fusec.trace.scalars import NUMBERS, PyScalar, is_sized
 from fusec.trace.session import Session
 from fusec.trace.standin import in_order, silent, stand_in
 from fusec.trace.tracer import Tracer, as_tracer, fresh
-from fusec.trace.tree import TreeDef, flatten
+from fusec.trace.tree import LEAF, TreeDef, flatten
 from fusec.trace.ufuncs import weak_type
 
 SMALL = 100_000  # elements up to which a dummy has the real shape
@@ -69,8 +69,13 @@ def host_call(
     operands, filled = _operands(session, leaves)
     name = _name(func)
 
+    flat = all(c.cls is LEAF for part in tree.children for c in part.children)
+    count, names = len(tree.children[0].children), tree.children[1].aux
+
     def invoke(arrays: Any) -> Any:
         values = [v.fill(arrays) if type(v) is Slot else v for v in filled]
+        if flat:
+            return func(*values[:count], **dict(zip(names, values[count:])))
         made_args, made_kwargs = tree.unflatten(values)
         return func(*made_args, **made_kwargs)
 
@@ -164,7 +169,9 @@ def _runner(name: str, invoke: Callable[[Any], Any], likes: list[np.ndarray]) ->
     expected = [(x.shape, x.dtype) for x in likes]
 
     def run(*arrays: Any) -> tuple[Any, ...]:
-        found = [np.asarray(x) for x in flatten(invoke(arrays))[0]]
+        result = invoke(arrays)
+        leaves = [result] if type(result) is np.ndarray else flatten(result)[0]
+        found = [np.asarray(x) for x in leaves]
         made = [(x.shape, x.dtype) for x in found]
         if made != expected:
             raise DataDependentShapeError(f"{name} gave {made} where {expected} was planned")
