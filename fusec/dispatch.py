@@ -112,7 +112,11 @@ class JitFunction:
         plan, hidden = route.plan, route.hidden
         if isinstance(plan, Elsewhere):
             return remote.call(self, leaves, tree, (args, kwargs), plan.device)
-        if isinstance(plan, Fallback) or overlaps(plan, leaves, hidden):
+        if isinstance(plan, Fallback):
+            if route.levels == [[plan]] and not self._static:
+                self._take(fastcall.numpys(tree, leaves))
+            return self.fn(*args, **kwargs)
+        if overlaps(plan, leaves, hidden):
             return self.fn(*args, **kwargs)
         if config.verify and not plan.verified:
             from fusec.checking import check_first_call
@@ -141,6 +145,10 @@ class JitFunction:
             if not plan.hastened:
                 plan.hastened.append(fastcall.make(plan, *call))
             fast = plan.hastened[0] and route.hasten(plan.hastened[0], *call)
+        self._take(fast)
+
+    def _take(self, fast: fastcall.Fast | None) -> None:
+        """Try this way first from now on."""
         if fast is not None and fast not in self._fast:
             self._fast = [fast, *self._fast[: MAX_FAST - 1]]
 

@@ -241,3 +241,15 @@ def test_exceptions_of_calls_are_numpys():
     with pytest.raises(np.linalg.LinAlgError, match="Singular"):
         solve(np.zeros((3, 3)), b)
     np.testing.assert_array_equal(solve(regular, b), b)
+
+
+def test_what_numpy_runs_is_found_the_short_way():
+    first = fusec.jit(lambda x, n: np.unique(x)[:n] if x.dtype == "f8" else x * n)
+    with pytest.warns(fusec.errors.FallbackWarning, match="unique"):
+        first(X, 3)
+    assert taken(first, X, 3)
+    for others in ((X.astype("f4"), 3), (X[::2], 3), (X, 3.0), ([*X], 3), (X, 3, 3)):
+        assert not taken(first, *others)
+    np.testing.assert_array_equal(first(X, 2), X[:2])
+    np.testing.assert_array_equal(first(X.astype("f4"), 2), X * 2)
+    assert first.lower(X.astype("f4"), 2).kernels
