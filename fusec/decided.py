@@ -22,6 +22,7 @@ MOST_OF_A_LINE = 8
 MOST_ANSWERS = 8  # to one decision: an `int(x.sum())` has many
 MOST_COUNTS = 1000  # of rounds of one loop
 MOST_NEW = 32  # of them that follow each other and were not there before; or of their limits
+MOST_VAIN = 32  # calls that decide although NumPy runs them all
 MOST_WAYS = 64  # through the decisions of a signature, each with programs of its own
 MAX_FAST = 4  # native entries that a call tries in turn
 MAX_PLANS = 256  # signatures kept for one function, and plans for one; the oldest goes
@@ -38,10 +39,12 @@ WARNED = (DataDependentShapeError, ConcreteValueError, Undecided)
 class Decided:
     """A decision: ``plan`` gives the answer and what the plans after it are handed.
 
-    It has an ``Asked`` for a plan in the call that is traced, and takes part in no other yet.
+    It has an ``Asked`` for a plan in the call that is traced, and takes part in no other yet. vain:
+    how many calls NumPy ran after all.
     """
 
     def __init__(self, plan: Any) -> None:
+        self.vain = 0
         self.answers: dict[bytes, list[Any]] = {}
         self.entry: fastcall.Fast = (None, self.call)
         self._own: fastcall.Fast | None = None
@@ -143,6 +146,13 @@ def keep(plans: list[Any], plan: Any) -> None:
     """Let a plan be the first that is tried."""
     plans.insert(0, plan)
     del plans[MAX_PLANS:]
+
+
+def leads_on(plan: Any) -> bool:
+    """Whether a plan is compiled, or one after some answer to a decision."""
+    if not isinstance(plan, Decided):
+        return not isinstance(plan, Fallback)
+    return any(leads_on(p) for after in plan.answers.values() for p in after)
 
 
 def ways(plans: list[Any]) -> int:

@@ -115,6 +115,7 @@ class JitFunction:
         if isinstance(plan, Fallback):
             if route.levels == [[plan]] and not self._static:
                 self._take(fastcall.numpys(tree, leaves))
+            route.give_up()
             return self.fn(*args, **kwargs)
         if overlaps(plan, leaves, hidden):
             return self.fn(*args, **kwargs)

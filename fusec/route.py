@@ -286,6 +286,14 @@ class Route:
         self._refused = f"It decides on {why}. {ADVICE}"
         raise Undecided(self._refused)
 
+    def give_up(self) -> None:
+        """Decide no more where calls have done so often, and NumPy ran them all from the start."""
+        plans, kept = self.levels[0], self.plan in self.levels[-1]
+        if self.steps and kept and plans == [self.steps[0].plan]:
+            plans[0].vain += 1
+            if plans[0].vain >= decided.MOST_VAIN and not decided.leads_on(plans[0]):
+                plans[:] = [self.plan]
+
     def hasten(self, fast: fastcall.Fast, *call: Any) -> fastcall.Fast | None:
         """The short way of the whole call, where ``fast`` is that of its last part."""
         for step in reversed(self.steps):

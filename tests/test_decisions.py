@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fusec
-from fusec.decided import MOST_OF_A_LINE, Decided, Fallback
+from fusec.decided import MOST_OF_A_LINE, MOST_VAIN, Decided, Fallback
 from fusec.errors import (
     ConcreteValueError,
     DataDependentShapeError,
@@ -233,6 +233,40 @@ def test_a_shape_that_depends_on_data(function):
     assert "depends on the data" in jitted.lower(X).fallback
     with pytest.raises(DataDependentShapeError, match=r"np\.where"):
         jitted.lower(fusec.ShapeDtype(5, "f8"))
+
+
+def labelled(x):
+    """What it decides on is found by kernels, and again by NumPy."""
+    for _ in range(20):
+        x = x / 2
+        if (x < 1).all():
+            break
+    if x.sum() > 100:
+        return x
+    return np.unique(x)
+
+
+def test_decisions_that_lead_to_numpy_are_given_up():
+    jitted = fusec.jit(labelled)
+    with pytest.warns(FallbackWarning, match="unique"):
+        compare(jitted, labelled, X + 20)
+    (plans,) = jitted._plans.values()
+    assert isinstance(plans[0], Decided)
+    for k in range(MOST_VAIN):
+        compare(jitted, labelled, X + 20 + k % 3)
+    assert "unique" in plans[0].reason
+    compare(jitted, labelled, X + 1000)
+
+
+def test_decisions_that_lead_to_kernels_are_kept():
+    jitted = fusec.jit(lambda x: x + 1 if x.sum() > 0 else np.unique(x))
+    compare(jitted, jitted.__wrapped__, X + 100)
+    with pytest.warns(FallbackWarning, match="unique"):
+        compare(jitted, jitted.__wrapped__, X - 100)
+    for _ in range(2 * MOST_VAIN):
+        jitted(X - 100)
+    (plans,) = jitted._plans.values()
+    assert isinstance(plans[0], Decided)
 
 
 @pytest.mark.parametrize("function", [
