@@ -164,3 +164,17 @@ def test_containers_after_an_exception():
     with pytest.raises(ValueError, match="reshape"):
         fusec.jit(late_member)(given, np.array([7]))
     np.testing.assert_array_equal(given["a"], 8)
+
+
+@pytest.mark.parametrize("function", [
+    lambda x: x.mean(), lambda x: np.mean(x, axis=0), lambda x: x.var(),
+    lambda x: np.std(np.ones(3), ddof=3) + x.sum(), lambda x: np.mean(x.astype(int)),
+])  # fmt: skip
+def test_a_mean_of_nothing_warns(function):
+    heard = []
+    for f in (function, fusec.jit(function)):
+        with pytest.warns(RuntimeWarning) as found:
+            f(np.zeros(0))
+        texts = {str(w.message) for w in found}
+        heard.append({t for t in texts if "slice" in t})
+    assert heard[0] and heard[0] == heard[1]

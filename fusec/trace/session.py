@@ -154,6 +154,11 @@ class Session:
             self._consts[key] = node
         return node
 
+    def warn(self, text: str, category: type[Warning]) -> None:
+        """Warn at the user's line that is traced."""
+        loc = self.location() or Loc("<fusec>", 0, "")
+        warnings.warn_explicit(text, category, loc.filename, loc.line)
+
     def cast(self, node: Node, dtype: np.dtype) -> Node:
         """``node`` as ``dtype``; constants are converted now.
 
@@ -163,8 +168,7 @@ class Session:
             return node
         if node.dtype.kind == "c" and dtype.kind in "fiu":
             text = "Casting complex values to real discards the imaginary part"
-            loc = self.location() or Loc("<fusec>", 0, "")
-            warnings.warn_explicit(text, np.exceptions.ComplexWarning, loc.filename, loc.line)
+            self.warn(text, np.exceptions.ComplexWarning)
         if node.op.name == "const":
             value = node.attrs["value"].value
             with np.errstate(all="ignore"):
