@@ -22,6 +22,7 @@ MOST_OF_A_LINE = 8
 MOST_ANSWERS = 8  # to one decision: an `int(x.sum())` has many
 MOST_COUNTS = 1000  # of rounds of one loop
 MOST_NEW = 32  # of them that follow each other and were not there before; or of their limits
+MOST_FALLBACKS = 4  # of one signature, each for other numbers or other things outside the function
 MOST_VAIN = 32  # calls that decide although NumPy runs them all
 MOST_WAYS = 64  # through the decisions of a signature, each with programs of its own
 MAX_FAST = 4  # native entries that a call tries in turn
@@ -136,14 +137,24 @@ def enter(fast: fastcall.Fast, args: Any, kwargs: Any, handed: tuple[Any, ...]) 
 
 
 class Fallback:
-    """Stands for a plan where tracing can't express the function: NumPy runs it."""
+    """Stands for a plan where tracing can't express the function: NumPy runs it.
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    facts: for which calls that is (None: all); another may take a way that tracing can express.
+    """
+
+    def __init__(self, reason: str, facts: Any = None) -> None:
+        self.reason, self.facts = reason, facts
+
+    def matches(self, leaves: Sequence[Any]) -> bool:
+        return self.facts is None or self.facts.hold(leaves)
 
 
 def keep(plans: list[Any], plan: Any) -> None:
-    """Let a plan be the first that is tried."""
+    """Let a plan be the first that is tried; after many fallbacks, NumPy runs what is new."""
+    if isinstance(plan, Fallback) and sum(isinstance(p, Fallback) for p in plans) >= MOST_FALLBACKS:
+        plan.facts = None
+        plans.append(plan)
+        return
     plans.insert(0, plan)
     del plans[MAX_PLANS:]
 

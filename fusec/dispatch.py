@@ -114,7 +114,7 @@ class JitFunction:
             return remote.call(self, leaves, tree, (args, kwargs), plan.device)
         if isinstance(plan, Fallback):
             if route.levels == [[plan]] and not self._static:
-                self._take(fastcall.numpys(tree, leaves))
+                self._take(fastcall.numpys(tree, leaves, plan.matches))
             route.give_up()
             return self.fn(*args, **kwargs)
         if overlaps(plan, leaves, hidden):
@@ -256,6 +256,7 @@ class JitFunction:
             plan = self._fallback(error)
             if isinstance(error, Undecided):
                 route.levels[-1].clear()
+                plan.facts = None
             with suppress(UnsupportedError):
                 route.settle()
             if route.failed or (error.__cause__ is not None and not route.steps):
@@ -274,7 +275,7 @@ class JitFunction:
             text = f"NumPy runs {self.__name__}: {error}"
             loc = user_location() or Loc("<fusec>", 0, "")
             warnings.warn_explicit(text, FallbackWarning, loc.filename, loc.line)
-        return Fallback(str(error))
+        return Fallback(str(error), error.facts)
 
     def traced(
         self, leaves: list[Any], arrays: list[Any], tree: TreeDef, static: frozenset[int],

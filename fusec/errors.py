@@ -28,6 +28,8 @@ class DTypeError(FusecError, TypeError):
 class UnsupportedError(FusecError, NotImplementedError):
     """Something that fusec does not compile; the message says what to do instead."""
 
+    facts: Any = None  # for which calls; see ``fusec.trace.run.trace``
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         unsupported().append((type(self), args))

@@ -74,8 +74,11 @@ def make(
     return None, _Writer(plan, tree, leaves, static, entry, places, direct).function()
 
 
-def numpys(tree: TreeDef, leaves: Sequence[Any]) -> Fast | None:
-    """The short way of calls that NumPy runs: ERROR. None where arguments are containers."""
+def numpys(tree: TreeDef, leaves: Sequence[Any], matches: Callable[[Any], bool]) -> Fast | None:
+    """The short way of calls that NumPy runs: ERROR. None where arguments are containers.
+
+    matches: whether the arguments of a call are of that kind.
+    """
     args, kwargs = tree.children
     plain = all(type(x) is np.ndarray or type(x) in NUMBERS for x in leaves)
     if kwargs.children or not plain or any(c.cls is not LEAF for c in args.children):
@@ -83,7 +86,8 @@ def numpys(tree: TreeDef, leaves: Sequence[Any]) -> Fast | None:
     facts = [_facts(x) for x in leaves]
 
     def call(args: Any, kwargs: Any, handed: Any = ()) -> Any:
-        return MISS if kwargs or [_facts(x) for x in args] != facts else ERROR
+        same = not kwargs and [_facts(x) for x in args] == facts
+        return ERROR if same and matches(args) else MISS
 
     return None, call
 

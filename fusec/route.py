@@ -90,6 +90,8 @@ class Route:
         """
         for plan in self.levels[-1]:
             if isinstance(plan, Fallback):
+                if not plan.matches(self.leaves):
+                    continue
                 self.ends(plan)
                 return True
             hidden = self._matching(plan)

@@ -253,3 +253,59 @@ def test_what_numpy_runs_is_found_the_short_way():
     np.testing.assert_array_equal(first(X, 2), X[:2])
     np.testing.assert_array_equal(first(X.astype("f4"), 2), X * 2)
     assert first.lower(X.astype("f4"), 2).kernels
+
+
+# -- signatures of which NumPy runs some calls ---------------------------------------------------
+
+
+def _fallbacks(compiled):
+    return [type(p).__name__ for plans in compiled._plans.values() for p in plans]
+
+
+def test_a_call_that_prints_leaves_others_alone(capsys):
+    def f(x, verbose):
+        y = np.exp(x) - x
+        if verbose:
+            print("largest", y.max())  # noqa: T201
+        return y / (1 + y)
+
+    for order in ((True, False), (False, True)):
+        compiled = fusec.jit(f)
+        for verbose in order * 3:
+            np.testing.assert_allclose(compiled(X, verbose), f(X, verbose), rtol=1e-15)
+        assert sorted(_fallbacks(compiled)) == ["Fallback", "Plan"]
+        assert capsys.readouterr().out.count("largest") == 6
+        compiled(X, False)
+        assert taken(compiled, X, False)
+
+
+DEBUG = True
+
+
+def test_a_flag_outside_the_function(capsys, monkeypatch):
+    @fusec.jit
+    def f(x):
+        if DEBUG:
+            print("debug")  # noqa: T201
+        return x + 1
+
+    f(X)
+    f(X)
+    assert _fallbacks(f) == ["Fallback"] and taken(f, X)
+    monkeypatch.setitem(globals(), "DEBUG", False)
+    for _ in range(3):
+        np.testing.assert_array_equal(f(X), X + 1)
+    assert sorted(_fallbacks(f)) == ["Fallback", "Plan"] and taken(f, X)
+    assert capsys.readouterr().out == "debug\n" * 2
+
+
+def test_numbers_that_are_new_each_time_are_not_traced_each_time(capsys):
+    @fusec.jit
+    def f(x, n):
+        print(n)  # noqa: T201
+        return x * n
+
+    for n in range(1, 12):
+        np.testing.assert_array_equal(f(X, n), X * n)
+    assert _fallbacks(f).count("Fallback") <= 5
+    assert capsys.readouterr().out.split() == [str(n) for n in range(1, 12)]

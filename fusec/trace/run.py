@@ -87,13 +87,31 @@ class Trace:
         try:
             for recipe in self.numbers:
                 compute(recipe, leaves)
-            for recipe, value in self.scalar_guards.items():
-                now = compute(recipe, leaves)
-                if type(now) is not type(value) or repr(now) != repr(value):  # 0.0 and -0.0 differ
-                    return False
         except (ArithmeticError, ValueError):  # of 1 / n; a new trace tells what changes before
             return False
-        return True
+        return _same(self.scalar_guards, leaves)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a trace that failed has read until then: without that it may go another way."""
+
+    guards: Guards
+    scalar_guards: dict[Recipe, Any]
+
+    def hold(self, leaves: Sequence[Any]) -> bool:
+        return self.guards.fetch(leaves) is not None and _same(self.scalar_guards, leaves)
+
+
+def _same(scalar_guards: dict[Recipe, Any], leaves: Sequence[Any]) -> bool:
+    try:
+        for recipe, value in scalar_guards.items():
+            now = compute(recipe, leaves)
+            if type(now) is not type(value) or repr(now) != repr(value):  # 0.0 and -0.0 differ
+                return False
+    except (ArithmeticError, ValueError):
+        return False
+    return True
 
 
 def trace(
@@ -105,18 +123,30 @@ def trace(
     static: numbers of the leaves that are handed over as they are. same: an argument's container
     that is returned is that very object. way: gives the values that Python decides on. None: such
     a decision is an error.
-    Raises what the function raises, and UnsupportedError for effects that tracing can't express.
+    Raises what the function raises, and UnsupportedError for effects that tracing can't express,
+    whose ``facts`` say for which calls.
     """
     session = Session(Guards())
     try:
         made = _trace(session, fn, leaves, tree, static, same, way)
-    except (Retrace, Exception):
+    except (Retrace, Exception) as error:
         if not session.compares_types:
+            _note(error, session)
             raise
     else:
         if not session.compares_types:  # a bare `except:` may have caught Retrace
             return made
-    return _trace(Session(Guards(), own_types=True), fn, leaves, tree, static, same, way)
+    session = Session(Guards(), own_types=True)
+    try:
+        return _trace(session, fn, leaves, tree, static, same, way)
+    except UnsupportedError as error:
+        _note(error, session)
+        raise
+
+
+def _note(error: BaseException, session: Session) -> None:
+    if isinstance(error, UnsupportedError):
+        error.facts = Facts(session.guards, session.scalar_guards)
 
 
 def _trace(
