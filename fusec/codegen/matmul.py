@@ -30,8 +30,7 @@ from fusec.codegen.target import host, lanes_of, offers, wide
 from fusec.codegen.writer import Writer
 
 DEPTH = 256  # rows of the second matrix at a time
-PANEL = 512  # rows of the result, at most, where strips are few
-MANY = 16  # strips that are enough for the threads to end together
+PANEL = 512  # rows of the result, at most: what they read of the first matrix stays in a cache
 NEAR = 16 << 10  # bytes of a second matrix that is read where it lies
 SMALL = 32**3  # multiplications that take less time than a call of BLAS
 FLOPS_PER_NS = 100.0  # of one core, roughly
@@ -69,7 +68,7 @@ def _kernel(of: Problem) -> KernelSource:
     (m, n), k, pitch = result[:2], first.columns, 2 * lanes_of(8 * dtype.itemsize)
     near = second.across == 1 and k * n * dtype.itemsize <= NEAR
     strips = -(-n // pitch)
-    panel = min(m, m if strips * of.products >= MANY else PANEL)
+    panel = min(m, PANEL)
     panels = -(-m // panel)
     ints = [("m", m), ("n", n), ("k", k), ("strips", strips), ("panels", panels), ("panel", panel),
             ("a_down", first.down), ("a_across", first.across), ("b_down", second.down),
