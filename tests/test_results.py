@@ -8,7 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -208,11 +208,8 @@ def test_results_of_many_threads():
             if not np.array_equal(y, wanted[: len(y)]):
                 wrong.append((k, turn))
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
     assert not wrong
     assert 0 < pool().kept <= config.keep_bytes
 

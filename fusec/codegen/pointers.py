@@ -57,14 +57,18 @@ def _in_floats(name: str) -> Any:
 @intrinsic(1, to=types.int64, mixed=True)
 def prefetch(b: Any, t: Any, pointer: Any) -> Any:
     """Ask for the LANES elements from a pointer on, which are read soon; they need not exist."""
-    size = np.dtype(str(t[0].dtype)).itemsize
+    ask_for(b, pointer, LANES * np.dtype(str(t[0].dtype)).itemsize, writes=False)
+    return _I64(0)
+
+
+def ask_for(b: Any, pointer: Any, nbytes: int, writes: bool) -> None:
+    """Ask for the cache lines from a pointer on, to be read or written soon."""
     memory = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [memory, _I32, _I32, _I32])
     ask = b.module.declare_intrinsic("llvm.prefetch", [memory], kind)
     start = b.bitcast(pointer, memory)
-    for k in range(0, LANES * size, CACHE_LINE):
-        b.call(ask, [b.gep(start, [_I64(k)]), _I32(0), _I32(3), _I32(1)])
-    return _I64(0)
+    for k in range(0, nbytes, CACHE_LINE):
+        b.call(ask, [b.gep(start, [_I64(k)]), _I32(int(writes)), _I32(3), _I32(1)])
 
 
 @intrinsic(1, to=types.int64, mixed=True)

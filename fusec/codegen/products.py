@@ -20,7 +20,7 @@ from numba.core import types
 
 from fusec.codegen.folds import Loop, below, internal, pick, scalar
 from fusec.codegen.intrinsic import foreign, intrinsic, names_of
-from fusec.codegen.pointers import CACHE_LINE
+from fusec.codegen.pointers import CACHE_LINE, ask_for
 from fusec.codegen.target import lanes_of, wide
 from fusec.codegen.tiles import turned
 
@@ -49,16 +49,6 @@ def _some(b: Any, t: Any, pointer: Any, v: int, mask: Any) -> Any:
     return foreign(b, name, kind, _place(b, t, pointer, v), size, mask, zero)
 
 
-def _ask(b: Any, pointer: Any) -> None:
-    """Ask for two lines of the result, which are written when the sums are done."""
-    memory = ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [memory, _I32, _I32, _I32])
-    function = b.module.declare_intrinsic("llvm.prefetch", [memory], kind)
-    start = b.bitcast(pointer, memory)
-    for offset in (0, CACHE_LINE):
-        b.call(function, [b.gep(start, [_I64(offset)]), _I32(1), _I32(3), _I32(1)])
-
-
 def _tile(
     b: Any, t: Any, rows: int, count: int, width: Any, k: Any, a: Any, down: Any, across: Any,
     x: Any, step: Any, y: Any, y_step: Any, more: Any,
@@ -67,8 +57,8 @@ def _tile(
     kind, size = _vector(t), _I32(t.bitwidth // 8)
     masks = [below(b, width, v * kind.count, kind.count) for v in range(count)]
     zero = ir.Constant(kind, [0.0] * kind.count)
-    for r in range(rows):
-        _ask(b, b.gep(y, [b.mul(_I64(r), y_step)]))
+    for r in range(rows):  # which lie apart, and are written when the sums are done
+        ask_for(b, b.gep(y, [b.mul(_I64(r), y_step)]), 2 * CACHE_LINE, writes=True)
     with Loop(b, k, (zero,) * (rows * count)) as loop:
         row = b.gep(x, [b.mul(loop.index, step)])
         given = [_some(b, t, row, v, mask) for v, mask in enumerate(masks)]
