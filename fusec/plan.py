@@ -66,7 +66,7 @@ def _lower(
     graph: Graph, layout: _Layout, target: str, history: list[tuple[str, Graph]] | None = None
 ) -> Program:
     backend = BACKENDS[target]
-    graph = optimise(graph, history, backend.rules, backend.loops)
+    graph = optimise(graph, history, backend.rules, backend.loops, backend.without)
     program = _cut(graph, layout, target)
     for number, step in enumerate(program.steps):
         if isinstance(step, Rounds):

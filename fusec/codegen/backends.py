@@ -21,7 +21,8 @@ class Backend:
 
     matmul: the kernel of a matrix product, or None where NumPy has to do it. library: it
     may call a library, and counts as a call. rules: rewriting before the graph is cut. loops:
-    whether its programs have steps that repeat others. arguments: of a kernel, at most.
+    whether its programs have steps that repeat others. arguments: of a kernel, at most. without:
+    passes that are not for it.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Backend:
     rules: Mapping[str, list[Rule]] = field(default_factory=dict)
     loops: bool = False
     arguments: int = 10_000
+    without: frozenset[str] = frozenset()
 
 
 def _cuda(name: str, limits: CudaLimits, few_rows: int) -> Backend:
@@ -39,7 +41,10 @@ def _cuda(name: str, limits: CudaLimits, few_rows: int) -> Backend:
         return emit_cuda(body, split, limits)
 
     rules: Mapping[str, list[Rule]] = {**SCATTERS, "matmul": [narrow_product]}
-    return Backend(name, few_rows, write, matmul_kernel, rules=rules, arguments=MAX_PARAMETERS - 1)
+    return Backend(
+        name, few_rows, write, matmul_kernel, rules=rules, arguments=MAX_PARAMETERS - 1,
+        without=frozenset({"centre"}),  # a block keeps its row
+    )  # fmt: skip
 
 
 SCATTERS: Mapping[str, list[Rule]] = {"scatter_flat": [stored_in_order]}

@@ -1,11 +1,12 @@
 """The passes, in order: each is ``graph -> graph`` and pure, named as it appears in logs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from fusec.config import config, log
 from fusec.ir.graph import Graph
 from fusec.ir.rewrite import Rule, rebuild
 from fusec.ir.text import format_graph
+from fusec.passes.centred import centred
 from fusec.passes.halves import HALVES
 from fusec.passes.parts import joined
 from fusec.passes.recur import recurrences, worth
@@ -53,6 +54,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("fold", fold),
     ("simplify", simplify),
     ("write_out", write_out),
+    ("centre", centred),
     ("dce", dce),
     ("join", joined),
 )
@@ -63,17 +65,19 @@ def optimise(
     history: list[tuple[str, Graph]] | None = None,
     rules: Mapping[str, list[Rule]] | None = None,
     loops: bool = False,
+    without: Collection[str] = (),
 ) -> Graph:
     """Run every pass; ``history`` receives the graph after each.
 
     rules: those of the target; nothing may be made one after "join", so they go before. loops:
-    whether it can run them; if not, only kernels may have loops inside.
+    whether it can run them; if not, only kernels may have loops inside. without: passes to leave.
     """
     steps: list[tuple[str, Graph]] = []
-    found = _run(graph, steps, rules, PASSES)
+    passes = tuple([p for p in PASSES if p[0] not in without])
+    found = _run(graph, steps, rules, passes)
     if not loops and any(n.op.name == "loop" for n in found.nodes()):
         steps.clear()
-        found = _run(graph, steps, rules, tuple([p for p in PASSES if p[0] != "roll"]))
+        found = _run(graph, steps, rules, tuple([p for p in passes if p[0] != "roll"]))
     if history is not None:
         history += steps
     return found
