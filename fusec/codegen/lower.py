@@ -118,7 +118,8 @@ class Lowering:
             yield node, idx, idx
             return
         for part, place in zip(node.inputs, np.ndindex(node.attrs["core"])):
-            yield part, idx, (*idx, *[Index((), k) for k in place])
+            at = [Index((), k) for k in place]
+            yield part, idx, (*at, *idx) if node.attrs.get("first") else (*idx, *at)
 
     # -- helpers ------------------------------------------------------------------------------
 

@@ -155,13 +155,20 @@ iota = register(
     )
 )
 
-# A stack of arrays: each entry is a node of the batch's shape. Made by ``passes/tiny.py`` only.
+# A stack of arrays: each entry is a node of the batch's shape, whose axes come before those of the
+# entries' places, or, if these are ``first``, behind them. Made by passes only.
 entries = register(
     Op(
         name="entries",
         family="create",
-        impl=lambda *parts, core: np.stack(parts, -1).reshape(parts[0].shape + core),
-        infer_aval=lambda first, *others, core: Aval(first.shape + core, first.dtype),
+        impl=lambda *parts, core, first=False: (
+            np.stack(parts).reshape(core + parts[0].shape)
+            if first
+            else np.stack(parts, -1).reshape(parts[0].shape + core)
+        ),
+        infer_aval=lambda part, *others, core, first=False: Aval(
+            core + part.shape if first else part.shape + core, part.dtype
+        ),
         vjp=NONDIFFERENTIABLE,
     )
 )

@@ -132,10 +132,12 @@ def copies(group: Group, names: frozenset[str]) -> int:
 
 
 def size(group: Group) -> int:
-    """What the members cost LLVM, in simple ops; each update is one more loop for all before it."""
+    """What the members cost LLVM, in simple ops; each update is one more loop for all before it,
+    and each number that is stored on its own is compared with all others."""
     updates = sum([m.op.family == "update" for m in group.members])
     plain = sum([COSTLY_SIZE if m.op.cost >= COSTLY else 1 for m in group.members])
-    return plain + updates * (updates - 1) // 2
+    stores = sum([len(m.inputs) for m in group.members if m.attrs.get("first")])
+    return plain + updates * (updates - 1) // 2 + stores * stores // MAX_SIZE
 
 
 def most(group: Group) -> int:

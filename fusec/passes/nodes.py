@@ -41,6 +41,40 @@ def spans(node: Node) -> list[range]:
     return [range(b, b + n * s, s) for b, s, n in places]
 
 
+def element(x: Node, place: tuple[int, ...]) -> Node:
+    """What computes one element of a value, also where that has been put together of others."""
+    while x.aval.size > 1:
+        name, inner = x.op.name, x.inputs[0] if x.inputs else x
+        if name == "reshape":
+            flat = np.ravel_multi_index(place, x.shape)
+            place = tuple(map(int, np.unravel_index(flat, inner.shape)))
+        elif name == "slice":
+            place = tuple([part[k] for part, k in zip(spans(x), place)])
+        elif name == "slice_update":
+            parts = spans(x)
+            if all(k in part for part, k in zip(parts, place)):
+                inner = x.inputs[1]
+                place = tuple([part.index(k) for part, k in zip(parts, place)])
+        elif name == "concatenate":
+            axis, inputs = x.attrs["axis"], iter(x.inputs)
+            inner = next(inputs)
+            while place[axis] >= inner.shape[axis]:
+                moved = place[axis] - inner.shape[axis]
+                place, inner = (*place[:axis], moved, *place[axis + 1 :]), next(inputs)
+        else:
+            ones = (1,) * x.aval.ndim
+            return node_of("slice", x, start=place, step=ones, shape=ones)
+        x = inner
+    return x
+
+
+def reshaped(node: Node, shape: tuple[int, ...]) -> Node:
+    """The same elements in another shape."""
+    while node.op.name == "reshape" and node.shape != shape:
+        node = node.inputs[0]
+    return node if node.shape == shape else node_of("reshape", node, shape=shape)
+
+
 def meet(first: list[range], second: list[range]) -> bool:
     """Whether two parts of an array have an element in common; at worst said of some that don't."""
 

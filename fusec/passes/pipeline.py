@@ -8,6 +8,7 @@ from fusec.ir.rewrite import Rule, rebuild
 from fusec.ir.text import format_graph
 from fusec.passes.centred import centred
 from fusec.passes.halves import HALVES
+from fusec.passes.numbers import numbers_stored
 from fusec.passes.parts import joined
 from fusec.passes.recur import recurrences, worth
 from fusec.passes.roll import rolled
@@ -54,6 +55,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("fold", fold),
     ("simplify", simplify),
     ("write_out", write_out),
+    ("numbers", numbers_stored),
     ("centre", centred),
     ("dce", dce),
     ("join", joined),

@@ -11,7 +11,7 @@ from fusec.ops import OPS
 from fusec.ops.reduce import IDENTITY
 from fusec.passes.access import index_value, var
 from fusec.passes.groups import source_of
-from fusec.passes.nodes import const_of, meet, node_of, scalar, spans, spread
+from fusec.passes.nodes import const_of, element, meet, node_of, reshaped, scalar, spans, spread
 from fusec.passes.onehot import separate_additions, whole_rows
 
 MOST_POWER = 12  # the largest whole exponent that is written out; the math library has no more
@@ -122,6 +122,15 @@ def slice_of_update(node: Node) -> Node | None:
     return slice_of_last_update(node)
 
 
+def slice_of_element(node: Node) -> Node | None:
+    """One element of what has been put together: the value that was put there."""
+    if node.aval.size != 1:
+        return None
+    found = element(node.inputs[0], node.attrs["start"])
+    itself = found.op.name == "slice" and found.inputs[0] is node.inputs[0]
+    return None if itself else reshaped(found, node.shape)
+
+
 def multiply_by_one(node: Node) -> Node | None:
     """``x * 1`` and ``x / 1`` are x, bit for bit."""
     a, b = node.inputs
@@ -210,7 +219,7 @@ SIMPLIFY = {
     "transpose": [trivial_move],
     "reshape": [trivial_move],
     "broadcast_to": [trivial_move],
-    "slice": [trivial_move, slice_of_update],
+    "slice": [trivial_move, slice_of_update, slice_of_element],
     "pad": [empty_inside],
     "slice_update": [whole_update, update_of_update],
     "multiply": [multiply_by_one],

@@ -52,8 +52,24 @@ def average_so_far(x):
     return out
 
 
+def number_by_number(x):
+    out = np.zeros(12)
+    for t in range(12):
+        out[t] = x[t:].max()
+    return out
+
+
+def row_by_row(x):
+    out = np.ones((24, 3))
+    for t in range(12):
+        out[2 * t] = x[t] / x[t:].max()
+    return out
+
+
 #: name: (function, shapes, dtype)
 FORMS = {
+    "numbers": (number_by_number, [(40,), (300,)], "f8"),
+    "short rows": (row_by_row, [(40, 3)], "f8"),
     "recurrence": (average_so_far, [(260, 1), (260, 7), (230, 2, 3)], "f4"),
     "map": (lambda x: x * 2 + 1, [(0,), (1,), (7,), (300,)], "f4"),
     "map f8": (lambda x: np.exp(-x * x), [(1,), (130,)], "f8"),
