@@ -6,7 +6,7 @@ import pytest
 import fusec
 from fusec.compare import copied
 from fusec.ir.graph import evaluate
-from fusec.passes import roll
+from fusec.passes import recur, roll
 from fusec.trace.tree import flatten
 
 RNG = np.random.default_rng(12)
@@ -354,3 +354,25 @@ def test_small_loops_are_recurrences_where_rounds_store(monkeypatch):
         assert len(rounds(low)) == count
         assert not any(n.op.name == "loop" for n in low.graph.nodes())
         assert np.array_equal(fusec.jit(fn)(*fresh(args)), fn(*fresh(args))) or fn is kalman
+
+
+def driven(p, dt, n=40):
+    """Numbers of Python that differ from round to round, known when the function is called."""
+    y = np.zeros(n)
+    y[0] = p[0]
+    for i in range(n - 1):
+        y[i + 1] = y[i] + dt * (p[1] * np.sin(p[2] * (i * dt)) - y[i])
+    return y
+
+
+def test_numbers_of_rounds_are_an_array_of_the_recurrence(monkeypatch):
+    p = series(3)
+    low = fusec.jit(driven).lower(p, 0.01)
+    ops = [n.op.name for n in low.graph.nodes()]
+    assert ops.count("recurrence") == 1 and ops.count("entries") == 1
+    fn = fusec.jit(driven)
+    for dt in (0.01, 0.25):
+        np.testing.assert_allclose(fn(p, dt), driven(p, dt), rtol=1e-12)
+    monkeypatch.setattr(recur, "MOST", 16)
+    low = fusec.jit(driven).lower(p, 0.01)
+    assert not any(n.op.name == "recurrence" for n in low.graph.nodes())

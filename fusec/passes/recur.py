@@ -31,6 +31,7 @@ from fusec.ops.recurrence import Carry, Memory, Recurrence, Window
 from fusec.passes.access import MOVES, ZERO
 from fusec.passes.groups import Group, fusable, is_free
 from fusec.passes.nodes import const_of, elementwise, meet, node_of, spans
+from fusec.passes.numbers import MOST, rows_of
 from fusec.passes.roll import LAGS
 
 MOST_ARRAYS = 128  # that a kernel is given
@@ -209,13 +210,11 @@ class _Finder:
         self.own.append(param)
 
     def _read(self, param: Node, read: Read) -> None:
-        if read.each:
-            raise _Not
-        if read.stream is not None:
-            known = self._input(const_of(read.stream, read.stream.dtype))
-            window = _all_of(read.stream.shape)
+        if read.each or read.stream is not None:
+            known = self._known(read)
+            window = _all_of(known.shape)
             first = window._replace(move=(1, *window.move[1:]), shape=(1, *window.shape[1:]))
-            self.reads[param] = known, first
+            self.reads[param] = self._input(known), first
         elif read.array in self.places:
             if read.part:
                 raise _Not
@@ -227,6 +226,14 @@ class _Finder:
             self.reads[param] = self._source(read.array, _window(read.part))
         else:
             self.reads[param] = self._source(read.array, _all_of(self.arrays[read.array].shape))
+
+    def _known(self, read: Read) -> Node:
+        """What rounds read in turn that has been known before: constants, or numbers given."""
+        if read.stream is not None:
+            return const_of(read.stream, read.stream.dtype)
+        if len(read.each) > MOST:
+            raise _Not  # LLVM would take seconds to put them into an array
+        return rows_of([self.arrays[k] for k in read.each])
 
     def _of_stored(self, param: Node, read: Read) -> None:
         """A part of an array that the rounds change: what an earlier round stored, or none did."""
