@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from fusec.ops.shape import c_strides
 from fusec.passes.checks import partition
 from fusec.passes.nodes import node_of
 from fusec.passes.pipeline import optimise
-from fusec.passes.updates import changes_arguments, updated
+from fusec.passes.updates import Overlap, choices, sequenced
 from fusec.runtime.array import Array
 from fusec.runtime.cache import cache
 from fusec.runtime.executor import CallSpec, Executor, LaunchSpec, SlotSpec
@@ -147,16 +148,15 @@ def _cut(graph: Graph, layout: _Layout, target: str, again: bool = True, share: 
         return _cut(graph, layout, target, False, share if again else SMALLER)
 
 
-def _program(
-    graph: Graph, layout: _Layout, target: str, again: bool, share: int
-) -> Program:
-    graph = updated(graph, layout.writes, layout.params) if layout.writes else graph
-    parts = partition(graph, again, BACKENDS[target].few_rows, share)
-    parts.groups.sort(key=changes_arguments)
-    for refusal in parts.refusals:
-        producer, consumer = refusal.producer, refusal.consumer
-        log("fusion", "%r not fused into %r: %s", producer, consumer, refusal.reason)
-    return build(parts, layout.params, layout.outputs, target, layout.writes)
+def _program(graph: Graph, layout: _Layout, target: str, again: bool, share: int) -> Program:
+    for marked in choices(graph, layout.writes, layout.params):
+        parts = partition(marked, again, BACKENDS[target].few_rows, share)
+        for r in parts.refusals:
+            log("fusion", "%r not fused into %r: %s", r.producer, r.consumer, r.reason)
+        with suppress(Overlap):
+            parts.groups = sequenced(parts)
+            return build(parts, layout.params, layout.outputs, target, layout.writes)
+    raise AssertionError("what changes no argument overlaps none")
 
 
 def slot_specs(program: Program) -> list[SlotSpec]:

@@ -244,8 +244,10 @@ class Traffic:
 
 
 def _changed(node: Node) -> int:
-    """Bytes of an argument that a part of it changes; a scatter has values for them."""
-    return (node.inputs[1] if node.op.family == "scatter" else node).aval.nbytes
+    """Bytes of an argument that a part of it changes; the versions of all of it are no parts."""
+    if node.op.family == "scatter":
+        return node.inputs[1].aval.nbytes
+    return 0 if is_joined(node) else node.aval.nbytes
 
 
 def launches(program: Program) -> Iterator[tuple[Launch, int, int]]:

@@ -40,17 +40,6 @@ def halves(t, v):
     return v.sum()
 
 
-# -- what needs old values elsewhere, or changes elements twice: all of the new value is computed
-
-
-def shifted(t, v):
-    t[1:-1] = t[:-2] + t[2:]
-
-
-def of_the_whole(t, v):
-    t[5:25] = v - t.max()
-
-
 def twice(t, v):
     t[5:25] = v
     t[20:30] *= 2
@@ -80,6 +69,17 @@ def returned(t, v):
     return t
 
 
+# -- what is stored first, or computed as a whole
+
+
+def shifted(t, v):
+    t[1:-1] = t[:-2] + t[2:]
+
+
+def of_the_whole(t, v):
+    t[5:25] = v - t.max()
+
+
 def read_after(t, v):
     t[5:25] = v
     return t.sum()
@@ -98,15 +98,15 @@ def with_a_call(t, v):
     t[5:25] = np.sort(v)
 
 
-IN_PLACE = [part, add, ends, backwards, halves]
+IN_PLACE = [part, add, ends, backwards, halves, maximum_of_the_part]
+IN_ORDER = [twice, from_another_part, old_part_returned, old_part_elsewhere, returned]
 OTHERS = [
-    steps, every_other, shifted, of_the_whole, twice, from_another_part, old_part_returned,
-    old_part_elsewhere, maximum_of_the_part, returned, read_after, all_then_part, with_a_call,
+    *IN_ORDER, steps, every_other, shifted, of_the_whole, read_after, all_then_part, with_a_call,
     turned,
 ]  # fmt: skip
 LAYOUTS = {
     "C": lambda t: t,
-    "strided": lambda t: np.repeat(t, 2)[::2],
+    "strided": lambda t: np.repeat(t, 2, axis=-1)[..., ::2],
     "reversed": lambda t: t[::-1].copy()[::-1],
 }
 
@@ -140,6 +140,155 @@ def test_only_the_part_is_moved(function):
     assert low.explain().bytes_moved <= 1000
     assert low.explain().bytes_moved == low.explain().bytes_least
     assert low.explain().bytes_peak <= 8  # the results
+
+
+@pytest.mark.parametrize("function", IN_ORDER)
+def test_parts_that_meet_are_changed_one_after_the_other(function):
+    low = fusec.jit(function).lower(np.ones(1_000_000), np.ones(20))
+    assert low.explain().bytes_moved <= 1000
+    assert low.explain().bytes_peak <= 160  # the results
+
+
+# -- what is computed of other elements that it changes: the loop runs towards them
+
+
+def pushed(t):
+    t[:-1] = t[1:]
+    t[-1] = 7
+
+
+def pushed_back(t):
+    t[1:] = t[:-1]
+    t[0] = 7
+
+
+def pushed_by_three(t):
+    t[3:] = t[:-3] * 2 + t[3:]
+
+
+def differences(t):
+    t[1:] -= t[:-1]
+
+
+def every_second(t):
+    t[2::2] = t[:-2:2]
+
+
+def swapped(t):
+    half = len(t) // 2
+    old = t[:half].copy()
+    t[:half] = t[half : 2 * half]
+    t[half : 2 * half] = old
+
+
+def columns(t):
+    t[..., 1:] = t[..., :-1]
+    t[..., 0] = 7
+
+
+def turned_halves(t):
+    t[1:] += t[-2::-1]
+
+
+def three_points(t):
+    t[1:-1] = t[:-2] + t[1:-1] + t[2:]
+
+
+def across(t):
+    t[1:, :-2] = t[:-1, 2:] + 1
+
+
+def across_backwards(t):
+    t[:-1, 3:] = t[1:, :-3] - t[:-1, 3:]
+
+
+def all_sides(t):
+    t[1:-1, 1:-1] = t[2:, 1:-1] + t[:-2, 1:-1] + t[1:-1, 2:] + t[1:-1, :-2]
+    t[0] = t[1]
+    t[:, -1] = t[:, -2]
+
+
+def few_columns(t):
+    t[1:, :3] = t[:-1, 1:4]
+
+
+def rows_normalised(t):
+    t[1:] //= 1 + abs(t[1:]).max(axis=1, keepdims=True)
+    t[:-1] = t[1:]
+
+
+def eliminated(t):
+    t[2:] -= np.outer(t[2:, 1], t[1])
+
+
+SHIFTS = [pushed, pushed_back, pushed_by_three, differences, swapped, columns]
+OF_LINES = [*SHIFTS, every_second, turned_halves, three_points]
+OF_TABLES = [across, across_backwards, all_sides, few_columns, rows_normalised, eliminated]
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i2", "c16"])
+@pytest.mark.parametrize("shape", [(9,), (1000,), (5, 9), (9, 5), (70, 300), (300, 4)])
+@pytest.mark.parametrize("function", OF_LINES + OF_TABLES)
+def test_old_values_are_read_before_they_are_overwritten(function, shape, dtype):
+    if function in OF_TABLES and (len(shape) == 1 or (dtype == "c16" and "norm" in str(function))):
+        return
+    start = RNG.integers(-9, 9, shape).astype(dtype)
+    f = fusec.jit(function)
+    for layout in (*LAYOUTS.values(), np.asfortranarray):
+        mine, plain = (layout(start.copy()) for _ in range(2))
+        with fusec.threads(2):
+            for _ in range(2):
+                f(mine)
+                function(plain)
+                np.testing.assert_array_equal(mine, plain)
+
+
+@pytest.mark.parametrize("function", SHIFTS)
+@pytest.mark.parametrize("shape", [(100_000,), (300, 400)])
+def test_shifts_need_no_memory(function, shape):
+    low = fusec.jit(function).lower(np.ones(shape))
+    assert low.explain().bytes_peak == 0
+    assert low.explain().bytes_moved <= 3 * 8 * np.prod(shape)
+
+
+STATEMENTS = [
+    "{0} = {1} + 0", "{0} = {1} - {2}", "{0} += {1} * 2", "{0} -= {1} + {0}", "t[i] += 1",
+    "{0} = np.sort({1})", "t[i] = t[i[::-1]] * 2", "r.append(t.sum())", "t[3] = t[-1]",
+    "r.append({1} * 2)", "old = {1} + 0; {0} = {2} + 0; {2} = old", "np.add.at(t, i, 1.0)",
+    "{0} -= {1}.max()", "t *= 2", "{0} = u[:len({0})] + {1}", "u[1:] = u[:-1] + t[1:]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_chains(seed):
+    rng = np.random.default_rng(seed)
+
+    def part(length):
+        step = rng.choice([1, 1, 1, -1, 2]) if 2 * length < 40 else rng.choice([1, -1])
+        first = rng.integers(0, 41 - abs(step) * (length - 1) - 1)
+        last = first + abs(step) * (length - 1)
+        if step > 0:
+            return f"t[{first}:{last + 1}:{step}]"
+        return f"t[{last}:{first - 1 if first else ''}:{step}]"
+
+    lines = []
+    for _ in range(rng.integers(1, 6)):
+        length = int(rng.choice([1, 7, 19, 38, 39]))
+        lines.append(rng.choice(STATEMENTS).format(*[part(length) for _ in range(3)]))
+    text = "def f(t, u, i):\n    r = []\n" + "".join(f"    {x}\n" for x in lines)
+    names = {"np": np}
+    exec(text + "    return r", names)
+    for i in (rng.integers(-40, 40, 6), np.array([3, 50]), rng.integers(-40, 40, 6)):
+        mine = [rng.integers(-9, 9, 40).astype("f8") for _ in range(2)]
+        plain = [x.copy() for x in mine]
+        try:
+            want = names["f"](*plain, i)
+        except IndexError:
+            with pytest.raises(IndexError):
+                fusec.jit(names["f"])(*mine, i)
+        else:
+            np.testing.assert_equal(fusec.jit(names["f"])(*mine, i), want, err_msg=text)
+        np.testing.assert_equal(mine, plain, err_msg=text)
 
 
 def rows(t, v):

@@ -13,18 +13,26 @@ from fusec.codegen.emit_scatter import emit_scatter
 from fusec.codegen.emit_tables import ColumnFinishEmitter, NarrowEmitter, long_strips, narrow
 from fusec.codegen.emit_tiles import TileEmitter, turnable
 from fusec.codegen.loops import TURN, Body
+from fusec.codegen.overlap import OverlapEmitter, rows_that_meet
 from fusec.codegen.schedule import in_periods, schedule
 from fusec.codegen.unroll import unroll_turns
 
 
 def emit(body: Body, split: bool) -> list[KernelSource]:
-    """One kernel; two when its reduction is split; those of a scatter."""
+    """One kernel; two when its reduction is split; those of a scatter.
+
+    Raises Overlap where it would overwrite what it has not read yet.
+    """
     if body.first is not None:
         return emit_scatter(body)
     if TURN in body.extents:
         return [RoundsEmitter(schedule(body)).emit()]
     unroll_turns(body)
     plan = schedule(body)
+    meeting = rows_that_meet(plan)
+    if meeting:
+        alone = not plan.outer or any(any(way[: len(plan.outer)]) for way in meeting)
+        return [OverlapEmitter(plan, alone).emit()]
     if not body.reduced:
         axis, loads = turnable(plan)
         if loads:

@@ -97,7 +97,8 @@ class Place(NamedTuple):
 class Store:
     """``buffer[index] = value``; ``adds``: ``buffer[index] += value``.
 
-    before: it happens before the first round of a recurrence, not in each of them.
+    before: it happens before the first round of a recurrence, not in each of them. inside: it is in
+    a part of an argument, whose old elements the kernel may read.
     """
 
     buffer: Buffer
@@ -106,6 +107,7 @@ class Store:
     data: dict[Data, Line] = field(default_factory=dict)  # values that its index depends on
     adds: bool = False
     before: bool = False
+    inside: bool = False
 
 
 @dataclass(eq=False)

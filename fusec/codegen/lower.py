@@ -97,7 +97,8 @@ class Lowering:
                     outs[place.node] = Buffer(name, node.dtype, place.strides, "out", place.node)
                 buffer = outs[place.node]
             stores += [
-                Store(buffer, place.at(idx), self.value(x, at)) for x, at, idx in self._parts(node)
+                Store(buffer, place.at(idx), self.value(x, at), inside=place.node is replaced)
+                for x, at, idx in self._parts(node)
             ]
         return self.body(stores)
 

@@ -27,6 +27,7 @@ from fusec.codegen.steps import (
     Slot,
     Step,
     Strides,
+    fails,
     free_early,
     share_memory,
 )
@@ -35,6 +36,7 @@ from fusec.ir.graph import Node
 from fusec.ops.shape import c_strides
 from fusec.passes.groups import Group, Partition, is_joined
 from fusec.passes.parts import home
+from fusec.passes.updates import Overlap
 from fusec.trace.standin import stand_in
 
 MAX_LINES = 1200  # of one kernel; LLVM takes seconds beyond
@@ -129,19 +131,18 @@ class _Builder(Recurrences):
 
     def _updated(self, node: Node) -> None:
         """Give what an argument is changed with its place in the argument."""
-        part, param, base = node.inputs[1], node, node.inputs[0]
+        part, param = node.inputs[1], node
         while param.op.name != "param":
             param = param.inputs[0]
         slot = self.slot_of[param]
         self.out_of[node] = self.slot_of[node] = self.program.inplace[node] = slot
-        if node.op.family == "scatter":
-            within = (1,) if base.op.name == "reshape" else elements(slot)
-            self.program.parts[node] = Place(param, within, 0)
-            return
-        start, step = node.attrs["start"], node.attrs["step"]
-        steps = [s * n for s, n in zip(elements(slot), step)]
-        offset = sum([s * n for s, n in zip(elements(slot), start)])
-        self.program.parts[part] = Place(param, tuple(steps), offset)
+        within = elements(slot) if node.shape == slot.shape else c_strides(node.shape, 1)
+        self.program.parts[node] = Place(param, within)
+        if node.op.family != "scatter":
+            start, step = node.attrs["start"], node.attrs["step"]
+            steps = tuple([s * n for s, n in zip(within, step)])
+            offset = sum([s * n for s, n in zip(within, start)])
+            self.program.parts[part] = Place(param, steps, offset)
 
     def _join(self, node: Node) -> None:
         """Give the parts of a concatenation their places in it."""
@@ -209,6 +210,9 @@ class _Builder(Recurrences):
                 if pointer.buffer.role in ("out", "partial") or slot in results:
                     writes.add(slot)
             launch = Launch(kernel, arguments, chunk_rows(kernel), group, writes)
+            inside = [n for n in group.outputs if n in self.program.parts and self._replaced(n)]
+            if inside and fails(launch):
+                raise Overlap
             self.program.steps.append(launch)
 
     def _bind(

@@ -22,6 +22,7 @@ from fusec.passes.groups import (
     Idx,
     Partition,
     Refusal,
+    changing,
     copies,
     inputs_at,
     is_call,
@@ -35,11 +36,10 @@ from fusec.passes.groups import (
     runs_through,
     scans,
     size,
-    source_of,
     stepped,
     too_many,
 )
-from fusec.passes.inline import MAX_RECOMPUTE, placing, recomputed, stored_values
+from fusec.passes.inline import MAX_RECOMPUTE, cheap, placing, recomputed, stored_values
 
 MAX_AGAIN = 64  # values that one node may have computed again at other indices
 MAX_ALIKE = 4  # groups with the same reduction that one is tried with
@@ -68,12 +68,11 @@ class _Fuser:
         self.readers: dict[Node, Group] = {}
         self.refusals: list[Refusal] = []
         self.roots = stored_values(graph, self.order)
+        self.late = changing(self.order)
         self.inline = recomputed(self.order, self.roots, again)
 
     def run(self) -> Partition:
         for node in placing(self.order, self.roots):
-            if node.op.name == "param" and node not in self.roots:
-                continue
             if node in self.inline or (is_free(node) and node not in self.roots):
                 continue
             if node.op.name == "param" and node not in self.graph.outputs:
@@ -201,7 +200,8 @@ class _Fuser:
             return False
         if (a.short | b.short) & (a.reduced | b.reduced):
             return False
-        if (a.results and not a.reduced) or (b.results and not b.reduced):
+        late = self._checks_late([*a.members, *b.members], [a, b])
+        if late or any(g.results and not g.reduced for g in (a, b)):
             return False
         for g in self.groups:
             for one, two in ((a, b), (b, a)):
@@ -274,6 +274,9 @@ class _Fuser:
                 return "read at another index than the one it is computed at"
             if owner is not None and owner is not group and owner.ancestors >> group.number & 1:
                 return "depends on the group through another kernel"
+        near = [self.group_of.get(s, group) for s, _ in sources]
+        if self._checks_late([*group.members, node], [group, *near]):
+            return "errors are found before any argument is changed"
         axes = reduced_names(node, idx)
         if is_short(node):
             many = too_many(group, axes)
@@ -286,6 +289,14 @@ class _Fuser:
         if axes and any(m in group.results for m in group.members) and not group.reduced:
             return "the group already has results of another shape"
         return None
+
+    def _checks_late(self, members: list[Node], groups: list[Group]) -> bool:
+        """Whether a kernel might find an error when arguments have been changed."""
+        if not self.late or not any(m.op.checked for m in members):
+            return False
+        late = {self.group_of[n].number for n in self.late if n in self.group_of}
+        after = any(g.number in late or any(g.ancestors >> k & 1 for k in late) for g in groups)
+        return after or not self.late.isdisjoint(members)
 
     def _should_join(
         self, node: Node, idx: Idx, group: Group, sources: list[tuple[Node, Idx | None]]
@@ -323,7 +334,7 @@ class _Fuser:
         for source, _ in sources:
             owner = self.group_of.get(source)
             if owner is None:
-                self.readers[source] = group
+                self.readers |= {source: group} if group.kind != "join" else {}
             elif owner is not group:
                 group.ancestors |= 1 << owner.number | owner.ancestors
         if group.ancestors != before:
@@ -343,7 +354,7 @@ class _Fuser:
         for node in self.order:
             groups, home = readers.get(node, set()), self.group_of.get(node)
             mine = home is not None and home.kind == "kernel" and node not in self.roots
-            if home is None or not mine or not groups or not self._cheap(node):
+            if home is None or not mine or not groups or not cheap(node, self.inline):
                 continue
             sources = {s for s, _ in self._sources(node, home.members[node], home)}
             stored = sum(s.aval.nbytes for s in sources & home.members.keys() - self.roots)
@@ -353,18 +364,6 @@ class _Fuser:
                 del home.members[node], self.group_of[node]
                 home.results.discard(node)
                 self.inline.add(node)
-
-    def _cheap(self, node: Node) -> bool:
-        """Whether a value and what is computed again for it are a few additions."""
-        if node.op.family != "elementwise":
-            return False
-        price, stack = 0, [node]
-        while stack and price <= MAX_RECOMPUTE:
-            last = stack.pop()
-            price += last.op.cost
-            again = [s for s in map(source_of, last.inputs) if s in self.inline]
-            stack += [s for s in again if s.aval.size > 1]  # a number is computed once
-        return price <= MAX_RECOMPUTE
 
     def _readers(self) -> dict[Node, set[Group]]:
         """The other groups that read a member of a group."""

@@ -4,6 +4,7 @@
 fusion pass and code generation know about movement, regions and gathers.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import prod
 
@@ -174,6 +175,12 @@ def fusable(node: Node) -> bool:
 def is_joined(node: Node) -> bool:
     """Whether its parts are computed in its memory: a concatenation's, a changed argument's."""
     return bool(node.attrs.get("joined"))
+
+
+def changing(nodes: Iterable[Node]) -> set[Node]:
+    """The updates of arguments where they lie, and the values that are computed there."""
+    found = {n for n in nodes if is_joined(n) and n.op.name != "concatenate"}
+    return found | {n.inputs[1] for n in found if n.op.name == "slice_update"}
 
 
 def is_free(node: Node) -> bool:

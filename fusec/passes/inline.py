@@ -12,6 +12,7 @@ from fusec.passes.access import MOVES
 from fusec.passes.groups import (
     LEAVES,
     POINTWISE,
+    changing,
     fusable,
     is_call,
     is_free,
@@ -25,8 +26,13 @@ MAX_RECOMPUTE = 4  # additions that are cheaper to do again than a store and a l
 
 
 def stored_values(graph: Graph, order: list[Node]) -> set[Node]:
-    """Nodes that must have a buffer of the program's own: results, and what calls read."""
+    """Nodes that must have a buffer of the program's own: results, and what calls read.
+
+    Where arguments are changed where they lie, what is checked is stored before that.
+    """
     roots = set(graph.outputs)
+    if changing(order):
+        roots |= {node for node in order if node.op.checked}
     for node in order:
         every = is_call(node) or is_joined(node)  # a joined scatter runs when all else is done
         whole = node.inputs if every else node.inputs[: node.op.family == "scatter"]
@@ -55,6 +61,19 @@ def copied(operand: Node) -> bool:
     rows = len(axes) == 2
     fits = steps[0] == 1 and steps[1] >= axes[0][1] if rows else min(steps, default=1) > 0
     return bool(moves) and not (fits and np.may_share_memory(view, base))
+
+
+def cheap(node: Node, inline: set[Node]) -> bool:
+    """Whether a value and what is computed again for it are a few additions."""
+    if node.op.family != "elementwise":
+        return False
+    price, stack = 0, [node]
+    while stack and price <= MAX_RECOMPUTE:
+        last = stack.pop()
+        price += last.op.cost
+        again = [s for s in map(source_of, last.inputs) if s in inline]
+        stack += [s for s in again if s.aval.size > 1]  # a number is computed once
+    return price <= MAX_RECOMPUTE
 
 
 def placing(order: list[Node], roots: set[Node]) -> list[Node]:

@@ -1,117 +1,145 @@
 """Arguments that are changed in part: what they are changed with is computed in their memory.
 
-``t[5:25] = v * 2`` gives ``t`` a new value, all of which a kernel would compute and store. Where
-nothing else needs the old value, only the part is computed, where it belongs::
+``t[5:25] = v * 2`` gives ``t`` a new value, all of which a kernel would compute and store. Here
+only the part is computed, where it belongs::
 
     %1: f8[1000] = slice_update(t, %0, start=(5,), step=(1,))
 
     %1: f8[1000] = slice_update(t, identity(%0), start=(5,), step=(1,), joined=True)
 
-Several parts of an argument (``t[0] = 0; t[-1] = 1``) are a chain of such updates, if they are
-apart. A part may be computed of its own old elements (``t[5:25] += v``), but of no others: what
-few elements are changed with (``t[0] = t[1]``) is stored, and copied when all else is done.
-
-What is stored or added at places that data choose is done where the argument lies, too, after all
-else is: indices and values have been stored and checked by then (``t[idx] += v``).
+Several updates (``t[:-1] = t[1:]; t[-1] = v; t[idx] += 1``) are a chain of versions of one memory.
+Who reads a version has to run before the next one is stored, and what may report an error before
+anything is (``sequenced``). What an update needs of other elements that it changes is read before
+they are overwritten where the loop runs towards them: it runs backwards for ``t[1:] = t[:-1]``.
+Where no order does, or the kernels can't be put in one, the new values are stored first, and
+copied when all else is done; so is what is stored or added at places that data choose.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations, pairwise
 
 from fusec.ir.graph import Graph, Node, toposort
-from fusec.ir.rewrite import rebuild
-from fusec.passes.groups import Group, fusable, is_call, is_joined
+from fusec.passes.groups import Group, Partition, fusable, is_joined
 from fusec.passes.nodes import distinct, meet, node_of, spans
-from fusec.passes.rules import slice_of_update
 
-FEW = 16  # parts that are computed of others are at most so many, and one in so many elements
+FEW = 16  # updates whose values are stored first are at most so many: each is two kernels
+MANY = 64  # updates of a chain, each a kernel of its own
 LEAST = 4  # a part whose elements are not side by side is at most one in so many of all
 
 
-def updated(
+class Overlap(Exception):
+    """A kernel would overwrite what is still to be read: its results have to be stored first."""
+
+
+def choices(
     graph: Graph, writes: Sequence[tuple[int, int]], strides: Sequence[tuple[int, ...]]
-) -> Graph:
-    """Mark the updates that are to be done in the memory of params.
+) -> Iterator[Graph]:
+    """The graph with updates in the memory of params, and others to try where that can't be done.
 
     writes: numbers of changed params and of the outputs with their new values; strides: of the
-    params, in bytes. Programs that may raise an error change nothing before all else is done.
+    params, in bytes.
     """
-    nodes = graph.nodes()
-    raises = graph.checks or any(n.op.checked or is_call(n) for n in nodes)
-    users: dict[Node, list[Node]] = {}
-    for node in nodes:
-        for child in node.inputs:
-            users.setdefault(child, []).append(node)
-    outputs = list(graph.outputs)
-    changed = {graph.params[number] for number, _ in writes}
+    for first in (False, True):
+        marked = _updated(graph, writes, strides, first)
+        if marked is not graph:
+            yield marked
+    yield graph
+
+
+def _updated(
+    graph: Graph,
+    writes: Sequence[tuple[int, int]],
+    strides: Sequence[tuple[int, ...]],
+    first: bool,
+) -> Graph:
+    """Mark the updates that are done in params; first: what they store is computed before that."""
+    outputs, links = list(graph.outputs), dict[Node, Node]()
     for number, k in writes:
         param, result = graph.params[number], graph.outputs[k]
-        once = graph.outputs.count(result) == 1 and param not in graph.outputs
+        chain = _chain(param, result, _plain(param, strides[number]))
+        own = graph.outputs.count(result) == 1 and not {param, *chain[:-1]} & {*graph.outputs}
         apart = distinct(param.shape, strides[number], param.dtype.itemsize)
-        if not (once and apart) or result in users:
-            continue
-        scatter = _scatter(param, result, users, strides[number])
-        if scatter is not None:
-            outputs[k] = _stored_first(scatter, changed)
-            continue
-        chain = _chain(param, result)
-        alone = not raises and all(users[a] == [b] for a, b in pairwise(chain))
-        if chain and alone and _apart(chain) and _own(param, chain, users):
-            base = param
-            for node in chain:
-                value = node_of("identity", node.inputs[1])
-                base = node_of("slice_update", base, value, **node.attrs, joined=True)
-                base.loc = value.loc = node.loc
-            outputs[k] = base
-        elif 0 < len(chain) <= FEW and _size(chain) * FEW <= param.aval.size:
-            outputs[k] = _afterwards(graph, chain, changed) or result
-    return Graph(graph.params, outputs, graph.checks)
+        if chain and own and apart and _worth(param, chain, first):
+            links.update(dict.fromkeys(chain, param))
+            outputs[k] = chain[-1]
+    if not links:
+        return graph
+    changed, done = {*links.values()}, dict[Node, Node]()
+    for node in toposort([*outputs, *graph.checks]):
+        inputs = tuple([done[i] for i in node.inputs])
+        if node in links:
+            memory = {links[node], *[n for n, p in links.items() if p is links[node]]}
+            done[node] = _marked(node, inputs, changed, None if first else _ways(node, memory))
+            done[node].loc = node.loc
+        else:
+            same = all(a is b for a, b in zip(inputs, node.inputs))
+            done[node] = node if same else node.replace(inputs)
+    new = [[done[n] for n in found] for found in (outputs, graph.checks)]
+    return Graph(graph.params, *new)
 
 
-def changes_arguments(group: Group) -> bool:
-    """Whether it is a scatter to an argument, for which all else has to be done."""
-    return group.kind == "scatter" and any(map(is_joined, group.members))
-
-
-def _scatter(
-    param: Node, result: Node, users: dict[Node, list[Node]], strides: tuple[int, ...]
-) -> Node | None:
-    """The scatter to ``param`` that ``result`` is, whatever their shapes."""
-    node = result
-    while node.op.name == "reshape":
-        node = node.inputs[0]
-        if len(users[node]) > 1:
-            return None
-    base = node.inputs[0] if node.op.family == "scatter" and fusable(node) else node
-    flat = base.op.name == "reshape"
-    while base.op.name == "reshape":
-        base = base.inputs[0]
+def _plain(param: Node, strides: tuple[int, ...]) -> bool:
+    """Whether the elements of an argument lie side by side in C order."""
     step, plain = param.dtype.itemsize, True
     for n, stride in zip(reversed(param.shape), reversed(strides)):
         plain, step = plain and (stride == step or n == 1), step * n
-    return node if base is param is not node and (plain or not flat) else None
+    return plain
 
 
-def _stored_first(node: Node, changed: set[Node]) -> Node:
-    """The scatter, marked; what it reads of changed params is no view of them, but stored."""
-    _, *others = node.inputs
+def _chain(param: Node, result: Node, plain: bool) -> list[Node]:
+    """The updates that make ``result`` of ``param``, first to last; [] if anything else does."""
+    chain: list[Node] = []
+    while result is not param:
+        if result.op.name == "reshape" and plain:
+            result = result.inputs[0]
+        elif result.op.name == "slice_update" or _scatters(result):
+            chain.insert(0, result)
+            result = result.inputs[0]
+        else:
+            return []
+    return chain if all(n.inputs[1].aval.size for n in chain) else []
+
+
+def _scatters(node: Node) -> bool:
+    return node.op.family == "scatter" and fusable(node)
+
+
+def _worth(param: Node, chain: list[Node], first: bool) -> bool:
+    """Whether to store the parts, one after the other, costs no more than to store all."""
+    total, parts = param.aval.size, [n for n in chain if n.op.name == "slice_update"]
+    sizes = [n.inputs[1].aval.size for n in parts]
+    near = all(n.aval.ndim and abs(n.attrs["step"][-1]) == 1 for n in parts)
+    few = sum(sizes) * LEAST <= total
+    places = not first or all(fusable(_stored_first(n, n.inputs, set())) for n in parts)
+    longest = FEW if first else MANY
+    return (few or near) and places and len(chain) <= longest and sum(sizes) <= 2 * total
+
+
+def _marked(
+    node: Node, inputs: tuple[Node, ...], changed: set[Node], ways: list[int] | None
+) -> Node:
+    """An update in the memory of a param; ways: along each axis 1, or -1 for backwards."""
+    if node.op.family == "scatter" or ways is None:
+        return _stored_first(node, inputs, changed)
+    base, value = inputs
+    ends = [n - 1 if way < 0 else 0 for n, way in zip(value.shape, ways)]
+    places = zip(node.attrs["start"], node.attrs["step"], ends)
+    start, step = tuple([b + s * n for b, s, n in places]), tuple(ways)
+    if -1 in ways:
+        value = node_of("slice", value, start=tuple(ends), step=step, shape=value.shape)
+    value = node_of("identity", value)
+    value.loc = node.loc
+    step = tuple([s * way for s, way in zip(node.attrs["step"], ways)])
+    return node_of("slice_update", base, value, start=start, step=step, joined=True)
+
+
+def _stored_first(node: Node, inputs: tuple[Node, ...], changed: set[Node]) -> Node:
+    """The update as a scatter; what it reads of changed params is no view of them, but stored."""
+    base, *others = inputs
     others = [node_of("identity", x) if changed & {*toposort([x])} else x for x in others]
-    made = node_of(node.op.name, node.inputs[0], *others, joined=True)
-    made.loc = node.loc
-    return made
-
-
-def _afterwards(graph: Graph, chain: list[Node], changed: set[Node]) -> Node | None:
-    """The updates as scatters, which store one after the other when all else is done."""
-    values = Graph(graph.params, [node.inputs[1] for node in chain])
-    base = chain[0].inputs[0]
-    for node, value in zip(chain, rebuild(values, PARTS).outputs):
-        made = node_of("scatter_set", base, value, *_places(node))
-        if not fusable(made):
-            return None
-        made.loc = node.loc
-        base = _stored_first(made, changed)
-    return base
+    name, places = node.op.name, list[Node]()
+    if name == "slice_update":
+        name, places = "scatter_set", list(_places(node))
+    return node_of(name, base, *others, *places, joined=True)
 
 
 def _places(node: Node) -> Iterator[Node]:
@@ -122,69 +150,91 @@ def _places(node: Node) -> Iterator[Node]:
         yield node_of("reshape", row, shape=(len(part),) + (1,) * (len(node.shape) - k - 1))
 
 
-def _part_of_update(node: Node) -> Node | None:
-    """A part of an array that is changed in part: that part, changed in part."""
-    x, part, ones = node.inputs[0], spans(node), (1,) * node.aval.ndim
-    if x.op.name != "slice_update" or not x.attrs["step"] == node.attrs["step"] == ones:
+def _ways(update: Node, memory: set[Node]) -> list[int] | None:
+    """Along each axis, the way in which a loop reads old values before it overwrites them.
+
+    None where there is none, as far as one can see: whether it holds is for the kernel to say.
+    """
+    ways = [0] * update.aval.ndim
+    if update.op.name != "slice_update":
         return None
-    old, value = x.inputs
-    both = [range(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(part, spans(x))]
-    inside = tuple([r.start - at for r, at in zip(both, x.attrs["start"])])
-    place = tuple([r.start - at.start for r, at in zip(both, part)])
-    kept = node_of("slice", old, **node.attrs)
-    new = node_of("slice", value, start=inside, step=ones, shape=tuple(map(len, both)))
-    return node_of("slice_update", kept, new, start=place, step=ones)
+    part, value = spans(update), update.inputs[1]
+    for node in toposort([value]):
+        for base in memory & {*node.inputs}:
+            read = node if node.op.name == "slice" else None
+            here = spans(read) if read is not None else [range(n) for n in base.shape]
+            if base.shape != update.shape or node in memory or not meet(here, part):
+                continue
+            if [len(a) for a in here] != [len(b) for b in part]:
+                continue
+            for k, (a, b) in enumerate(zip(here, part)):
+                far = (a.start - b.start) * b.step
+                if a.step != b.step or far * ways[k] < 0:
+                    return None
+                ways[k] = ways[k] or (far > 0) - (far < 0)
+    return [way or 1 for way in ways]
 
 
-PARTS = {"slice": [slice_of_update, _part_of_update]}  # only what is read is computed
+def sequenced(partition: Partition) -> list[Group]:
+    """The groups in an order in which each reads the versions that it should.
+
+    Whatever may report an error comes before the first group that changes an argument. Raises
+    Overlap where there is no such order.
+    """
+    groups = partition.groups
+    updates = [n for g in groups for n in g.members if is_joined(n) and n.op.name != "concatenate"]
+    if not updates:
+        return groups
+    maker = {out: g for g in groups for out in (*g.outputs, *g.members)}
+    home = {n: maker[n if n.op.family == "scatter" else n.inputs[1]] for n in updates}
+    older = {n: _older(n) for n in updates}
+    before = {g: {h for h in groups if g.ancestors >> h.number & 1} for g in groups}
+    stored = {out for g in groups for out in (*g.outputs, *[m for m in g.members if is_joined(m)])}
+    for group in groups:
+        if group.kind == "join":
+            continue
+        reads = _reads(group, stored)
+        fails = group.kind == "call" or any(node.op.checked for _, node in reads)
+        for update, writer in home.items():
+            late = any(base in older[update] and _meet(node, update) for base, node in reads)
+            if fails or late:
+                before[writer].add(group)
+    for update, writer in home.items():
+        before[writer] |= {home[n] for n in older[update] if n in home and _meet(n, update)}
+    order: list[Group] = []
+    left = dict.fromkeys(groups)
+    while left:
+        ready = next((g for g in left if not (before[g] - {g}) & left.keys()), None)
+        if ready is None:
+            raise Overlap
+        order.append(ready)
+        del left[ready]
+    return order
 
 
-def _size(chain: list[Node]) -> int:
-    return sum([n.inputs[1].aval.size for n in chain])
+def _older(update: Node) -> set[Node]:
+    """The versions of its memory before an update."""
+    found, node = set[Node](), update
+    while node.op.name != "param":
+        node = node.inputs[0]
+        found.add(node)
+    return found
 
 
-def _chain(param: Node, result: Node) -> list[Node]:
-    """The updates that make ``result`` of ``param``, first to last; [] if anything else does."""
-    chain: list[Node] = []
-    while result.op.name == "slice_update":
-        chain.insert(0, result)
-        result = result.inputs[0]
-    real = result is param and all(n.inputs[1].aval.size for n in chain)
-    return chain if real else []
+def _reads(group: Group, stored: set[Node]) -> list[tuple[Node, Node]]:
+    """What a kernel reads, or computes on the way, and the node that reads it."""
+    found = [(i, m) for m in group.members for i in m.inputs]
+    found += [(out, out) for out in group.outputs if out.op.name == "param"]
+    seen = {*group.members}
+    for base, _ in found:
+        if base not in seen and base not in stored:
+            seen.add(base)
+            found += [(i, base) for i in base.inputs]
+    return found
 
 
-def _apart(chain: list[Node]) -> bool:
-    """Whether no element is changed twice, and storing them costs no more than storing all."""
-    if any(meet(spans(a), spans(b)) for a, b in combinations(chain, 2)):
-        return False
-    few = _size(chain) * LEAST <= chain[0].aval.size
-    return few or all(n.aval.ndim and abs(n.attrs["step"][-1]) == 1 for n in chain)
-
-
-def _own(param: Node, chain: list[Node], users: dict[Node, list[Node]]) -> bool:
-    """Whether the old value is read by its updates only, each at the elements that it changes."""
-    readers = [*users[param]]
-    readers.remove(chain[0])  # which may read it as what is stored as well
-    for node in chain:
-        needing = {n for n in readers if _same_part(n, node)}
-        for inner in toposort([node.inputs[1]]):
-            if needing & {*inner.inputs}:
-                plain = inner.op.family == "elementwise" or inner.op.name == "reshape"
-                if not plain or _axes(inner) != _axes(node.inputs[1]):
-                    return False
-                needing.add(inner)
-        mine = {n for n in needing if n.op.name == "slice"}
-        if any(u not in needing and u is not node for n in needing for u in users.get(n, [])):
-            return False
-        readers = [n for n in readers if n not in mine]
-    return not readers
-
-
-def _axes(node: Node) -> list[int]:
-    return [n for n in node.shape if n != 1]
-
-
-def _same_part(part: Node, update: Node) -> bool:
-    """Whether ``part`` is a slice of just the elements that ``update`` changes."""
-    same = part.op.name == "slice" and part.shape == update.inputs[1].shape
-    return same and all(part.attrs[name] == update.attrs[name] for name in ("start", "step"))
+def _meet(node: Node, update: Node) -> bool:
+    """Whether what a node reads, or changes, of a memory may be what an update changes."""
+    known = node.op.name == "slice" and node.inputs[0].shape == update.shape
+    known = known or (node.op.name == "slice_update" and node.shape == update.shape)
+    return not (known and update.op.name == "slice_update") or meet(spans(node), spans(update))
