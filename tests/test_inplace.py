@@ -67,7 +67,8 @@ def test_values_that_the_last_loop_alone_reads_are_written_in_place():
     x, y = np.ones((8, 100)), np.ones((8, 100))
     shown = str(fusec.jit(clipped_momentum).lower(x, y))
     assert "out   x: f8[8,100]" in shown
-    assert "out   y" not in shown
+    assert "out   y: f8[8,100]" in shown
+    assert "out   x" not in str(fusec.jit(old_times_sum).lower(x, y))
 
 
 STATE = np.arange(4.0)

@@ -21,6 +21,7 @@ from fusec.codegen.emit import KernelSource, loaded, stored
 from fusec.codegen.emit_map import MapEmitter
 from fusec.codegen.loops import Buffer, Line, closure
 from fusec.codegen.schedule import Schedule, all_lines, inner_stores, row_stores, stage_targets
+from fusec.ops.registry import COSTLY
 from fusec.passes.access import Extents, Index, bounds
 from fusec.passes.updates import Overlap
 
@@ -30,7 +31,8 @@ BLOCK = 256  # values that are computed before they are stored: they stay in the
 def rows_that_meet(plan: Schedule) -> list[tuple[int, ...]] | None:
     """How many rounds of each loop, the outermost first, after old values they are overwritten.
 
-    None: each is overwritten by the round that reads it. Raises Overlap where one is too early.
+    None: each is overwritten by the round that reads it. Raises Overlap where one is too early, or
+    where one thread would have much to compute.
     """
     body, found = plan.body, set[tuple[int, ...]]()
     loops = [*plan.outer, *plan.reduced, *[plan.column] * bool(plan.column)]
@@ -40,22 +42,25 @@ def rows_that_meet(plan: Schedule) -> list[tuple[int, ...]] | None:
         others = [s for s in body.stores if s.buffer is store.buffer and s is not store]
         meeting = any(_steps(store.index, s.index, body.extents) for s in others)
         reads = [x for x in loads if x.buffer is store.buffer and x.index != store.index]
-        later = {x for k in range(store.value.stage + 1, plan.stages) for x in _needed(plan, k)}
+        later = _after(plan, store.value.stage)
         if meeting or any(x.buffer is store.buffer for x in later):
             raise Overlap
         for line in reads:
             assert line.index is not None
             steps = _steps(line.index, store.index, body.extents)
             found |= {tuple([step.get(name, 0) for name in loops]) for step in steps}
-    if any(way < (0,) * len(loops) for way in found) or (found and body.reduced):
+    long = sum([x.cost for x in all_lines(body)]) >= COSTLY  # better done by all threads
+    if any(way < (0,) * len(loops) for way in found) or (found and (body.reduced or long)):
         raise Overlap
     return sorted(found) or None
 
 
-def _needed(plan: Schedule, stage: int) -> set[Line]:
-    """What the loop of a stage computes, or what follows from its sums."""
-    rows = [s.value for s in row_stores(plan, stage)]
-    return closure([*stage_targets(plan, stage), *rows], {*plan.saved})
+def _after(plan: Schedule, stage: int) -> set[Line]:
+    """What is computed behind the loop of a stage: its sums may be calls that read memory again."""
+    targets = [f.value for f in plan.body.folds if f.value.stage == stage]
+    for later in range(stage + 1, plan.stages):
+        targets += stage_targets(plan, later) + [s.value for s in row_stores(plan, later)]
+    return closure(targets, {*plan.saved})
 
 
 def _steps(read: Index, written: Index, extents: Extents) -> list[dict[str, int]]:

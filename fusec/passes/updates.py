@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 
 from fusec.ir.graph import Graph, Node, toposort
 from fusec.passes.groups import Group, Partition, fusable, is_joined
-from fusec.passes.nodes import distinct, meet, node_of, spans
+from fusec.passes.nodes import distinct, elementwise, meet, node_of, spans
 
 FEW = 16  # updates whose values are stored first are at most so many: each is two kernels
 MANY = 64  # updates of a chain, each a kernel of its own
@@ -56,6 +56,7 @@ def _updated(
     for number, k in writes:
         param, result = graph.params[number], graph.outputs[k]
         chain = _chain(param, result, _plain(param, strides[number]))
+        chain = chain or _whole(param, result, first)
         own = graph.outputs.count(result) == 1 and not {param, *chain[:-1]} & {*graph.outputs}
         apart = distinct(param.shape, strides[number], param.dtype.itemsize)
         if chain and own and apart and _worth(param, chain, first):
@@ -97,6 +98,17 @@ def _chain(param: Node, result: Node, plain: bool) -> list[Node]:
         else:
             return []
     return chain if all(n.inputs[1].aval.size for n in chain) else []
+
+
+def _whole(param: Node, result: Node, first: bool) -> list[Node]:
+    """``t -= t.mean()`` as an update of all elements; others are written over by themselves."""
+    other = result.op.name not in ("param", "const") and not elementwise(param, result)
+    if first or not other or result.aval != param.aval or not result.aval.size:
+        return []
+    start, step = (0,) * param.aval.ndim, (1,) * param.aval.ndim
+    update = node_of("slice_update", param, result, start=start, step=step)
+    update.loc = result.loc
+    return [update] if _ways(update, {param}) else []
 
 
 def _scatters(node: Node) -> bool:

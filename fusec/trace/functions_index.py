@@ -230,8 +230,11 @@ def fill_diagonal(session: Session, a: Any, val: Any, wrap: bool = False) -> Non
     if not values._like.size:
         return None
     if len(shape) == 2 and not wrap and not values._like.ndim:
-        from fusec.trace.create import eye
+        from fusec.trace.create import arange, eye
 
+        if x.node.op.name == "param":  # all of which would be read and stored
+            x[(arange(session, min(shape)),) * 2] = values
+            return None
         return copyto(session, x, values, "unsafe", eye(session, *shape, dtype=bool))
     diagonal, number_of = np.zeros(shape, bool), np.zeros(shape, INT)
     np.fill_diagonal(diagonal, True, wrap)
