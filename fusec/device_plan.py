@@ -15,7 +15,8 @@ import numpy as np
 from fusec.codegen.inplace import elementwise
 from fusec.codegen.steps import Call, Program
 from fusec.errors import DeviceError
-from fusec.plan import Outline, apply_view, lower_graph, slot_specs
+from fusec.loaded import slot_specs
+from fusec.plan import Outline, apply_view, lower_graph
 from fusec.runtime.array import (
     Array,
     dense_strides,

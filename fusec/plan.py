@@ -14,10 +14,11 @@ import numpy as np
 
 from fusec.codegen.backends import BACKENDS
 from fusec.codegen.program import Oversize, build
-from fusec.codegen.steps import Call, Launch, Product, Program, Rounds, Strides
+from fusec.codegen.steps import Launch, Program, Rounds, Strides
 from fusec.config import log
 from fusec.errors import UnsupportedError
 from fusec.ir.graph import Graph, Node, evaluate
+from fusec.loaded import executor
 from fusec.ops import OPS
 from fusec.ops.control import Store, in_place
 from fusec.ops.shape import c_strides
@@ -26,9 +27,7 @@ from fusec.passes.nodes import node_of
 from fusec.passes.pipeline import optimise
 from fusec.passes.updates import Overlap, choices, sequenced
 from fusec.runtime.array import Array
-from fusec.runtime.cache import cache
-from fusec.runtime.executor import CallSpec, Executor, LaunchSpec, SlotSpec
-from fusec.runtime.repeated import Repeated
+from fusec.runtime.executor import Executor
 from fusec.trace.run import Result, Trace
 from fusec.trace.scalars import compute
 from fusec.trace.steps import Step
@@ -157,76 +156,6 @@ def _program(graph: Graph, layout: _Layout, target: str, again: bool, share: int
             parts.groups = sequenced(parts)
             return build(parts, layout.params, layout.outputs, target, layout.writes)
     raise AssertionError("what changes no argument overlaps none")
-
-
-def slot_specs(program: Program) -> list[SlotSpec]:
-    """The buffers of a program as an executor takes them, constants with their values."""
-    slots = []
-    for slot in program.slots:
-        value = None
-        if slot.role == "const":
-            assert slot.node is not None
-            value = np.asarray(slot.node.attrs["value"].value, order="C")
-        slots.append(
-            SlotSpec(slot.role, slot.dtype, slot.shape, slot.strides or (), value, slot.place)
-        )
-    return slots
-
-
-def executor(program: Program, fastmath: bool = False) -> Executor:
-    """Compile (or load) every kernel of a program."""
-    slots = slot_specs(program)
-    steps: list[LaunchSpec | CallSpec] = []
-    taken: set[int] = set()
-    for step in program.steps:
-        if isinstance(step, Rounds):
-            assert step.program is not None
-            assert step.node is not None
-            avals = [n.aval for n in step.node.inputs]
-            inner = executor(step.program, fastmath)
-            repeated = Repeated(inner, step.loop, step.stored, avals)
-            outs = _outs(program, step)
-            taken |= {*outs}
-            made = CallSpec(repeated, step.inputs, outs or step.outputs, False, "", bool(outs))
-            steps.append(made)
-        elif isinstance(step, Call) and taken.issuperset(step.outputs):
-            continue
-        elif isinstance(step, Call) and not isinstance(step, Product):
-            steps.append(CallSpec(step.function, step.inputs, step.outputs, step.view))
-        else:
-            steps.append(_launch(step, fastmath))
-    return Executor(
-        slots, steps, program.inputs, program.results, program.blocks, program.result_strides
-    )
-
-
-def _outs(program: Program, loop: Rounds) -> list[int]:
-    """For each result of a loop its slot, or -1; empty where one has to be copied."""
-    steps = [s for s in program.steps if isinstance(s, Call) and s.inputs == loop.outputs]
-    found = [-1] * len(loop.loop.results)
-    for step in steps:
-        slot = program.slots[step.outputs[0]]
-        index = step.node.attrs["index"] if step.node is not None else -1
-        if found[index] >= 0 or slot.strides != c_strides(slot.shape, slot.dtype.itemsize):
-            return []
-        found[index] = slot.number
-    return found
-
-
-def _launch(step: Launch | Product, fastmath: bool) -> LaunchSpec:
-    kernel = step.kernel
-    assert kernel is not None
-    loaded = cache.kernel(kernel.text, kernel.int_names, kernel.ptr_types, fastmath)
-    return LaunchSpec(
-        loaded.address,
-        kernel.rows,
-        step.chunk,
-        [value for _, value in kernel.ints],
-        step.arguments,
-        kernel.scratch,
-        kernel.work,
-        kernel.threads,
-    )
 
 
 class Outline:

@@ -57,7 +57,7 @@ def _steps(program: Program, kernels: dict[str, Kernel], before: str = "") -> It
 
 def _slot_names(program: Program) -> dict[int, str]:
     """A short name for each buffer: the argument's own, ``out0``, ``t0``, ``c0``, ``v0``."""
-    letters = {"result": "out", "temp": "t", "const": "c", "view": "v", "call": "t"}
+    letters = {"result": "out", "temp": "t", "tile": "t", "const": "c", "view": "v", "call": "t"}
     names: dict[int, str] = {}
     counts: dict[str, int] = {}
     for slot in program.slots:
@@ -86,9 +86,12 @@ def _step_text(
         return f"{'view' if step.view else 'call'}   {made} = {step.name}({args})"
     kernel = kernels[step.kernel.name]
     used = ", ".join(dict.fromkeys([names[k] for k, _ in step.arguments]))
+    chain = step.chain
+    last = chain is None or step is chain.parts[-1]
+    after = "" if last else f", {chain.each} at a time for {chain.parts[-1].kernel.name}"
     return (
         f"kernel {kernel.name}({used}): {kernel.title}; {step.kernel.launch_text}, "
-        f"reads {amount(kernel.bytes_read)}, writes {amount(kernel.bytes_written)}"
+        f"reads {amount(kernel.bytes_read)}, writes {amount(kernel.bytes_written)}{after}"
     )
 
 

@@ -140,7 +140,7 @@ class Traffic:
         reads, placed = self.reads(step.group), self.placed(step.group.outputs)
         for buffer, number in {p.buffer: s for p, (s, _) in _bound(step)}.items():
             slot = self.program.slots[number]
-            if buffer.role == "out" and buffer.node in placed:
+            if slot.role == "tile" or (buffer.role == "out" and buffer.node in placed):
                 continue
             if buffer.role == "out":
                 mine = [n.aval.nbytes for n in step.group.outputs if self._whole(n) is buffer.node]

@@ -61,7 +61,7 @@ class KernelSource:
     pointer argument, when not 0); partial: elements of each array between two kernels. For CUDA:
     grid and block in (x, y); aligned: vector loads need pointers that are multiples of 16 bytes;
     product: shape and strides of the three matrices of a product, which a library may do instead;
-    threads: a library that it calls has threads of its own.
+    threads: a library that it calls has threads of its own; plan: the loops of a map.
     """
 
     name: str
@@ -81,6 +81,7 @@ class KernelSource:
     aligned: bool = False
     product: tuple[Any, Any, Any] | None = None
     threads: bool = False
+    plan: Any = None
 
     @property
     def launch_text(self) -> str:

@@ -123,4 +123,6 @@ class LoopEmitter(Emitter):
     def finish(self, name: str, rows: int, work: float) -> KernelSource:
         if self.streamed:
             self.w("end_of_streams()")
-        return super().finish(name, rows, work)
+        made = super().finish(name, rows, work)
+        made.plan = self.plan if name == "map" else None
+        return made

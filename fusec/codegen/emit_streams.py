@@ -31,7 +31,8 @@ def streams(
         return []
     read = {x.buffer for x in loads}
     plain = [s for s in stores if dict(s.index.terms).get(axis) == 1 and not s.data]
-    return [s for s in plain if s.buffer not in read and s.buffer.dtype.kind in "biuf"]
+    plain = [s for s in plain if s.buffer not in read and not s.buffer.near]
+    return [s for s in plain if s.buffer.dtype.kind in "biuf"]
 
 
 def moved(emitter: LoopEmitter, stores: list[Store]) -> int:

@@ -67,7 +67,8 @@ class Bound:
 class Buffer:
     """Memory that a kernel reads or writes: a node's value, or scratch.
 
-    strides: in elements, one an axis; role: "in", "out", "partial" or "scratch".
+    strides: in elements, one an axis; role: "in", "out", "partial" or "scratch". near: what is
+    stored there is read again soon.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Buffer:
     strides: tuple[int, ...]
     role: str
     node: Node | None = None
+    near: bool = False
 
 
 class Place(NamedTuple):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fusec.codegen.chains import chained
 from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_cpu import chunk_rows
 from fusec.codegen.inplace import in_place, written_over
@@ -120,6 +121,7 @@ class _Builder(Recurrences):
         if not self.program.on_device:
             self.program.steps = merge(self.program.steps)
             free_early(self.program)
+            chained(self.program)
         share_memory(self.program)
         for number, step in enumerate(self.program.steps):
             if isinstance(step, Launch | Product) and step.kernel is not None:
@@ -214,6 +216,17 @@ class _Builder(Recurrences):
             if inside and fails(launch):
                 raise Overlap
             self.program.steps.append(launch)
+            if "stream(" in kernel.text and kernel.plan is not None:
+                launch.near = self._near(group, layout)
+
+    def _near(self, group: Group, layout: Layout) -> tuple[KernelSource, list[tuple[int, int]]]:
+        """A map that leaves its results in the cache."""
+        body = lower(group, layout)
+        for store in body.stores:
+            store.buffer.near = True
+        (kernel,) = self.backend.emit(body, group.split)
+        places = [(self._bind(p.buffer, {}, kernel), p) for p in kernel.pointers]
+        return kernel, [(slot, p.offset * p.dtype.itemsize) for slot, p in places]
 
     def _bind(
         self, buffer: Buffer, partials: dict[Buffer, Slot], kernel: KernelSource

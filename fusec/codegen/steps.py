@@ -46,6 +46,7 @@ class Launch:
     """Run a kernel over its rows. arguments: for each pointer a slot and a byte offset.
 
     writes: the slots that it changes; parts: the launches that this one was put together from.
+    chain: it runs together with others, see ``chains``; near: kernel and arguments for that.
     """
 
     kernel: KernelSource
@@ -54,6 +55,8 @@ class Launch:
     group: Group
     writes: set[int]
     parts: list["Launch"] = field(default_factory=list)
+    chain: Any = None
+    near: tuple[KernelSource, list[tuple[int, int]]] | None = None
 
     def each(self) -> list["Launch"]:
         """The launches whose work this is."""
@@ -212,7 +215,7 @@ def share_memory(program: Program) -> None:
     """Give temporaries whose lives do not overlap the same block."""
     last: dict[int, int] = {}
     for k, step in enumerate(program.steps):
-        for number in slots_used(step):
+        for number in _alive(step):
             last[number] = k
     for step in reversed(program.steps):  # a view keeps what it looks at alive
         if isinstance(step, Call) and step.view:
@@ -222,7 +225,7 @@ def share_memory(program: Program) -> None:
     free: list[int] = []
     ending: dict[int, list[int]] = {}
     for k, step in enumerate(program.steps):
-        for number in slots_used(step):
+        for number in _alive(step):
             slot = program.slots[number]
             if slot.role == "temp" and slot.place < 0:
                 slot.place = _block(program.blocks, free, slot.nbytes)
@@ -232,6 +235,12 @@ def share_memory(program: Program) -> None:
     for slot in program.slots:  # nothing is launched for values without elements
         if slot.role == "temp" and slot.place < 0:
             slot.place = _block(program.blocks, free, slot.nbytes)
+
+
+def _alive(step: Step) -> list[int]:
+    """The buffers of a step, or of all those that it runs together with."""
+    chain = step.chain.parts if isinstance(step, Launch) and step.chain else [step]
+    return [number for part in chain for number in slots_used(part)]
 
 
 def _block(blocks: list[int], free: list[int], nbytes: int) -> int:

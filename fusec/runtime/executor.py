@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fusec.runtime import native
-from fusec.runtime.native import StepSpec, prepare
+from fusec.runtime.native import PartSpec, StepSpec, prepare
 
 RELEASE_GIL_NS = 20_000.0  # work from which other Python threads may run meanwhile
 
@@ -30,7 +30,10 @@ class SlotSpec:
 
 @dataclass
 class LaunchSpec:
-    """One kernel launch; pointers: (slot, byte offset). library: it calls one with own threads."""
+    """One kernel launch; pointers: (slot, byte offset). library: it calls one with own threads.
+
+    parts, each: of a chain, see ``StepSpec``; it has no address.
+    """
 
     address: int
     rows: int
@@ -40,6 +43,8 @@ class LaunchSpec:
     scratch: int
     work: float
     library: bool = False
+    parts: Sequence[PartSpec] = ()
+    each: int = 0
 
 
 @dataclass
@@ -99,6 +104,8 @@ def _step_spec(launch: LaunchSpec, number: Callable[[int], int], spin: bool) -> 
         scratch_bytes=launch.scratch,
         scratch_slot=slot,
         spin=spin,
+        parts=launch.parts,
+        each=launch.each,
     )
 
 

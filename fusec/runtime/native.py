@@ -25,7 +25,7 @@ import numpy as np
 
 from fusec.config import config
 from fusec.runtime import native_layout as layout
-from fusec.runtime.native_build import ERROR, MISS, Sentinel, builtin, in_our_memory
+from fusec.runtime.native_build import ERROR, MISS, Sentinel, builtin, functions, in_our_memory
 from fusec.runtime.threads import pool
 
 __all__ = [
@@ -69,6 +69,21 @@ class OutSpec:
 
 
 @dataclass(frozen=True)
+class PartSpec:
+    """One of the kernels of a chain; see `layout.Part`.
+
+    ptrs: for each pointer argument, the step's pointer, or -1, byte offset and bytes an index.
+    """
+
+    address: int
+    count: int
+    rows: int
+    window: tuple[int, int, int]
+    ints: Sequence[int]
+    ptrs: Sequence[tuple[int, int, int]]
+
+
+@dataclass(frozen=True)
 class StepSpec:
     """One launch of the kernel at `address` over rows [0, total).
 
@@ -78,6 +93,7 @@ class StepSpec:
     scratch_bytes, scratch_slot: size of the memory private to a thread, and the pointer argument
         that receives it (whose entry in `ptrs` is ignored), or -1.
     spin: False when what follows is a library that has threads of its own.
+    parts, each: of a chain, in place of a kernel; outer indices of the last part at a time.
     """
 
     address: int
@@ -88,6 +104,8 @@ class StepSpec:
     scratch_bytes: int = 0
     scratch_slot: int = -1
     spin: bool = True
+    parts: Sequence[PartSpec] = ()
+    each: int = 0
 
 
 @dataclass(frozen=True)
@@ -225,11 +243,28 @@ def _step(spec: StepSpec, count: int) -> layout.Step:
         raise ValueError(f"a step names buffers {refs} of a program that has {count}")
     if spec.scratch_slot >= len(refs):
         raise ValueError(f"scratch slot {spec.scratch_slot} of {len(refs)} pointers")
-    kernel = layout.Kernel(spec.address)
+    kernel, ints = layout.Kernel(spec.address), _words(spec.ints)
+    if spec.parts:
+        kernel, ints = layout.Kernel(functions()["chain"]), _chain(spec)
     return layout.Step(
-        kernel, spec.total, max(1, spec.chunk), _words(spec.ints), _structs(layout.Ref, refs),
+        kernel, spec.total, max(1, spec.chunk), ints, _structs(layout.Ref, refs),
         len(refs), spec.scratch_bytes, spec.scratch_slot, spec.spin,
     )  # fmt: skip
+
+
+def _chain(spec: StepSpec) -> Any:
+    """The parts of a chain, as what stands where a kernel has its integers."""
+    parts = [
+        layout.Part(
+            layout.Kernel(p.address), p.count, p.rows, *p.window, _words(p.ints),
+            _structs(layout.PartRef, p.ptrs), len(p.ptrs),
+        )
+        for p in spec.parts
+    ]  # fmt: skip
+    most = max([len(p.ptrs) for p in spec.parts])
+    chain = layout.Chain(spec.each, len(parts), most, spec.scratch_slot)
+    chain.parts = _structs(layout.Part, parts)
+    return ctypes.cast(ctypes.pointer(chain), layout.i64s)
 
 
 def _plan(spec: NativePlan) -> layout.Plan:

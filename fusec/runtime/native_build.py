@@ -22,7 +22,7 @@ from fusec.runtime import native_layout as layout
 
 SYMBOL = "fusec_native"
 EXPORTS = (
-    "worker_loop", "stop", "entry", "runner", "rounds",
+    "worker_loop", "stop", "entry", "runner", "rounds", "chain",
     "new_memory", "zeroed_memory", "other_memory", "free_memory",
 )  # fmt: skip
 

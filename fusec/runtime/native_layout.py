@@ -133,6 +133,37 @@ class Ref(Structure):
     _fields_ = (("buffer", i64), ("offset", i64))
 
 
+class PartRef(Structure):
+    """A pointer argument of a part: one of the step's, or (-1) a place in its scratch.
+
+    That one is `offset` bytes on, less `every` bytes for each index that the step is at.
+    """
+
+    _fields_ = (("pointer", i64), ("offset", i64), ("every", i64))
+
+
+class Part(Structure):
+    """One of several kernels that a step runs for a few rows at a time.
+
+    For outer indices [first, last) of the step it does its own from first * factor + low up to
+    (last - 1) * factor + high, of `count` that there are, each of `rows` rows.
+    """
+
+    _fields_ = (
+        ("entry", Kernel), ("count", i64), ("rows", i64), ("factor", i64), ("low", i64),
+        ("high", i64), ("ints", i64s), ("refs", POINTER(PartRef)), ("nptrs", i64),
+    )  # fmt: skip
+
+
+class Chain(Structure):
+    """What `chain` is given in place of integers. each: outer indices at a time."""
+
+    _fields_ = (
+        ("each", i64), ("nparts", i64), ("nptrs", i64), ("scratch_slot", i64),
+        ("parts", POINTER(Part)),
+    )  # fmt: skip
+
+
 class Step(Structure):
     """One kernel launch over rows [0, total), worth one more thread per `chunk` rows."""
 
@@ -237,7 +268,7 @@ class Entry(Structure):
 
 
 ObjectPtr, ArrayPtr, DescrPtr = map(POINTER, (Object, Array, Descr))
-PoolPtr, StepPtr, RefPtr = map(POINTER, (Pool, Step, Ref))
+PoolPtr, StepPtr, RefPtr, ChainPtr = map(POINTER, (Pool, Step, Ref, Chain))
 ProgramPtr, SpecPtr, GuardPtr, PlanPtr = map(POINTER, (Program, Spec, Guard, Plan))
 EntryPtr, BlockPtr, ApiPtr, TimePtr = map(POINTER, (Entry, Block, Api, Time))
 Objects = POINTER(ObjectPtr)

@@ -16,10 +16,11 @@ def exports(table: i64s) -> i64:
     table[2] = entry
     table[3] = runner
     table[4] = rounds
-    table[5] = new_memory
-    table[6] = zeroed_memory
-    table[7] = other_memory
-    table[8] = free_memory
+    table[5] = chain
+    table[6] = new_memory
+    table[7] = zeroed_memory
+    table[8] = other_memory
+    table[9] = free_memory
     return 9
 
 
@@ -260,6 +261,49 @@ def run_rows(pool: PoolPtr, step: StepPtr, pointers: ptrs, own: i64) -> i64:
                     atomic_cas(pool.status, 0, status)
             start = atomic_load(pool.ranges[at])
     return 0
+
+
+def chain(start: i64, finish: i64, ints: i64s, pointers: ptrs) -> i64:
+    """Rows of the last of several kernels; what they need of the others is computed before.
+
+    A few outer indices at a time, so that it stays in the cache.
+    """
+    plan = cast(ints, ChainPtr)
+    scratch = pointers[plan.scratch_slot]
+    mine = stack(ptr, plan.nptrs)
+    unit = plan.parts[plan.nparts - 1].rows
+    first = start // unit
+    end = (finish + unit - 1) // unit
+    status = 0
+    while first < end and not status:
+        last = first + plan.each
+        if last > end:
+            last = end
+        for i in range(plan.nparts):
+            part = address(plan.parts[i])
+            low = first * part.factor + part.low
+            if low < 0:
+                low = 0
+            high = (last - 1) * part.factor + part.high + 1
+            if high > part.count:
+                high = part.count
+            low = low * part.rows
+            high = high * part.rows
+            if i == plan.nparts - 1:
+                if low < start:
+                    low = start
+                if high > finish:
+                    high = finish
+            for j in range(part.nptrs):
+                ref = address(part.refs[j])
+                if ref.pointer < 0:
+                    mine[j] = scratch + ref.offset - first * ref.every
+                else:
+                    mine[j] = pointers[ref.pointer]
+            if low < high and not status:
+                status = part.entry(low, high, part.ints, mine)
+        first = last
+    return status
 
 
 # Programs.
