@@ -27,8 +27,8 @@ The order of every sum is that of a row program, so the bits do not depend on th
 import os
 
 from fusec.codegen.emit import KernelSource, loaded, pair, stored
-from fusec.codegen.emit_loop import LoopEmitter
 from fusec.codegen.emit_rows import BLOCK, LANES
+from fusec.codegen.emit_spans import SpanEmitter
 from fusec.codegen.loops import Buffer, Fold, Line, closure, operands, ordered
 from fusec.codegen.schedule import Schedule, inner_stores, row_stores, stage_targets
 from fusec.ops.registry import MEDIUM
@@ -41,7 +41,7 @@ WIDE = f"(width + {LANES - 1}) & {-LANES}"  # whole vectors
 CHEAP_LANE = 8  # additions an element may cost for a block to be written out eight times
 
 
-class ColumnEmitter(LoopEmitter):
+class ColumnEmitter(SpanEmitter):
     """See the module. pitch: between the lanes of a block; between: the results of blocks.
 
     apart: whether the lanes of a block do not lie where its result will.
@@ -244,11 +244,11 @@ class ColumnEmitter(LoopEmitter):
             if self.laned(folds)
             else ""
         )
-        with w.block(f"for e in range({first}, {last}):"):
-            self.rows(reduced, "e")
-            self.across([*targets, *[f.value for f in folds]])
-            with w.block(f"for {self.col} in range(begin, begin + width):"):
-                self.columns([*targets, *[f.value for f in folds]])
+        values = [*targets, *[f.value for f in folds]]
+
+        def write(first: str, last: str) -> None:
+            with w.block(f"for {self.col} in range({first}, {last}):"):
+                self.columns(values)
                 for fold in folds:
                     place = f"a_{fold.result.name}[{lane}{self.at}]"
                     text = pair(fold, loaded(fold.value.dtype, place), self.read(fold.value))
@@ -258,7 +258,19 @@ class ColumnEmitter(LoopEmitter):
                 for store in inner_stores(self.plan, stage):
                     pointer, where = self.address(store.buffer, store.index)
                     w(f"{pointer}[{where}] = {stored(store.buffer.dtype, self.read(store.value))}")
-                self.interleave([*targets, *[f.value for f in folds]], self.col)
+                if self.few:
+                    w(f"one_by_one({self.col})")
+                else:
+                    self.interleave(values, self.col)
+
+        with w.block(f"for e in range({first}, {last}):"):
+            self.rows(reduced, "e")
+            self.across(values)
+            self.cuts(values, write)
+            self.spans("begin", "begin + width")
+
+    def in_loop(self, line: Line) -> bool:
+        return self.col in line.variables
 
     def plain(self, stage: int, targets: list[Line], folds: list[Fold], keep: list[Line]) -> bool:
         """Whether a block is worth a second form that keeps each lane in a register."""
@@ -267,6 +279,7 @@ class ColumnEmitter(LoopEmitter):
         return (
             self.laned(folds)
             and not keep
+            and not any(self.col in b.index.variables() for x in need for b in x.guard)
             and not effects
             and not inner_stores(self.plan, stage)
             and sum(x.cost for x in need) <= CHEAP_LANE

@@ -26,6 +26,7 @@ from fusec.codegen.emit import KernelSource, cell, loaded, pair, stored
 from fusec.codegen.emit_ahead import ask_ahead
 from fusec.codegen.emit_gathers import Gathers
 from fusec.codegen.emit_loop import LoopEmitter
+from fusec.codegen.emit_spans import SpanEmitter
 from fusec.codegen.loops import Buffer, Fold, Line, closure
 from fusec.codegen.schedule import (
     Schedule,
@@ -43,7 +44,7 @@ LANES = 32  # partial results of a block
 GROUP = 16  # blocks that one row of a split reduction folds
 
 
-class RowEmitter(LoopEmitter):
+class RowEmitter(SpanEmitter):
     """Rows with reductions along them, vectorised along the reduced axis."""
 
     def __init__(self, plan: Schedule, split: bool) -> None:
@@ -334,30 +335,28 @@ class RowEmitter(LoopEmitter):
         keep: list[Line],
     ) -> None:
         """A loop over ``count`` elements of the row from ``first`` on."""
-        reduced, w = self.plan.reduced, self.w
-        if len(reduced) == 1:
-            last = f"{first} + {count}" if first != "0" else count
+        (*outer, axis), w = self.plan.reduced, self.w
 
-            def write(first: str, last: str) -> None:
-                span = f"{first}, {last}" if first != "0" else last
-                with w.block(f"for {reduced[0]} in range({span}):"):
-                    element()
-
-            element = partial(self.element, targets, stage, fills, keep)
-            Gathers(self).write(first, last, element, write)
-            return
-        last = reduced[-1]
-        w(f"done = {first}")
-        w(f"stop_at = {first} + {count}" if first != "0" else f"stop_at = {count}")
-        with w.block("while done < stop_at:"):
-            w(f"begin = remainder(done, {self.size(last)})")
-            w(f"outer = quotient(done, {self.size(last)})")
-            self.rows(reduced[:-1], "outer")
-            w(f"run = min({self.size(last)} - begin, stop_at - done)")
-            with w.block("for k in range(run):"):
-                w(f"{last} = begin + k")
-                w("e = done + k")
+        def write(first: str, last: str) -> None:
+            with w.block(f"for {axis} in range({'' if first == '0' else f'{first}, '}{last}):"):
+                if outer:
+                    w(f"e = done + {axis} - begin")
                 self.element(targets, stage, fills, keep)
+
+        cut = self.cuts(targets, write)
+        last = f"{first} + {count}" if first != "0" else count
+        if not outer:
+            element = None if cut else partial(self.element, targets, stage, fills, keep)
+            Gathers(self).write(first, last, element, self.spans)
+            return
+        w(f"done = {first}")
+        w(f"stop_at = {last}")
+        with w.block("while done < stop_at:"):
+            w(f"begin = remainder(done, {self.size(axis)})")
+            w(f"outer = quotient(done, {self.size(axis)})")
+            self.rows(outer, "outer")
+            w(f"run = min({self.size(axis)} - begin, stop_at - done)")
+            self.spans("begin", "begin + run")
             w("done += run")
 
     def element(self, targets: list[Line], stage: int, fills: list[Fold], keep: list[Line]) -> None:
@@ -369,7 +368,9 @@ class RowEmitter(LoopEmitter):
         for line in keep:
             self.w(f"w_{line.name}[{self.flat()}] = {stored(line.dtype, line.name)}")
         self.stores(stage, inner=True)
-        if not self.lone:
+        if self.few:
+            self.w(f"one_by_one({self.plan.reduced[-1]})")
+        elif not self.lone:
             self.interleave(targets, self.plan.reduced[-1])
 
 

@@ -24,7 +24,7 @@ from fusec.codegen.emit import KernelSource, loaded, stored
 from fusec.codegen.emit_map import MapEmitter
 from fusec.codegen.emit_streams import LINE, streams
 from fusec.codegen.loops import Line
-from fusec.codegen.schedule import Schedule, turned
+from fusec.codegen.schedule import Schedule, stage_targets, turned
 
 SIDE = 16
 PITCH = 64  # elements of a row of the tile, and rows
@@ -76,7 +76,8 @@ class TileEmitter(MapEmitter):
                     self._fill(line)
                 with w.block(f"for {axis} in range(first_{axis}, last_{axis}):"):
                     self.row_lines(0)
-                    self.spans(f"first_{vector}", f"last_{vector}", self.copies())
+                    self.cuts(stage_targets(self.plan, 0), self._loop)
+                    self.spans(f"first_{vector}", f"last_{vector}")
         work = self.work() * wide * self.body.extents[vector]
         return self.finish("tiles", self.count(others) * tiles, work)
 
