@@ -151,6 +151,14 @@ def weighted(x, w):
     return s
 
 
+def last_row(x):
+    """What a product of triangles reads in its last row: nothing."""
+    n = len(x)
+    for t in range(x.shape[1]):
+        x[-1, t] += np.dot(x[n:, 0], x[n:, t])
+    return x
+
+
 def constants(x):
     """Arrays that are known: the same in each round, one for each, one that rounds look up."""
     s, known, table = x[0], np.array([0.25, 0.5, 0.75]), np.array([1.0, 2.0, 4.0, 8.0, 16.0])
@@ -172,7 +180,7 @@ ROWS += [
     (garch, (series(24, 12)[:, ::2],)), (third_order, (series(24, 3, 4).transpose(0, 2, 1),)),
     (hashes, (series(33, dtype="i8"),)), (hashes, (series(33, dtype="u4"),)),
     (escapes, (series(17) + 1j * series(17),)), (escapes, (series(3, 5),)),
-    (columns, (series(9, 24),)), (columns, (series(24, 9).T,)),
+    (last_row, (series(9, 40),)), (columns, (series(9, 24),)), (columns, (series(24, 9).T,)),
     (weighted, (series(11), series(24))), (weighted, (series(11), series(48)[::-2])),
     (weighted, (series(3, 4).T, series(24, dtype="f4"))), (constants, (series(24, 2, 3),)),
 ]  # fmt: skip

@@ -74,6 +74,8 @@ class Slots:
             return None
         slot, offset, base = inner
         view = bound(node)(base)
+        if not view.size:
+            return slot, 0, view  # which shares no memory with anything
         if not np.may_share_memory(view, base):
             return None
         return slot, offset + view.ctypes.data - base.ctypes.data, view
