@@ -40,6 +40,8 @@ def same(function, *args, rtol=0.0):
 PRODUCTS = [
     ((N, 4, 4), (4, 2)), ((2, 4), (N, 4, 4)), ((N, 2, 2), (N, 2, 1)), ((N, 1, 3), (N, 3, 3)),
     ((N, 4), (4, 2)), ((N, 3), (3,)), ((5, 8, 3, 3), (8, 3, 3)), ((5, 1, 3, 3), (1, 8, 3, 2)),
+    ((2, N, 3), (3,)), ((3, N, 3), (3, 2)), ((2, 1, N, 4), (1, 1, 4, 4)), ((2, 9, 4), (4, 4)),
+    ((4, 3), (3, N)), ((2,), (2, N)), ((1, 4), (4, N)),
     ((N, 2, 8), (N, 8, 2)), ((N, 1, 1), (N, 1, 1)), ((N, 2, 3), (3,)), ((3,), (N, 3, 2)),
 ]  # fmt: skip
 LAYOUTS = {
@@ -54,7 +56,8 @@ LAYOUTS = {
 @pytest.mark.parametrize("shapes", PRODUCTS, ids=str)
 def test_products(shapes, dtype):
     x, y = (values(s, dtype) for s in shapes)
-    plain = len(shapes[0]) > 2 or len(shapes[1]) > 2 or x.dtype.kind != "c"  # else BLAS is fast
+    stack = np.broadcast_shapes(*[s[:-2] for s in shapes])
+    plain = np.prod(stack) >= LONG_BATCH or x.dtype.kind != "c"  # else BLAS is fast
     found = steps(np.matmul, x, y)
     assert found == (1, 0) if plain else found[1] == 1
     rtol = {"f4": 1e-6, "c8": 1e-6, "f8": 1e-14, "c16": 1e-14}.get(dtype, 0)
@@ -64,8 +67,9 @@ def test_products(shapes, dtype):
 
 @pytest.mark.parametrize(
     "shapes",
-    [((LONG_BATCH - 1, 2, 2), (2, 2)), ((N, 9, 9), (9, 9)), ((N, 64), (64, 2)), ((4, 4), (4, 4)),
-     ((N, 8, 8), (8, 8)), ((N, 5, 3), (3, 5)), ((N, 2), (2, 8))], ids=str,
+    [((LONG_BATCH - 1, 2, 2),) * 2, ((N, 9, 9), (9, 9)), ((N, 64), (64, 2)), ((4, 4), (4, 4)),
+     ((N, 8, 8), (8, 8)), ((N, 5, 3), (3, 5)), ((N, 2), (2, 8)),
+     ((2, N, 3), (2, 3, 3)), ((5, 3), (3, N)), ((4, 5), (5, N)), ((2, 3, 3), (3, N))], ids=str,
 )  # fmt: skip
 def test_other_products_stay_with_blas(shapes):
     x, y = (values(s, "f4") for s in shapes)
@@ -86,6 +90,12 @@ def test_special_values_of_products():
 def test_a_product_with_its_transpose_is_symmetric():
     got = fusec.jit(lambda x: x @ x.transpose(0, 2, 1))(values((N, 4, 4), "f4"))
     np.testing.assert_array_equal(got, got.transpose(0, 2, 1))
+
+
+def test_what_is_multiplied_with_points_is_computed_once_for_each():
+    """Not for each row of the result."""
+    low = fusec.jit(lambda r, p: r @ np.exp(p)).lower(np.eye(3), np.ones((3, N)))
+    assert sum(k.source.count("exp(v") for k in low.kernels) == 1
 
 
 CHAINS = {

@@ -71,22 +71,39 @@ def _table(x: Node) -> Table:
 
 
 def tiny_product(node: Node) -> Node | None:
-    """A stack of products of tiny matrices, or many rows times one tiny matrix."""
+    """A stack of products of tiny matrices, or many rows or columns times one tiny matrix."""
     x, y = node.inputs
     (m, k), n = x.shape[-2:], y.shape[-1]
     if node.aval.size == 0 or k == 0 or not _computable(node):
         return None
     core: Place = (m, n)
-    tall = len(node.shape) == 2 and m >= LONG_BATCH and max(k, n) <= MOST_ROWS
-    if tall and node.dtype.kind != "c":
+    few = m * k * n <= MOST_TERMS and m * n <= MOST_ENTRIES
+    if not few or math.prod(node.shape[:-2]) < LONG_BATCH:
+        if node.dtype.kind == "c":
+            return None
+        if len(node.shape) == 2 and n >= LONG_BATCH and max(m, k) <= MOST_ROWS:
+            return _wide_product(x, y)
+        many = math.prod(y.shape[:-2]) == 1 and math.prod(node.shape[:-1]) >= LONG_BATCH
+        if not many or max(k, n) > MOST_ROWS:
+            return None
         core = (n,)
-    elif math.prod(node.shape[:-2]) < LONG_BATCH or m * k * n > MOST_TERMS or m * n > MOST_ENTRIES:
-        return None
     batch = node.shape[: len(node.shape) - len(core)]
     rows = _table(x) if len(core) == 2 else [[_entry(x, (j,)) for j in range(k)]]
     right = _table(y)
     parts = [_sum_of_products(row, [r[j] for r in right]) for row in rows for j in range(n)]
     return _entries(parts, batch, core)
+
+
+def _wide_product(x: Node, y: Node) -> Node:
+    """A tiny matrix times many columns: a row for each of its own."""
+    turned = node_of("transpose", y, perm=(1, 0))
+    column = [_entry(turned, (j,)) for j in range(y.shape[0])]
+    rows = [_sum_of_products(row, column) for row in _table(x)]
+    return node_of("concatenate", *[_row(r) for r in rows], axis=0)
+
+
+def _row(x: Node) -> Node:
+    return node_of("reshape", x, shape=(1, *x.shape))
 
 
 def _computable(node: Node) -> bool:
