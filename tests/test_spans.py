@@ -91,3 +91,19 @@ def test_updates_that_would_double_the_loops_again_and_again_do_not():
     (kernel,) = fusec.jit(scattered).lower(x).kernels
     assert len(kernel.source.splitlines()) < 3 * MAX_LINES
     np.testing.assert_array_equal(fusec.jit(scattered)(x), scattered(x))
+
+
+def test_what_no_loop_changes_is_computed_before_them():
+    """Also where a branch remains: LLVM computes both sides of it for every element."""
+
+    def corner(x, y):
+        y = y * 2
+        for k in range(9):
+            y[k // 3 + 1, k % 3 + 1] = np.cos(x[k, k]) + x[0, k]
+        return y + x
+
+    x, y = RNG.normal(size=(2, 50, 60))
+    (kernel,) = fusec.jit(corner).lower(x, y).kernels
+    before, loops = kernel.source.split("    for i0 in range(start, stop):")
+    assert before.count("= cos(") == 9 and "= cos(" not in loops
+    np.testing.assert_allclose(fusec.jit(corner)(x, y), corner(x, y), rtol=1e-14)

@@ -34,6 +34,27 @@ class SpanEmitter(LoopEmitter):
     once: Callable[[str, str], None]
     few = False  # the span that is written has some elements at most
 
+    def invariants(self) -> None:
+        """What no loop changes, also where it stands in a branch.
+
+        There LLVM would compute it for each element that may need it, an update's one cosine too.
+        """
+        super().invariants()
+        self._unmoved(self.body.lines, {x for x in self.body.lines if self._launch(x)})
+
+    def _launch(self, line: Line) -> bool:
+        return not line.variables and line.stage == 0
+
+    def _unmoved(self, lines: Sequence[Line], known: set[Line]) -> None:
+        for line in lines:
+            for block in line.blocks or ():
+                self._unmoved(block.lines, known)
+            plain = line.kind in ("op", "load") and not line.effect and not line.data
+            if plain and self._launch(line) and line not in known and known.issuperset(line.args):
+                self.line(line)
+                self.known[line] = line.name
+                known.add(line)
+
     def cuts(self, targets: list[Line], once: Callable[[str, str], None]) -> bool:
         """Begin a loop that computes ``targets``; whether there is a branch to cut it at."""
         need = closure(targets, set(self.known))
@@ -113,6 +134,8 @@ class SpanEmitter(LoopEmitter):
         plain = {*self.body.lines}
 
         def visit(line: Line) -> None:
+            if line in self.known:
+                return
             parts = [*line.args, *line.data.values()]
             if line in self.sides:
                 assert line.blocks is not None
