@@ -212,3 +212,17 @@ def test_a_cuda_kernel_of_complex_functions():
     (kernel,) = low.compile().kernels
     assert "st.global" in kernel.ptx
     assert ".extern" not in kernel.ptx
+
+
+@pytest.mark.parametrize("dtype", ["c8", "c16"])
+@pytest.mark.parametrize(
+    "product",
+    [lambda z, w: z * w, lambda z, w: z**2 + w, lambda z, w: np.square(z), lambda z, w: z * w[3],
+     lambda z, w: z * (1.3 + 0.7j), lambda z, w: np.multiply.outer(z[:30], w),
+     lambda z, w: z * w.real, lambda z, w: z[:40].cumprod()],
+)  # fmt: skip
+def test_products_are_numpys_bit_for_bit(product, dtype):
+    """An orbit of Mandelbrot's set shows a last bit after a few rounds."""
+    rng = np.random.default_rng(8)
+    z, w = (rng.normal(size=(2, 1001)) + 1j * rng.normal(size=(2, 1001))).astype(dtype)
+    np.testing.assert_array_equal(fusec.jit(product)(z, w), product(z, w), strict=True)
