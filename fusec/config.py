@@ -75,7 +75,9 @@ class Config:
     transfers: str = field(default_factory=lambda: os.environ.get("FUSEC_TRANSFERS") or "allow")
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Raises ValueError for what is no number of bytes."""
+        """A folder may be a str. Raises ValueError for what is no number of bytes."""
+        if name in ("cache_dir", "dump") and isinstance(value, str):
+            value = Path(value)
         if name.endswith("_bytes") and not (type(value) is int and 0 <= value < 1 << 62):
             raise ValueError(f"fusec.config.{name} is a number of bytes, an int, not {value!r}")
         super().__setattr__(name, value)

@@ -10,8 +10,10 @@ import threading
 import time
 import warnings
 
+import numpy as np
 import pytest
 
+import fusec
 from fusec.codegen.numba_cpu import compile_kernel
 from fusec.config import config
 from fusec.errors import CacheWarning
@@ -332,3 +334,10 @@ def test_a_child_forked_while_a_thread_compiles(folder):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     with cpu.native_lock:
         pass
+
+
+def test_folders_may_be_given_as_text(monkeypatch, tmp_path):
+    monkeypatch.setattr(config, "cache_dir", str(tmp_path / "cache"))
+    monkeypatch.setattr(config, "dump", str(tmp_path / "dump"))
+    assert fusec.jit(lambda x: x * 2.5 - 0.125)(np.ones(3))[0] == 2.375
+    assert any((tmp_path / "cache").rglob("*.o")) and any((tmp_path / "dump").iterdir())
