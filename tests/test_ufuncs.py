@@ -47,3 +47,50 @@ def test_what_runs_in_numpy_is_known(name):
 
 def test_the_rest_are_products_over_whole_arrays():
     assert UFUNCS.keys() - ELEMENTWISE.keys() == {"matmul", "vecdot", "matvec", "vecmat"}
+
+
+def raised(x, k):
+    return x**k
+
+
+def raised_in_place(x, k):
+    x **= k
+    return x
+
+
+def selected(x, k):
+    x[x != 9] = x[x != 9] ** k
+    return x
+
+
+def selected_in_place(x, k):
+    x[x != 9] **= k
+    return x
+
+
+@pytest.mark.parametrize("program", [raised, raised_in_place, selected, selected_in_place])
+@pytest.mark.parametrize(
+    ("dtype", "k"),
+    [*[(dtype, k) for dtype in ("f4", "f8") for k in (2, 1, -1, 0.5, 2.0)],
+     ("c8", 2), ("c16", 2), ("c16", -1), ("i4", 2), ("i4", -1), ("i4", 3)],
+)  # fmt: skip
+def test_a_few_powers_are_ufuncs_of_their_own(program, dtype, k):
+    """``x ** 0.5`` is a square root, of -inf and -0.0 too, which ``np.power(x, 0.5)`` is not."""
+    x = np.array([4, -0.0, -np.inf, 9, np.nan, 2, -1.7] * 5)
+    x = np.arange(1, 9, dtype=dtype) if dtype == "i4" else x.astype(dtype)
+    if x.dtype.kind == "c":
+        x = x[np.isfinite(x)] * (1.37 + 0.73j)
+
+    def run(function):
+        try:
+            with np.errstate(all="ignore"):
+                return function(x.copy(), k)
+        except (TypeError, ValueError) as error:
+            return type(error)
+
+    wanted, found = run(program), run(fusec.jit(program, static_argnums=1))
+    if isinstance(wanted, type):
+        assert found is wanted
+        return
+    np.testing.assert_array_equal(found, wanted, strict=True)
+    np.testing.assert_array_equal(np.signbit(found.real), np.signbit(wanted.real))

@@ -15,7 +15,7 @@ from fusec.ir.rewrite import rebuild
 from fusec.ops.reduce import IDENTITY
 from fusec.trace.session import Session
 from fusec.trace.table import check, data_dependent
-from fusec.trace.tracer import Tracer, fresh
+from fusec.trace.tracer import Tracer, fast_power, fresh
 from fusec.trace.ufuncs import weak_type
 
 
@@ -151,6 +151,16 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
             raise self._refuse(f"np.{ufunc.__name__}(out=)")
         out.source = ufunc(*values, out=out.source.copy())
         return out
+
+    def __pow__(self, exponent: Any) -> Any:
+        fast = fast_power(self.dtype, exponent)
+        return np.power(self, exponent) if fast is None else fast(self)
+
+    def __ipow__(self, exponent: Any) -> Any:
+        fast = fast_power(self.dtype, exponent)
+        if fast is None:
+            return np.power(self, exponent, out=self)
+        return fast(self, out=self)
 
     def _operand(self, value: Any, ufunc: np.ufunc) -> Any:
         """What stands for an operand beside the source: another selection, or one value."""

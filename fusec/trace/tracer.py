@@ -314,6 +314,9 @@ def _inplace(name: str) -> Callable[[Tracer, Any], Any]:
     def method(self: Tracer, other: Any) -> Any:
         if name == "__imatmul__" and np.ndim(other) < 2:
             raise ValueError("x @= y needs a y of at least two dimensions")
+        fast = fast_power(self.dtype, other) if name == "__ipow__" and not self._scalar else None
+        if fast is not None:
+            return fast(self, out=self)
         return NotImplemented if self._scalar else mixin(self, other)
 
     return method
@@ -322,13 +325,16 @@ def _inplace(name: str) -> Callable[[Tracer, Any], Any]:
 FAST_POWERS = {2: np.square, 1: np.positive, -1: np.reciprocal, 0.5: np.sqrt}
 
 
+def fast_power(dtype: np.dtype, exponent: Any) -> np.ufunc | None:
+    """The ufunc that ``x ** n`` and ``x **= n`` are for a few Python exponents of an array."""
+    fast = type(exponent) in (int, float) and exponent in FAST_POWERS
+    whole = dtype.kind in "biu" and type(exponent) is int and exponent == 2
+    return FAST_POWERS[exponent] if fast and (dtype.kind in "fc" or whole) else None
+
+
 def _power(self: Tracer, exponent: Any) -> Any:
-    """``x ** n`` as ndarray does it: a few Python exponents are ufuncs of their own."""
-    kind = self.dtype.kind
-    fast = type(exponent) in (int, float) and exponent in FAST_POWERS and not self._scalar
-    if fast and (kind in "fc" or (kind in "biu" and type(exponent) is int and exponent == 2)):
-        return self._session.ufunc(FAST_POWERS[exponent], "__call__", (self,), {})
-    return np.power(self, exponent)
+    fast = None if self._scalar else fast_power(self.dtype, exponent)
+    return np.power(self, exponent) if fast is None else fast(self)
 
 
 Tracer.__pow__ = _power  # type: ignore[method-assign]
