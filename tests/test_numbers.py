@@ -230,3 +230,14 @@ def test_an_element_is_that_of_what_was_put_there():
     low = fusec.jit(first).lower(LINE)
     assert not nodes_of(low, "concatenate") and not nodes_of(low, "slice_update")
     np.testing.assert_allclose(fusec.jit(first)(LINE), first(LINE), rtol=1e-15)
+
+
+def test_the_rest_of_an_array_costs_nothing():
+    """However large it is: its places were listed for each of the numbers."""
+
+    def some(x, s):
+        for k in range(20):
+            x[3 * k] = s * k
+
+    low = fusec.jit(some).lower(fusec.ShapeDtype((10**12,), "f8"), 2.0)
+    assert low.explain().bytes_moved < 2000

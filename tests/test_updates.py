@@ -396,6 +396,64 @@ def test_few_elements_move_few_bytes(function):
     assert low.explain().bytes_moved < 200_000
 
 
+def test_parts_of_any_length_are_compared():
+    """By their ends: going over all places took seconds."""
+    low = fusec.jit(pushed).lower(fusec.ShapeDtype((10**12,), "f8"))
+    assert low.explain().bytes_peak == 0
+
+
+# -- old values that are read late
+
+
+def copied_and_changed(t):
+    old = t.copy()
+    t[5:9] = 7
+    old[:2] = t[5:7]
+    return old * 2
+
+
+def changed_by_itself(t):
+    old = t * 1
+    t[5:9] = t[1:5]
+    old[:2] = t[5:7]
+    return old, old.sum()
+
+
+def put_beside(t):
+    t[1:] = 0
+    both = np.concatenate([t, np.sqrt(t)])
+    t[0] = 5
+    return both
+
+
+def put_beside_old_ones(t):
+    old = np.pad(t, 2)
+    t[1:] = 0
+    both = np.concatenate([t, old])
+    t[0] = 5
+    return both, old
+
+
+def stacked(t):
+    three = t * 3
+    t[1:] = three[:-1]
+    both = np.stack([t, three])
+    t[0] += both[0, 3]
+    return both
+
+
+@pytest.mark.parametrize(
+    "function",
+    [copied_and_changed, changed_by_itself, put_beside, put_beside_old_ones, stacked],
+)
+def test_values_of_before_an_update_in_other_arrays(function):
+    f, mine, plain = fusec.jit(function), np.arange(1.0, 41), np.arange(1.0, 41)
+    for _ in range(2):
+        got, want = f(mine), function(plain)
+        np.testing.assert_equal(got, want)
+        np.testing.assert_array_equal(mine, plain)
+
+
 def two_changed(a, b):
     a[0], b[0] = b[1], a[1]
     b[-1] = a[0] + b[0]

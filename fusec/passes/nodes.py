@@ -79,8 +79,11 @@ def meet(first: list[range], second: list[range]) -> bool:
     """Whether two parts of an array have an element in common; at worst said of some that don't."""
 
     def along(a: range, b: range) -> bool:
-        apart = not (a and b) or max(min(a), min(b)) > min(max(a), max(b))
-        return not apart and (abs(a.step) != abs(b.step) or (a.start - b.start) % a.step == 0)
+        if not (a and b):
+            return False
+        (first, last), (least, most) = (sorted((part[0], part[-1])) for part in (a, b))
+        near = first <= most and least <= last
+        return near and (abs(a.step) != abs(b.step) or (a.start - b.start) % a.step == 0)
 
     return all(along(a, b) for a, b in zip(first, second))
 

@@ -15,11 +15,14 @@ So are ``np.array([a, b, ...])`` of many numbers, and short rows (``pos[t + 1] =
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from math import prod
+from operator import mul
 
 import numpy as np
 
 from fusec.ir.graph import Graph, Node
+from fusec.ops.shape import c_strides
 from fusec.passes.access import MOVES
 from fusec.passes.nodes import const_of, element, node_of, reshaped, scalar, spans, spread
 
@@ -68,12 +71,11 @@ def _updated(base: Node, chain: Sequence[tuple[Node, Node]]) -> Node | None:
         if any(v.shape != (1, *rest) or spans(update)[1:] != whole for update, v in chain):
             return None
     lead = base.shape[: base.aval.ndim - len(rest)]
+    steps = c_strides(lead, 1)
     values: dict[int, Node] = {}  # by their places among the rows, or numbers, in C order
     for update, value in chain:
-        places = np.arange(prod(lead)).reshape(lead)
-        for axis, part in enumerate(spans(update)[: len(lead)]):
-            places = places.take(list(part), axis)
-        values.update(zip(places.ravel().tolist(), [value] if rest else _numbers(value)))
+        places = [sum(map(mul, at, steps)) for at in product(*spans(update)[: len(lead)])]
+        values.update(zip(places, [value] if rest else _numbers(value)))
     known, size = scalar(base), prod(lead)
     if len(values) == size or (known is not None and size <= FILLED * len(values)):
         if len(values) < size:

@@ -122,15 +122,16 @@ class _Plan:
         run: list[Node] = []
         for part, placed in zip(inputs, mine):
             if placed:
-                yield from _copies(run, axis)
+                yield from copies(run, axis)
                 run = []
                 yield part
             elif part.aval.size:
                 run.append(part)
-        yield from _copies(run, axis)
+        yield from copies(run, axis)
 
 
-def _copies(run: list[Node], axis: int) -> Iterator[Node]:
+def copies(run: list[Node], axis: int) -> Iterator[Node]:
+    """A part that holds neighbours which are stored elsewhere."""
     if len(run) > 1:
         yield node_of("concatenate", *run, axis=axis)
     elif run:

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from fusec.ir.graph import Graph, Node, toposort
 from fusec.passes.groups import Group, Partition, fusable, is_joined
 from fusec.passes.nodes import distinct, elementwise, meet, node_of, spans
+from fusec.passes.parts import copies, home
 
 FEW = 16  # updates whose values are stored first are at most so many: each is two kernels
 MANY = 64  # updates of a chain, each a kernel of its own
@@ -67,6 +68,9 @@ def _updated(
     changed, done = {*links.values()}, dict[Node, Node]()
     for node in toposort([*outputs, *graph.checks]):
         inputs = tuple([done[i] for i in node.inputs])
+        if is_joined(node):  # what lies in an argument is copied to where it is a part
+            both = zip(inputs, node.inputs)
+            inputs = tuple([next(copies([i], 0)) if home(x)[0] in links else i for i, x in both])
         if node in links:
             memory = {links[node], *[n for n, p in links.items() if p is links[node]]}
             done[node] = _marked(node, inputs, changed, None if first else _ways(node, memory))
@@ -248,5 +252,6 @@ def _reads(group: Group, stored: set[Node]) -> list[tuple[Node, Node]]:
 def _meet(node: Node, update: Node) -> bool:
     """Whether what a node reads, or changes, of a memory may be what an update changes."""
     known = node.op.name == "slice" and node.inputs[0].shape == update.shape
-    known = known or (node.op.name == "slice_update" and node.shape == update.shape)
+    changes = node.op.name == "slice_update" and is_joined(node)  # others read all that they leave
+    known = known or (changes and node.shape == update.shape)
     return not (known and update.op.name == "slice_update") or meet(spans(node), spans(update))
