@@ -99,6 +99,36 @@ def test_special_values(kind, dtype):
     np.testing.assert_array_equal(fusec.jit(lambda x: (np.var(x), np.std(x, ddof=1)))(x), want)
 
 
+def about_a_number(x, y):
+    return ((x - x.mean()) * (y - 0.5)).sum()
+
+
+def about_a_finite_mean(x, y):
+    return ((x - np.nan_to_num(x.mean())) ** 2).sum()
+
+
+def about_a_mean_in_bounds(x, y):
+    return ((x - np.clip(x.mean(), -1, 1)) ** 2).mean()
+
+
+def covariance(x, y):
+    return ((x - x.mean()) * (y - y.mean())).sum()
+
+
+@pytest.mark.parametrize("first", [0, np.inf, -np.inf, 1.7e308])
+@pytest.mark.parametrize("second", [0, np.inf, 1.7e308])
+@pytest.mark.parametrize(
+    "function", [about_a_number, about_a_finite_mean, about_a_mean_in_bounds, covariance]
+)
+def test_centres_that_are_no_means(function, first, second):
+    """An infinite element may leave them finite: then the sum is infinite, not NaN."""
+    x, y = RNG.normal(size=(2, 600_000))
+    x[70_000:70_200], y[70_000:70_200] = first, second
+    with np.errstate(all="ignore"):
+        want = function(x, y)
+    np.testing.assert_allclose(fusec.jit(function)(x, y), want, rtol=1e-9)
+
+
 def test_gradient_of_a_large_variance():
     x = RNG.normal(3, 2, 300_000)
     gradient = fusec.grad(lambda x: np.std(x) + np.mean(x))(x)

@@ -41,11 +41,11 @@ def centred(graph: Graph) -> Graph:
     sums = {(n.inputs[0], n.attrs["axes"]): n for n in order if n.op.name == "reduce_sum"}
     cuts: dict[Node, Cut] = {}  # of the products, and of the sums that their centres need
     for node in order:
-        for x, m in _factors(node):
-            total = sums.get((x, node.attrs["axes"]))
-            cut = _cut(node) if total else None
-            if cut and total in toposort([m], known={x}):
-                cuts.update({node: cut, total: cut})
+        pairs = [(m, sums.get((x, node.attrs["axes"]))) for x, m in _factors(node)]
+        totals = [total for m, total in pairs if total is not None and _follows(m, total)]
+        cut = _cut(node) if pairs and len(totals) == len(pairs) else None
+        if cut:
+            cuts.update(dict.fromkeys([node, *totals], cut))
     if not cuts:
         return graph
     done: dict[Node, Node] = {}
@@ -59,6 +59,15 @@ def centred(graph: Graph) -> Graph:
                 made.loc = made.loc or node.loc
     outputs, checks = ([done[n] for n in found] for found in (graph.outputs, graph.checks))
     return Graph(graph.params, outputs, checks)
+
+
+def _follows(m: Node, total: Node) -> bool:
+    """Whether a centre is a sum but for a factor: then it is finite only if all elements are."""
+    found = {total}
+    for node in toposort([m], known={total}):
+        through = {"reshape": 1, "broadcast_to": 1, "divide": 1, "multiply": 2}.get(node.op.name, 0)
+        found |= {node} if found & {*node.inputs[:through]} else set()
+    return m in found
 
 
 def _factors(node: Node) -> list[tuple[Node, Node]]:
@@ -151,14 +160,14 @@ def _product(parts: list[Node], factors: list[tuple[Node, Node]], node: Node, cu
         middle = node_of("reshape", m, shape=kept)
         off = node_of("subtract", centre, middle)
         found.append((apart, _inner(apart, node, cut), off, middle))
-    (apart, left, off, middle), (other, right, far, _) = found[0], found[-1]
+    (apart, left, off, m), (other, right, far, n) = found[0], found[-1]
     half = node_of("multiply", count, const_of(0.5, node.dtype))
     more = [node_of("multiply", a, node_of("add", b, node_of("multiply", half, c)))
             for a, b, c in ((off, right, far), (far, left, off))]  # fmt: skip
     rest = node_of("add", *more)
-    if len(factors) == 1:  # squared distances from a mean that overflows are infinite
-        shape, finite = off.shape, node_of("isfinite", off)
-        rest = node_of("where", finite, rest, spread(node_of("absolute", middle), shape))
+    finite = node_of("logical_or", node_of("isfinite", off), node_of("isfinite", far))
+    most = spread(node_of("multiply", m, n), rest.shape)  # of distances from means that overflow
+    rest = node_of("where", finite, rest, most)
     total = _inner(node_of("multiply", apart, other), node, cut)
     return _outer(node_of("add", total, rest), node, cut)
 
