@@ -75,7 +75,7 @@ class Chain:
         """Rows of the last kernel that are worth waking a thread for: no less than at a time."""
         last = self.parts[-1].kernel
         work = sum([p.kernel.work * p.kernel.rows for p in self.parts]) / last.rows
-        least = self.each * last.rows // last.plan.body.extents[outermost(last.plan)]
+        least: int = self.each * last.rows // last.plan.body.extents[outermost(last.plan)]
         return max(1, min(last.rows, max(least, int(GRAIN_NS / max(work, 1e-3)))))
 
 
