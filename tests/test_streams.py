@@ -140,6 +140,27 @@ def test_only_tiles_of_whole_lines_are_streams():
         assert "turn(" in kernel.source and ("stream(" in kernel.source) == streams
 
 
+@pytest.mark.parametrize("past", [0, 1 << 40])
+@pytest.mark.parametrize("n", [64, 65, 127, 128, 200, 321])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i2"])
+def test_tiles_across_the_diagonal_follow_each_other(n, dtype, past, monkeypatch):
+    monkeypatch.setattr(emit_tiles, "HELD", 0)
+    monkeypatch.setattr(emit_tiles, "MOVED", past)
+    wide = np.random.default_rng(n).integers(-99, 99, (3, n + 5, n + 9)).astype(dtype)
+    cases = {
+        "sum": (lambda x: x + x.swapaxes(-1, -2), True),
+        "stacked": (lambda x: (x - x.swapaxes(-1, -2), x * x.swapaxes(-1, -2)), True),
+        "another": (lambda x: x[..., ::-1] + x.swapaxes(-1, -2), False),
+        "alone": (lambda x: x.swapaxes(-1, -2) * 2, False),
+    }
+    for f, paired in cases.values():
+        for x in (wide[0, :n, :n], wide[:, :n, 3 : n + 3], wide[1, :n, :n].copy()):
+            for threads in (1, 2):
+                with fusec.threads(threads):
+                    np.testing.assert_array_equal(fusec.jit(f)(x), f(x))
+            assert ("for pair in" in fusec.jit(f).lower(x).kernels[0].source) == paired
+
+
 def test_machine_code_stores_past_the_caches():
     (kernel,) = fusec.jit(_line).lower(np.zeros(1000)).compile().kernels
     assert re.search("movnt|stnp", kernel.asm)

@@ -16,6 +16,19 @@ of 64 x 64 elements is transposed into scratch first, and read from there along 
 
 Rows of a tile that are stored lie apart in memory: results of a few MB already go past the caches,
 if all rows begin at the same place in a line. The parts begin where lines do, then.
+
+Where one square array is read both ways (``x + x.T``), and no cache holds it, a tile is followed by
+the one across the diagonal, which needs the same elements: memory is read once. A row of the grid,
+a band, has its tile on the diagonal, then two of each of half of the other bands, as if the first
+followed the last::
+
+    for pair in range(1, tiles + 1):
+        there = remainder(band + (pair >> 1), tiles)
+        swap = (there - band) * (pair & 1)
+        part = begin + (band + swap) * 64
+        ...                                         # first_i0 and last_i0
+        part = begin + (there - swap) * 64
+        ...                                         # first_i1 and last_i1
 """
 
 import sys
@@ -25,12 +38,14 @@ from fusec.codegen.emit_map import MapEmitter
 from fusec.codegen.emit_streams import LINE, streams
 from fusec.codegen.loops import Line
 from fusec.codegen.schedule import Schedule, stage_targets, turned
+from fusec.passes.access import make
 
 SIDE = 16
 PITCH = 64  # elements of a row of the tile, and rows
 BANDS = 16  # of full width that are enough for the threads to end together
 MAX_BYTES = 32 << 10  # of tiles, which stay in the first-level cache
 MOVED = 8 << 20  # bytes, from which on results go past the caches
+HELD = 24 << 20  # bytes of an array that the last cache may hold beside all else
 
 
 def turnable(plan: Schedule) -> tuple[str, list[Line]]:
@@ -56,30 +71,68 @@ class TileEmitter(MapEmitter):
     def emit(self) -> KernelSource:
         plan, w, axis, vector = self.plan, self.w, self.axis, self.plan.reduced[0]
         self.invariants()
-        length = self.body.extents[axis]
-        wide = PITCH if length >= BANDS * PITCH else SIDE
-        tiles = -(-length // wide)
+        length, paired = self.body.extents[axis], self._paired()
+        wide = PITCH if paired or length >= BANDS * PITCH else SIDE
+        tiles = -(-length // wide) + paired  # the first may be cut off before a line
         others = [name for name in plan.outer if name != axis]
         for line in self.loads:
             self.scratch(f"tile_{line.name}", line.dtype, PITCH * PITCH)
         size = self.size(vector)
         with w.block("for row in range(start, stop):"):
-            name, step = self.int_arg("tiles", tiles), self.int_arg("wide", wide)
-            w(f"first_{axis} = remainder(row, {name}) * {step}")
-            w(f"last_{axis} = min(first_{axis} + {step}, {self.size(axis)})")
+            name = self.int_arg("tiles", tiles)
+            w(f"band = remainder(row, {name})")
             w(f"other = quotient(row, {name})")
             self.rows(others, "other")
-            with w.block(f"for part in range({self._before(vector)}, {size}, {PITCH}):"):
-                w(f"first_{vector} = max(part, 0)")
-                w(f"last_{vector} = min(part + {PITCH}, {size})")
-                for line in self.loads:
-                    self._fill(line)
-                with w.block(f"for {axis} in range(first_{axis}, last_{axis}):"):
-                    self.row_lines(0)
-                    self.cuts(stage_targets(self.plan, 0), self._loop)
-                    self.spans(f"first_{vector}", f"last_{vector}")
+            if paired:
+                w(f"first_{axis} = 0")
+                w(f"begin = {self._before(vector)}")
+                with w.block(f"for pair in range(1, {name} + 1):"):
+                    self._pair(name)
+                    self._tile()
+            else:
+                step = self.int_arg("wide", wide)
+                w(f"first_{axis} = band * {step}")
+                w(f"last_{axis} = min(first_{axis} + {step}, {self.size(axis)})")
+                with w.block(f"for part in range({self._before(vector)}, {size}, {PITCH}):"):
+                    w(f"first_{vector} = max(part, 0)")
+                    w(f"last_{vector} = min(part + {PITCH}, {size})")
+                    self._tile()
         work = self.work() * wide * self.body.extents[vector]
         return self.finish("tiles", self.count(others) * tiles, work)
+
+    def _tile(self) -> None:
+        axis, vector = self.axis, self.plan.reduced[0]
+        for line in self.loads:
+            self._fill(line)
+        with self.w.block(f"for {axis} in range(first_{axis}, last_{axis}):"):
+            self.row_lines(0)
+            self.cuts(stage_targets(self.plan, 0), self._loop)
+            self.spans(f"first_{vector}", f"last_{vector}")
+
+    def _paired(self) -> bool:
+        """Whether a tile across the diagonal needs the same elements of an array."""
+        axis, vector = self.axis, self.plan.reduced[0]
+        other, extents = {axis: vector, vector: axis}, self.body.extents
+        places = [(x.buffer, x.index) for x in self.body.lines if x.kind == "load" and not x.data]
+        across = []
+        for line in self.loads:
+            assert line.index is not None
+            terms = {other.get(str(atom), atom): c for atom, c in line.index.terms}
+            across.append((line.buffer, make(terms, line.index.const)))
+        square = extents[axis] == extents[vector]
+        size = extents[axis] ** 2 * max([line.dtype.itemsize for line in self.loads])
+        return square and size > HELD and any(place in places for place in across)
+
+    def _pair(self, bands: str) -> None:
+        """The tile of this turn: one of the band, or the same elements the other way round."""
+        w = self.w
+        w(f"there = remainder(band + (pair >> 1), {bands})")
+        w("swap = (there - band) * (pair & 1)")
+        for name, place in ((self.axis, "band + swap"), (self.plan.reduced[0], "there - swap")):
+            size = self.size(name)
+            w(f"part = begin + ({place}) * {PITCH}")
+            w(f"first_{name} = min(max(part, 0), {size})")
+            w(f"last_{name} = max(first_{name}, min(part + {PITCH}, {size}))")
 
     def _before(self, vector: str) -> str:
         """Where the first part begins, so that the others do where a line of the result does."""
