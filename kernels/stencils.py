@@ -113,3 +113,19 @@ def heat_3d(u, rate):
         + u[1:-1, 1:-1, 2:] + u[1:-1, 1:-1, :-2]
     )
     return c + rate * (around - 6 * c)
+
+
+@kernel(
+    name="sobel",
+    family="stencils",
+    bound="memory",
+    inputs={"image": normal(GRID)},
+    bytes=lambda image: 2 * image.nbytes,
+    flops=lambda image: 14 * image.size,
+    teaches="filters along each axis, as they are taught: a sum is computed again, not stored",
+)
+def sobel(image):
+    down = image[:-2] + 2 * image[1:-1] + image[2:]
+    across = image[:, :-2] + 2 * image[:, 1:-1] + image[:, 2:]
+    dx, dy = down[:, 2:] - down[:, :-2], across[2:] - across[:-2]
+    return np.sqrt(dx * dx + dy * dy)

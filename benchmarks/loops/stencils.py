@@ -105,3 +105,19 @@ def heat_3d(u, rate):
                 around = up[k + 1] + down[k + 1] + left[k + 1] + right[k + 1]
                 out[i, j, k] = c + rate * (around + here[k] + here[k + 2] - six * c)
     return out
+
+
+@loop
+def sobel(image):
+    two = image.dtype.type(2)
+    rows, columns = image.shape[0] - 2, image.shape[1] - 2
+    out = np.empty((rows, columns), image.dtype)
+    for i in prange(rows):
+        up, here, down = image[i], image[i + 1], image[i + 2]
+        for j in range(columns):
+            left, right = up[j] + down[j], up[j + 2] + down[j + 2]
+            dx = right - left + two * (here[j + 2] - here[j])
+            below, above = down[j] + down[j + 2], up[j] + up[j + 2]
+            dy = below - above + two * (down[j + 1] - up[j + 1])
+            out[i, j] = math.sqrt(dx * dx + dy * dy)
+    return out

@@ -138,12 +138,44 @@ def recomputed(order: list[Node], roots: set[Node], again: bool = True) -> set[N
         own = {s for s in own - inline - roots if not is_free(s)}
         cheap = cheap and len(own) < 2  # else one store instead of several
         kernel = node in results and "spread" in ways  # that reduces can make it, once
-        if once or (cheap and not kernel):
+        whole, price_of_all = _alone(node, own, users, inline | roots, cost)
+        if not kernel and price_of_all <= MAX_RECOMPUTE:
+            inline |= whole
+            cost[node] = price_of_all
+        elif once or (cheap and not kernel):
             inline.add(node)
             cost[node] = price
     if again:
         _swallow(order, roots, inline, uses)
     return inline
+
+
+def _alone(
+    node: Node,
+    own: set[Node],
+    users: dict[Node, set[Node]],
+    apart: set[Node],
+    cost: dict[Node, int],
+) -> tuple[set[Node], int]:
+    """A value with all that is computed for it alone, element by element, and what that costs.
+
+    own: what only it reads; apart: what is computed elsewhere, or where it is read.
+    """
+    found, price, stack = {node}, 0, [node]
+    dear = MAX_RECOMPUTE + 1
+    while stack and price <= MAX_RECOMPUTE:
+        last = stack.pop()
+        price += last.op.cost + sum(cost.get(source_of(i), 0) for i in last.inputs)
+        if last.op.family != "elementwise":
+            return found, dear
+        for child in last.inputs:
+            alone = child in own if last is node else users.get(child) == {last}
+            if alone and child not in apart and not is_free(child):
+                found.add(child)
+                stack.append(child)
+        if last is node and own - found:  # read at another place
+            return found, dear
+    return found, price
 
 
 def _rearranged(node: Node, ways: list[str], users: set[Node]) -> bool:
