@@ -139,7 +139,7 @@ def recomputed(order: list[Node], roots: set[Node], again: bool = True) -> set[N
         cheap = cheap and len(own) < 2  # else one store instead of several
         kernel = node in results and "spread" in ways  # that reduces can make it, once
         whole, price_of_all = _alone(node, own, users, inline | roots, cost)
-        if not kernel and price_of_all <= MAX_RECOMPUTE:
+        if not kernel and price_of_all * max(1, len(ways) - 1) <= MAX_RECOMPUTE:
             inline |= whole
             cost[node] = price_of_all
         elif once or (cheap and not kernel):
