@@ -142,6 +142,20 @@ def test_errors_are_numpys():
         jitted(k, n)
 
 
+def test_errors_of_rows_that_nothing_needs_are_numpys():
+    def f(k, n):
+        y = (k * 3 + k) ** n * k + k * 5
+        return y[2:] * y[1:-1] - y[2:]
+
+    k = RNG.integers(3, 9, (600, 500))
+    n = np.ones_like(k)
+    jitted = fusec.jit(f)
+    np.testing.assert_array_equal(jitted(k, n), f(k, n))
+    n[0, 77] = -1
+    with pytest.raises(ValueError, match="negative integer powers"):
+        jitted(k, n)
+
+
 def moved(x, kind):
     """The array at other places."""
     n = x.shape[0]

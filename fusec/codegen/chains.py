@@ -10,7 +10,8 @@ A thread that has rows [start, stop) of the last kernel takes some of them at a 
 kernels before compute what these need into the thread's scratch, which stays in its cache; the rows
 that two neighbours need are computed twice. The kernels, and their texts, stay what they are: only
 pointers and ranges differ (``runtime/native_source.chain``). Where a result takes long to compute
-the way through memory is hidden behind that.
+the way through memory is hidden behind that. Kernels that can report an error come last: the others
+compute no rows that nothing needs, of which NumPy would report errors too.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from fusec.codegen.emit import GRAIN_NS
 from fusec.codegen.loops import Line
 from fusec.codegen.schedule import Schedule, all_lines
-from fusec.codegen.steps import Launch, Program, Step, slots_used
+from fusec.codegen.steps import Launch, Program, Step, fails, slots_used
 from fusec.ops.registry import COSTLY
 from fusec.ops.shape import c_strides
 from fusec.passes.access import Index, bounds, make
@@ -104,7 +105,7 @@ def _chain(program: Program, start: int, end: int) -> Chain | None:
     parts = [s for s in program.steps[start:end] if _plain(s)]
     others = program.steps[:start] + program.steps[end:]
     launches = [p for p in parts if isinstance(p, Launch)]
-    if len(launches) < end - start or any(map(_dear, launches[:-1])):
+    if len(launches) < end - start or any(_dear(p) or fails(p) for p in launches[:-1]):
         return None
     tiles = set[int]().union(*[p.writes for p in launches[:-1]])
     read_after = {k for s in others for k in slots_used(s)}
