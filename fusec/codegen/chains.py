@@ -28,6 +28,7 @@ from fusec.passes.groups import CACHE
 ROOM = 256 << 10  # bytes of scratch
 TWICE = 4  # rows of which one is computed twice, at least
 ALIGNMENT = 64
+MOST_PARTS = 8  # of a chain; a program may have thousands of steps
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ def chained(program: Program) -> None:
     steps, taken = program.steps, set[int]()
     for end in reversed(range(1, len(steps))):
         best = None
-        for start in reversed(range(end)):
-            if end in taken or start in taken or not isinstance(steps[start], Launch):
+        for start in reversed(range(max(0, end + 1 - MOST_PARTS), end)):
+            if end in taken or start in taken or not _between(program, steps[start]):
                 break
             best = _chain(program, start, end + 1) or best
         if best is not None:
@@ -105,7 +106,7 @@ def _chain(program: Program, start: int, end: int) -> Chain | None:
     parts = [s for s in program.steps[start:end] if _plain(s)]
     others = program.steps[:start] + program.steps[end:]
     launches = [p for p in parts if isinstance(p, Launch)]
-    if len(launches) < end - start or any(_dear(p) or fails(p) for p in launches[:-1]):
+    if len(launches) < end - start:
         return None
     tiles = set[int]().union(*[p.writes for p in launches[:-1]])
     read_after = {k for s in others for k in slots_used(s)}
@@ -113,9 +114,7 @@ def _chain(program: Program, start: int, end: int) -> Chain | None:
     for tile in tiles:
         slot, writers = slots[tile], [p for p in launches if tile in p.writes]
         whole = slot.strides == c_strides(slot.shape, slot.dtype.itemsize)
-        if slot.role != "temp" or not whole or len(writers) > 1 or slot.nbytes < CACHE:
-            return None
-        if tile in read_after or tile in program.results:
+        if not whole or len(writers) > 1 or tile in read_after or tile in program.results:
             return None
     results = launches[-1].writes
     if any(slots[k].role not in ("temp", "result") for k in results) or results & tiles:
@@ -132,6 +131,14 @@ def _plain(step: Step) -> bool:
         return False
     plan = step.kernel.plan
     return plan.rest is None and plan.period == 1 and not step.kernel.scratch
+
+
+def _between(program: Program, step: Step) -> bool:
+    """Whether a step may have others of its chain behind it: it makes large temporaries only."""
+    if not isinstance(step, Launch) or not _plain(step) or fails(step) or _dear(step):
+        return False
+    slots = [program.slots[k] for k in step.writes]
+    return all(slot.role == "temp" and slot.nbytes >= CACHE for slot in slots)
 
 
 def _dear(part: Launch) -> bool:
