@@ -22,6 +22,8 @@ Args = tuple[Any, ...]
 Call = Callable[[], Any]
 Bind = Callable[[Args], Call]
 
+PAGE = 4096  # bytes
+
 
 class Unable(Exception):
     """The contender has no form of this kernel; the text says why."""
@@ -61,7 +63,21 @@ def mapped(tree: Any, leaf: Callable[[Any], Any]) -> Any:
 
 def copies(args: Args) -> Args:
     """The same arguments in other memory."""
-    return mapped(args, np.copy)
+    return mapped(args, _placed)
+
+
+def _placed(array: Any) -> Any:
+    """A copy that lies where ``malloc`` puts large blocks: 16 bytes behind the start of a page.
+
+    Small blocks begin at any multiple of 16 bytes. Vectors of 64 bytes are up to a sixth faster
+    where none of them crosses a cache line: that is no contender's merit.
+    """
+    memory = np.empty(array.nbytes + 2 * PAGE, np.uint8)
+    start = (16 - memory.ctypes.data) % PAGE
+    order: Any = "F" if array.flags.fnc else "C"
+    copy = np.ndarray(array.shape, array.dtype, memory, start, order=order)
+    copy[...] = array
+    return copy
 
 
 def with_numpy(fn: Callable[..., Any], namespace: Any) -> Callable[..., Any]:
