@@ -18,14 +18,14 @@ import math
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from types import CellType
 from typing import Any, Literal
 
 import numpy as np
 
-from fusec.config import config
 from fusec.runtime import native_layout as layout
-from fusec.runtime.native_build import ERROR, MISS, Sentinel, builtin, functions, in_our_memory
+from fusec.runtime.native_build import ERROR, MISS, Sentinel, builtin, functions
 from fusec.runtime.threads import pool
 
 __all__ = [
@@ -194,9 +194,23 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """``np.empty`` whose memory is kept for later results, if it is large (`config.keep_bytes`)."""
     if math.prod(shape) * dtype.itemsize < layout.KEPT:
         return np.empty(shape, dtype)
-    pool().keep_results = config.keep_bytes
-    made: np.ndarray[Any, Any] = in_our_memory(np.empty, shape, dtype)
+    made: np.ndarray[Any, Any] = _maker()(ctypes.addressof(pool()), _fresh(shape, dtype)[0])
     return made
+
+
+@lru_cache(4096)
+def _fresh(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, layout.Spec]:
+    """The address of the spec of a new array in C order, and what keeps it."""
+    spec = _array(dtype, shape, None)
+    spec.high = math.prod(shape) * dtype.itemsize
+    return ctypes.addressof(spec), spec
+
+
+@cache
+def _maker() -> Any:
+    """The native `new_array`."""
+    kind = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_void_p)
+    return kind(functions()["new_array"])
 
 
 def _pointer(structure: Any) -> Any:

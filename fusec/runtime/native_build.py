@@ -9,8 +9,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import sys
-from collections.abc import Callable
-from contextvars import copy_context
 from ctypes import POINTER, c_void_p, cast, pythonapi
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +21,7 @@ from fusec.runtime import native_layout as layout
 SYMBOL = "fusec_native"
 EXPORTS = (
     "worker_loop", "stop", "entry", "runner", "rounds", "chain",
-    "new_memory", "zeroed_memory", "other_memory", "free_memory",
+    "new_memory", "zeroed_memory", "other_memory", "free_memory", "new_array",
 )  # fmt: skip
 
 
@@ -152,29 +150,6 @@ def set_handler(pool: layout.Pool) -> None:
     for kept in (handler, name, capsule):
         immortal(kept)
     api().handler = id(capsule)
-
-
-def in_our_memory(make: Callable[..., Any], *args: Any) -> Any:
-    """``make(*args)``, whose arrays have their memory from us, unless the caller has a handler.
-
-    In a context of its own: nothing is left of ours there, whatever signal or exception comes.
-    """
-    return copy_context().run(_ours, make, *args)
-
-
-def _ours(make: Callable[..., Any], *args: Any) -> Any:
-    table, exchange = api(), _exchange()
-    before = exchange(cast(table.handler, ctypes.py_object).value)
-    if id(before) != table.default_handler:
-        exchange(before)
-    return make(*args)
-
-
-@lru_cache(1)
-def _exchange() -> Any:
-    """NumPy's PyDataMem_SetHandler."""
-    address = cast(api().PyDataMem_SetHandler, c_void_p).value
-    return ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(address)
 
 
 def immortal(thing: object) -> None:

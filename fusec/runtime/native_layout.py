@@ -15,13 +15,16 @@ COUNT = OPEN - 1
 EPOCH = 32  # bits of Pool.state above this one number the jobs
 ARENAS, SCRATCHES = 4, 16  # blocks for temporaries and for scratch that a pool keeps
 HUGE, ADVICE, PAGE = 4 << 20, 14, 2 << 20  # from HUGE bytes, ask for huge pages (MADV_HUGEPAGE)
-KEPT, RESULTS = 8 << 20, 16  # bytes of results from which on their memory is kept; how many blocks
+KEPT, RESULTS = 32 << 10, 64  # bytes of results from which on their memory is kept; how many blocks
+LARGE = 8 << 20  # bytes of temporaries from which on their memory is kept with that of results
 HEADER = 64  # bytes before a block's memory: its alignment, with room for two words
 SCALAR = 32  # bytes of the largest NumPy scalar (clongdouble)
 LINE = 16  # words between what callers write and what workers poll: two cache lines
 CPU_WORDS = 16  # of Linux's cpu_set_t
 RANGES = 64  # parts that the rows of a job are shared out in, at most
 PLACED = 3  # workers that a pool places on processors itself, see `place`
+OWNDATA, WHOLE = 4, 0x501  # NumPy's flags: owns its memory; contiguous, aligned and writable
+DOMAIN = 389047  # of NumPy's arrays in tracemalloc
 OUT_OF_MEMORY = -1  # status of a program that got no memory
 STOPPED = 1 << 32  # what rounds that have ended give for each of them
 CONTEXT_VAR, DICT_ITEM, CELL = 0, 1, 2  # kinds of Guard
@@ -38,7 +41,8 @@ class Array(Structure):
 
     _fields_ = (
         ("refcount", i64), ("type", ptr), ("data", ptr), ("nd", c_int), ("dims", i64s),
-        ("strides", i64s), ("base", ptr), ("descr", ptr), ("flags", c_int),
+        ("strides", i64s), ("base", ptr), ("descr", ptr), ("flags", c_int), ("weakrefs", ptr),
+        ("buffer_info", ptr), ("handler", ptr),
     )  # fmt: skip
 
 
@@ -85,6 +89,7 @@ PYTHON_FUNCTIONS = (
     ("PyLong_AsLongLong", CFUNCTYPE(i64, ptr)),
     ("PyLong_AsVoidPtr", CFUNCTYPE(ptr, ptr)),
     ("PyLong_FromLongLong", CFUNCTYPE(ptr, i64)),
+    ("PyTraceMalloc_Track", CFUNCTYPE(c_int, c_int, ptr, i64)),
     ("PyTuple_New", CFUNCTYPE(ptr, i64)),
     ("PyTuple_SetItem", CFUNCTYPE(c_int, ptr, i64, ptr)),
     ("PyDict_GetItem", CFUNCTYPE(ptr, ptr, ptr)),
@@ -99,7 +104,7 @@ PYTHON_FUNCTIONS = (
 ARRAY_FUNCTIONS = (  # and their places in NumPy's table
     ("PyArray_NewFromDescr", CFUNCTYPE(ptr, ptr, ptr, c_int, i64s, i64s, ptr, c_int, ptr), 94),
     ("PyArray_Scalar", CFUNCTYPE(ptr, ptr, ptr, ptr), 60),
-    ("PyDataMem_SetHandler", CFUNCTYPE(ptr, ptr), 304),
+    ("PyDataMem_GetHandler", CFUNCTYPE(ptr), 305),
 )
 ARRAY_TYPE, DEFAULT_HANDLER = 2, 306  # places of PyArray_Type and its memory in NumPy's table
 
@@ -191,7 +196,8 @@ class Pool(Structure):
     busy: a caller owns the job. waiting: it sleeps until the last worker leaves. parked: workers
         asleep. workers: threads started; room: most threads that may be.
     results: blocks of dropped results, `kept` bytes in all, at most `keep_results` of them as
-        config.keep_bytes says when a result is made; oldest: the slot to empty next.
+        config.keep_bytes says when a result is made; oldest: the slot to empty next. sizes: of the
+        last block in each slot, so that the search looks at blocks that may do.
     cpus: the processors granted to the process, empty where workers are not placed; avoided: the
         one that the workers `ids` were last told to leave to the caller.
     """
@@ -205,7 +211,8 @@ class Pool(Structure):
         ("avoided", i64), ("_0", i64 * LINE),
         ("state", i64), ("stopping", i64), ("parked", i64), ("waiting", i64), ("_1", i64 * LINE),
         ("ranges", i64 * (RANGES * LINE)), ("entered", i64), ("busy", i64), ("_2", i64 * LINE),
-        ("results", i64 * RESULTS), ("kept", i64), ("keep_results", i64), ("oldest", i64),
+        ("sizes", i64 * RESULTS), ("results", i64 * RESULTS),
+        ("kept", i64), ("keep_results", i64), ("oldest", i64),
         ("keep_name", ptr),
         ("arenas", i64 * (ARENAS * LINE)), ("scratches", i64 * (SCRATCHES * LINE)),
         ("mutex", i64 * LINE), ("work", i64 * LINE), ("done", i64 * LINE),

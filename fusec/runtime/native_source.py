@@ -21,7 +21,8 @@ def exports(table: i64s) -> i64:
     table[7] = zeroed_memory
     table[8] = other_memory
     table[9] = free_memory
-    return 10
+    table[10] = new_array
+    return 11
 
 
 # The pool.

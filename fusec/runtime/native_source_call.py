@@ -210,29 +210,49 @@ def call_plan(api: ApiPtr, plan: PlanPtr, args: Objects) -> ptr:
 def new_array(pool: PoolPtr, spec: SpecPtr) -> ptr:
     """A fresh array; strides are NULL in the spec for C order, which NumPy lays out faster.
 
-    The memory of a large one is ours, unless the caller has a memory handler of their own.
+    The memory of a large one is ours, unless the caller has a memory handler of their own. NumPy
+    frees it by the handler that the array names (NEP 49).
     """
     api = pool.api
+    memory = cast(0, ptr)
+    flags = 0
+    if spec.high >= KEPT and defaults(api):
+        memory = kept_memory(pool, spec.high)
+    if memory:
+        flags = WHOLE
     api.Py_IncRef(spec.descr)
-    if spec.high < KEPT:
-        return api.PyArray_NewFromDescr(
-            api.array_type, spec.descr, spec.nd, spec.dims, spec.strides, 0, 0, 0
-        )
-    most = api.PyObject_GetAttr(pool.config, pool.keep_name)
-    if most:
-        pool.keep_results = api.PyLong_AsLongLong(most)
-        api.Py_DecRef(most)
-    api.PyErr_Clear()
-    before = api.PyDataMem_SetHandler(api.handler)
-    if before and before != api.default_handler:
-        api.Py_DecRef(api.PyDataMem_SetHandler(before))
-    result = api.PyArray_NewFromDescr(
-        api.array_type, spec.descr, spec.nd, spec.dims, spec.strides, 0, 0, 0
+    result = cast(
+        api.PyArray_NewFromDescr(
+            api.array_type, spec.descr, spec.nd, spec.dims, spec.strides, memory, flags, 0
+        ),
+        ArrayPtr,
     )
-    if before:
-        api.Py_DecRef(api.PyDataMem_SetHandler(before))
-        api.Py_DecRef(before)
+    if memory and result:
+        api.Py_IncRef(api.handler)
+        result.handler = api.handler
+        result.flags += OWNDATA
+        api.PyTraceMalloc_Track(DOMAIN, memory, spec.high)
+    elif memory:
+        free_memory(pool, memory, 0)
     return result
+
+
+def defaults(api: ApiPtr) -> i64:
+    """Has the caller left the memory of arrays to NumPy?"""
+    handler = api.PyDataMem_GetHandler()
+    if handler:
+        api.Py_DecRef(handler)
+    return handler == api.default_handler
+
+
+def kept_memory(pool: PoolPtr, size: i64) -> ptr:
+    """Memory for a result, with as much kept for others as `config.keep_bytes` says now."""
+    most = pool.api.PyObject_GetAttr(pool.config, pool.keep_name)
+    if most:
+        pool.keep_results = pool.api.PyLong_AsLongLong(most)
+        pool.api.Py_DecRef(most)
+    pool.api.PyErr_Clear()
+    return new_memory(pool, size)
 
 
 def release(api: ApiPtr, results: Objects, count: i64, answer: ptr) -> ptr:

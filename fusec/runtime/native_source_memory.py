@@ -58,7 +58,7 @@ def give(pool: PoolPtr, slots: i64s, count: i64, first: i64, block: BlockPtr) ->
 
 
 def take_arena(pool: PoolPtr, size: i64) -> BlockPtr:
-    if size < KEPT:
+    if size < LARGE:
         return take(pool, pool.arenas, ARENAS, 0, size)
     memory = new_memory(pool, size)
     if not memory:
@@ -67,7 +67,7 @@ def take_arena(pool: PoolPtr, size: i64) -> BlockPtr:
 
 
 def give_arena(pool: PoolPtr, block: BlockPtr) -> i64:
-    if block.size < KEPT:
+    if block.size < LARGE:
         return give(pool, pool.arenas, ARENAS, 0, block)
     return free_memory(pool, block + HEADER, 0)
 
@@ -79,7 +79,7 @@ def give_arena(pool: PoolPtr, block: BlockPtr) -> i64:
 def new_memory(pool: PoolPtr, size: i64) -> ptr:
     """Memory for an array, or 0 when there is none."""
     for i in range(RESULTS):
-        if pool.results[i]:
+        if pool.sizes[i] >= size and pool.sizes[i] <= size + size // 4 and pool.results[i]:
             block = cast(atomic_swap(pool.results[i], 0), BlockPtr)
             if block and block.size >= size and block.size <= size + size // 4:
                 atomic_add(pool.kept, -block.size)
@@ -131,10 +131,13 @@ def free_memory(pool: PoolPtr, memory: ptr, size: i64) -> i64:
         k += 1
     if not block:
         return 0
+    k = k % RESULTS
     for i in range(RESULTS):
         if not pool.results[i] and atomic_cas(pool.results[i], 0, block):
+            pool.sizes[i] = block.size
             return 1
-    forget(pool, cast(atomic_swap(pool.results[k % RESULTS], block), BlockPtr))
+    pool.sizes[k] = block.size
+    forget(pool, cast(atomic_swap(pool.results[k], block), BlockPtr))
     return 1
 
 
