@@ -28,6 +28,7 @@ from fusec.codegen.mathlib.dsl import KINDS
 from fusec.codegen.mathlib.emit import NAMES, arity, define
 from fusec.codegen.mathlib.power import MOST_POWER, POWERS
 from fusec.codegen.mathlib.rare import finish
+from fusec.ops.registry import OPS
 
 DTYPES = {"f32": np.dtype("f4"), "f64": np.dtype("f8")}
 MEASURED = (*NAMES[: NAMES.index("sqrt") + 1], *POWERS)
@@ -129,10 +130,12 @@ def compiled_loop(name: str, kind_name: str) -> Loop:
 LONG = {
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "atan2": np.arctan2,
     "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh, "pow_": np.power,
+    "root_pow": OPS["power_by_one"].impl,
 }  # fmt: skip
 LONG |= {f"{name}{n}": lambda x, k=sign * n: np.power(x, x.dtype.type(k))
          for n in range(2, MOST_POWER + 1) for name, sign in WHOLE.items()}  # fmt: skip
-EXACT = {"pow_": mp.power, "log2": lambda x: mp.log(x, 2), "exp2": lambda x: mp.power(2, x)}
+EXACT = {"pow_": mp.power, "root_pow": mp.power, "log2": lambda x: mp.log(x, 2),
+         "exp2": lambda x: mp.power(2, x)}  # fmt: skip
 
 
 def numpy_function(name: str) -> Callable[..., np.ndarray] | None:

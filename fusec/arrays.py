@@ -25,7 +25,7 @@ from fusec.runtime.device import Device, Memory, Stream, get_device, known_devic
 from fusec.runtime.device_executor import DeviceExecutor
 from fusec.runtime.shadow import shadow
 from fusec.trace.scalars import PyScalar
-from fusec.trace.tracer import Tracer
+from fusec.trace.tracer import Tracer, power
 from fusec.trace.tree import flatten
 
 # -- devices, streams, memory ---------------------------------------------------------------------
@@ -385,7 +385,8 @@ for _name in METHODS:
     _attach(_name)
 _hooks: Any = Array
 _hooks.__array_ufunc__, _hooks.__array_function__ = _ufunc, _function
-_hooks.__setitem__, _hooks.reshape = _setitem, _reshape
+_hooks.__setitem__, _hooks.reshape, _hooks.__pow__ = _setitem, _reshape, power
+_hooks.__ipow__ = lambda self, exponent: power(self, exponent, out=self)
 _hooks.fill = lambda self, value: self.__setitem__(..., value)
 _hooks.tobytes = lambda self, order="C": np.asarray(self).tobytes(order)
 _hooks.__contains__ = lambda self, value: bool((self == value).any())

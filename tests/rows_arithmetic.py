@@ -144,6 +144,12 @@ for d in COMPLEX:
     row(f"complex-special-{d}", lambda x, y: (x + y, x == y, np.isnan(x), np.isfinite(x)),
         *pairs(np.array([np.nan, np.inf, -np.inf, 1j * np.inf, complex(-0.0, -0.0), 1 + 2j], d)))
     row(f"complex-math-{d}", lambda x: (np.exp(x * 0.1), np.sqrt(x), np.square(x)), ramp(d), ulp=8)
+    edges = np.array([complex(a, b) for a in (-0.0, 0.0, -np.inf, np.inf, np.nan, -1.5, 2.0)
+                      for b in (0.0, -0.0, 1.3, -np.inf, np.nan)], d)
+    for shape in ((35,), ()):  # NumPy has ufuncs of their own for 2, -1 and 0.5 behind **
+        row(f"complex-powers-{d}-{len(shape)}",
+            lambda x: (x**2, x**-1, x**0.5, x**1, x**2.0, x**-1.0, x**0),
+            edges if shape else edges[16].reshape(()), ulp=8)
     row(f"complex-order-{d}", lambda x, y: (x < y, np.maximum(x, y)), ramp(d), ramp(d)[::-1])
     row(f"complex-to-real-part-in-place-{d}", lambda x: x.real.sum() + 0 * x.imag[0], ramp(d),
         rel=1e-5)
@@ -229,6 +235,11 @@ for d in FLOATS:
     row(f"not-associative-{d}", lambda x: ((x + 1) - 1, x * 2 / 2, x * 1e-30 * 1e30), v)
     row(f"twice-{d}", lambda x: (-(-x), abs(abs(x)), np.sqrt(x) ** 2, np.sqrt(x * x)), v)
     row(f"power-identities-{d}", lambda x: (x**1, x**2, x**0, x**0.5, x**-1), v, ulp=4)
+    row(f"power-half-{d}", lambda x, p, q: (np.power(x, 0.5), x**p, x**q, x**np.float32(0.5),
+        x[:3] ** np.full(3, 0.5), x.max() ** 0.5), np.array([-0.0, 0, -np.inf, np.inf, 4, -1], d),
+        0.5, np.array([0.5], d), ulp=2)
+    row(f"power-half-of-one-{d}", lambda x, y: (x**0.5, np.power(x, 0.5), y**0.5, x[()] ** 0.5),
+        np.array(-0.0, d), np.array([-0.0], d))
     row(f"power-special-{d}", lambda x, y: x**y, *pairs(v[:13]), ulp=4)
     row(f"pythagoras-{d}", lambda x: np.sin(x) ** 2 + np.cos(x) ** 2, ramp(d), rel=1e-6)
     row(f"divide-special-{d}", lambda x, y: (x / y, x * y, x + y, x - y), *pairs(v))

@@ -1372,7 +1372,19 @@ row("selection-other", lambda k, x, m: x[m] + x[:, 0], A, MASK, error=DataDepend
 row("selection-index", lambda k, x, m: x[m][0], A, MASK, error=DataDependentShapeError)
 row("selection-shape", lambda k, x, m: x[m].shape, A, MASK, error=DataDependentShapeError)
 row("selection-wrong-mask", lambda k, x, m: x[m[:2]].sum(), A, MASK)
-row("selection-argmax", lambda k, x: x[x > 0].argmax(), A, error=DataDependentShapeError)
+row("selection-argmax-axis", lambda k, x: x[x > 0].argmax(0), A, error=DataDependentShapeError)
+for name, values in {
+    "plain": A, "ints": I, "float32": A.astype("f4"), "nan": np.where(A.max() == A, np.nan, A),
+    "all nan": A * np.nan,
+}.items():  # fmt: skip
+    for chosen, mask in {"some": MASK, "rows": MASK[:, 1], "none": MASK & False}.items():
+        row(f"selection-place-{name}-{chosen}", lambda k, x, m: (x[m].argmax(), k.np.argmin(x[m])),
+            values, mask)
+        row(f"selection-ptp-{name}-{chosen}", lambda k, x, m: k.np.ptp(x[m]), values, mask)
+        row(f"selection-initial-{name}-{chosen}", lambda k, x, m: x[m].max(initial=0), values, mask)
+        row(f"selection-quantiles-{name}-{chosen}",
+            lambda k, x, m: (k.np.median(x[m]), k.np.percentile(x[m], 30),
+                             k.np.quantile(x[m], [0.1, 0.5])), values, mask, host=True)
 
 
 def _masked_update(x: Any, m: Any) -> Any:

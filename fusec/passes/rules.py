@@ -148,6 +148,8 @@ def small_power(node: Node) -> Node | None:
         return None
     if n == 1:
         return x
+    if n == 0.5 and node.op.name == "power_by_one":
+        return node_of("sqrt", x)
     if n == 2:
         return node_of("square", x)
     if n == 3:
@@ -225,6 +227,7 @@ SIMPLIFY = {
     "multiply": [multiply_by_one],
     "divide": [multiply_by_one],
     "power": [small_power],
+    "power_by_one": [small_power],
     "where": [where_same],
     "negative": [double_negation],
     "invert": [double_negation],

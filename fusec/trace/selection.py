@@ -14,8 +14,8 @@ from fusec.ir.graph import Graph, Node
 from fusec.ir.rewrite import rebuild
 from fusec.ops.reduce import IDENTITY
 from fusec.trace.session import Session
-from fusec.trace.table import check, data_dependent
-from fusec.trace.tracer import Tracer, fast_power, fresh
+from fusec.trace.table import check, data_dependent, iota
+from fusec.trace.tracer import Tracer, fresh, power
 from fusec.trace.ufuncs import weak_type
 
 
@@ -100,14 +100,43 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
         if name not in ("max", "min"):
             return method(axis=axes, where=self._spread(), **kwargs)
         if "initial" in kwargs:
-            raise self._refuse(name)
+            return method(axis=axes, where=self._spread(), **kwargs)
         worst = IDENTITY[name](self.dtype)
         result = method(axis=axes, where=self._spread(), initial=worst, **kwargs)
         if self.source._like.size == 0:
             np.max(np.empty(0))
-        some = self._mask().any()
-        node = check(self._session, result.node, some.node)
+        return self._unless_empty(result)
+
+    def _unless_empty(self, result: Tracer) -> Tracer:
+        """NumPy says what there is of no elements."""
+        node = check(self._session, result.node, self._mask().any().node)
         return fresh(self._session, node, result._like, scalar=result._scalar)
+
+    def argmax(self, axis: Any = None) -> Any:
+        return self._position("max", axis)
+
+    def argmin(self, axis: Any = None) -> Any:
+        return self._position("min", axis)
+
+    def _position(self, name: str, axis: Any) -> Any:
+        """How many selected elements stand in front of the first that is extreme, or nan."""
+        other = self.lead or self.dtype.kind == "c" or self.source._like.size == 0
+        if other or axis is not None:
+            raise self._refuse(f"arg{name}")
+        x, chosen = self.source, self._spread()
+        found = chosen & ((x == self._reduce(name)) | (x != x))
+        places = iota(self._session, (x.size,), 0)
+        before = fresh(self._session, places) < found.ravel().argmax()
+        return (before & chosen.ravel()).sum()
+
+    def _quantile(self, function: Any, *rest: Any) -> Any:
+        """What NumPy's ``nan...`` function gives where all that is not selected is nan."""
+        if self.dtype.kind not in "iuf" or self.source._like.size == 0:
+            raise self._refuse(function.__name__[3:])
+        bad = np.isnan(self).any()
+        x = np.where(self._spread(), self.source, np.nan)
+        found = function(np.where(bad | ~self._mask().any(), 0, x), *rest)
+        return self._unless_empty(np.where(bad, np.nan, found)[()])
 
     def _axes(self, axis: Any) -> tuple[int, ...] | None:
         """The source's axes for the selection's, None if the selected one is not reduced."""
@@ -152,15 +181,10 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
         out.source = ufunc(*values, out=out.source.copy())
         return out
 
-    def __pow__(self, exponent: Any) -> Any:
-        fast = fast_power(self.dtype, exponent)
-        return np.power(self, exponent) if fast is None else fast(self)
+    __pow__ = power
 
     def __ipow__(self, exponent: Any) -> Any:
-        fast = fast_power(self.dtype, exponent)
-        if fast is None:
-            return np.power(self, exponent, out=self)
-        return fast(self, out=self)
+        return power(self, exponent, out=self)
 
     def _operand(self, value: Any, ufunc: np.ufunc) -> Any:
         """What stands for an operand beside the source: another selection, or one value."""
@@ -186,6 +210,12 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
         if args and args[0] is self:
             if name in _REDUCTIONS:
                 return getattr(self, name)(*args[1:2], **_named(func, args, kwargs))
+            if name in ("argmax", "argmin") and len(args) == 1 and not kwargs:
+                return getattr(self, name)()
+            if name == "ptp" and len(args) == 1 and not kwargs:
+                return self.max() - self.min()
+            if name in ("median", "percentile", "quantile") and not kwargs and len(args) < 3:
+                return self._quantile(getattr(np, f"nan{name}"), *args[1:])
             if name == "count_nonzero" and len(args) == 1 and not kwargs:
                 return (self != 0).sum()
             if name == "size" and len(args) == 1:

@@ -314,30 +314,26 @@ def _inplace(name: str) -> Callable[[Tracer, Any], Any]:
     def method(self: Tracer, other: Any) -> Any:
         if name == "__imatmul__" and np.ndim(other) < 2:
             raise ValueError("x @= y needs a y of at least two dimensions")
-        fast = fast_power(self.dtype, other) if name == "__ipow__" and not self._scalar else None
-        if fast is not None:
-            return fast(self, out=self)
+        if name == "__ipow__" and not self._scalar:
+            return power(self, other, out=self)
         return NotImplemented if self._scalar else mixin(self, other)
 
     return method
 
 
-FAST_POWERS = {2: np.square, 1: np.positive, -1: np.reciprocal, 0.5: np.sqrt}
+FAST_POWERS: Any = {int: {2: np.square, -1: np.reciprocal}, float: {0.5: np.sqrt}}
 
 
-def fast_power(dtype: np.dtype, exponent: Any) -> np.ufunc | None:
-    """The ufunc that ``x ** n`` and ``x **= n`` are for a few Python exponents of an array."""
-    fast = type(exponent) in (int, float) and exponent in FAST_POWERS
-    whole = dtype.kind in "biu" and type(exponent) is int and exponent == 2
-    return FAST_POWERS[exponent] if fast and (dtype.kind in "fc" or whole) else None
+def power(x: Any, exponent: Any, **out: Any) -> Any:
+    """``x ** n``, with ``out=x`` ``x **= n``: for a few Python exponents of arrays other ufuncs."""
+    table = FAST_POWERS.get(type(exponent))
+    known = table and table.get(exponent)
+    fast = x.dtype.kind in "fc" or known is np.square
+    array = type(x) is not Tracer or not x._scalar
+    return known(x, **out) if known and fast and array else np.power(x, exponent, **out)
 
 
-def _power(self: Tracer, exponent: Any) -> Any:
-    fast = None if self._scalar else fast_power(self.dtype, exponent)
-    return np.power(self, exponent) if fast is None else fast(self)
-
-
-Tracer.__pow__ = _power  # type: ignore[method-assign]
+Tracer.__pow__ = power  # type: ignore[method-assign]
 
 for _name in (
     "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "and", "or",

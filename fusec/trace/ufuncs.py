@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fusec.ir.aval import Aval
 from fusec.ir.graph import Node
 from fusec.ops.registry import BY_UFUNC, broadcast_shape, loop_dtypes
 from fusec.trace.flags import is_writeable
@@ -76,12 +77,19 @@ def elementwise(
         if known is not None:
             return known
     nodes = [as_loop(session, v, t) for v, t in zip(operands, loop)]
-    result = session.make(BY_UFUNC[ufunc], *nodes)
     tracers = [v for v in operands if type(v) is Tracer]
+    one = ufunc is np.power and _is_one(nodes[1].aval, nodes[0].aval.size)
+    by_one = one and not all(t._scalar for t in tracers)
+    result = session.make("power_by_one" if by_one else BY_UFUNC[ufunc], *nodes)
     if out is None and where is True:
         like = k_like(result, tracers) if order == "K" else None
         return fresh(session, result, like, scalar=result.aval.ndim == 0)
     return store_out(session, result, out, where, tracers, casting)
+
+
+def _is_one(exponent: Aval, size: int) -> bool:
+    """Whether NumPy sees that an exponent is the same for all of ``size`` numbers."""
+    return exponent.dtype.char in "fd" and (exponent.ndim == 0 or exponent.size == 1 < size)
 
 
 def store_out(

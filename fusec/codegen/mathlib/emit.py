@@ -25,8 +25,8 @@ NAMES = (
     "exp", "exp2", "expm1", "sinh", "cosh", "tanh", "erf",
     "log", "log2", "log10", "log1p", "asinh", "acosh", "atanh",
     "sin", "cos", "tan", "asin", "acos", "atan", "atan2",
-    "pow_", "cbrt", "hypot", "sqrt", "rint", "floor", "ceil", "trunc", "fabs", "copysign", "fma",
-    *POWERS,
+    "pow_", "root_pow", "cbrt", "hypot", "sqrt", "rint", "floor", "ceil", "trunc", "fabs",
+    "copysign", "fma", *POWERS,
 )  # fmt: skip
 COMPLEX = (
     "cexp", "cexp2", "cexpm1", "clog", "clog2", "clog10", "clog1p", "csqrt", "cpow",

@@ -64,13 +64,23 @@ def _power_of_size(a: Val, y: Val) -> Val:
 
 def pow_(x: Val, y: Val) -> Val:
     """C99's pow, whose special values are NumPy's."""
+    return _pow(x, y, kept("pow_sign", _sign, y), kept("pow_least", _least, y))
+
+
+def root_pow(x: Val, y: Val) -> Val:
+    """``pow_``, but the square root for y == 0.5: of -0.0 and -infinity they differ."""
+    sign = kept("root_sign", lambda y: where(y == 0.5, -0.0, _sign(y)), y)
+    return _pow(x, y, sign, kept("root_least", lambda y: where(y == 0.5, NAN, _least(y)), y))
+
+
+def _pow(x: Val, y: Val, sign: Val, least: Val) -> Val:
     size = _power_of_size(abs(x), y)
     size = where(abs(x) == 1.0, 1.0, size)
     # Tests come last, and those of y are numbers: registers for conditions are few.
     usual, one = kept("pow_usual", _usual, y), kept("pow_one", _one, y)
     size = ((size.bits() & usual.bits()) | one.bits()).real()
-    size = size.flip(x.bits() & kept("pow_sign", _sign, y).bits())
-    return where((x < 0.0) & (x > kept("pow_least", _least, y)), NAN, size)
+    size = size.flip(x.bits() & sign.bits())
+    return where((x < 0.0) & ~(x <= least), NAN, size)
 
 
 def _whole(y: Val) -> Val:
@@ -95,7 +105,7 @@ def _sign(y: Val) -> Val:
 
 
 def _least(y: Val) -> Val:
-    """Powers of numbers between it and 0 are undefined."""
+    """Powers of numbers between it and 0 are undefined; nan: of all numbers below 0."""
     return where(_whole(y), y.const(0.0), -INF)
 
 
