@@ -19,6 +19,7 @@ from fusec.device_plan import adopt, device_executor, on_host
 from fusec.dispatch import JitFunction, _raises
 from fusec.errors import DataDependentShapeError, DeviceError, UnsupportedError
 from fusec.ir.aval import is_number
+from fusec.ops.registry import shown_shape
 from fusec.plan import lower_graph
 from fusec.runtime.array import Array, is_basic, overlap, overwrite, recording, same_device, upload
 from fusec.runtime.device import Device, Memory, Stream, get_device, known_devices
@@ -285,8 +286,8 @@ def _into(target: Any, value: Array, casting: Any, name: str) -> None:
         )
     if value.shape != target.shape:
         raise ValueError(
-            f"non-broadcastable output operand with shape {target.shape} doesn't match the "
-            f"broadcast shape {value.shape}"
+            f"non-broadcastable output operand with shape {shown_shape(target.shape)} doesn't "
+            f"match the broadcast shape {shown_shape(value.shape)}"
         )
     target[...] = value if type(target) is Array else value.copy_to_host()
 

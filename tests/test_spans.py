@@ -107,3 +107,68 @@ def test_what_no_loop_changes_is_computed_before_them():
     before, loops = kernel.source.split("    for i0 in range(start, stop):")
     assert before.count("= cos(") == 9 and "= cos(" not in loops
     np.testing.assert_allclose(fusec.jit(corner)(x, y), corner(x, y), rtol=1e-14)
+
+
+def ghosts(x):
+    g = np.zeros((x.shape[0] + 2, x.shape[1] + 2))
+    g[1:-1, 1:-1] = x
+    g[0], g[-1] = g[1], g[-2]
+    g[:, 0], g[:, -1] = g[:, 1], g[:, -2]
+    return g
+
+
+def periodic(x):
+    g = np.empty((x.shape[0] + 2, x.shape[1] + 2))
+    g[1:-1, 1:-1] = x * 2
+    g[0, 1:-1], g[-1, 1:-1] = x[-1], x[0]
+    g[:, 0] = g[:, -2]
+    g[:, -1] = g[:, 1]
+    return g
+
+
+def reflected(x):
+    u = x * 0.5
+    u[0] = u[1]
+    u[-1] = u[-2]
+    u[:, 0] = u[:, 1]
+    u[:, -1] = u[:, -2]
+    return u
+
+
+def odd_rows(x):
+    u = x + 1
+    u[::2] = u[1::2]
+    u[3] = u[5]
+    return u
+
+
+def one_row_for_all(x):
+    u = x + 1
+    u[1:] = u[0]
+    return u
+
+
+def read_on_the_way(x):
+    u = x + 1
+    u[0] = u[1]
+    total = u.sum()
+    u[-1] = u[-2]
+    return u, total
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (6, 7), (40, 301)])
+@pytest.mark.parametrize(
+    "program", [ghosts, periodic, reflected, odd_rows, one_row_for_all, read_on_the_way]
+)
+def test_rows_and_columns_put_elsewhere(program, shape):
+    if program is odd_rows:
+        shape = (max(shape[0], 6), shape[1])
+    x = RNG.normal(size=shape)
+    want, got = program(x), fusec.jit(program)(x)
+    for w, g in zip(want, got):
+        np.testing.assert_allclose(g, w, rtol=1e-13)
+
+
+@pytest.mark.parametrize("program", [ghosts, periodic, reflected, odd_rows])
+def test_they_are_read_from_where_they_come(program):
+    assert len(fusec.jit(program).lower(np.ones((50, 60))).kernels) == 1

@@ -4,6 +4,8 @@ Datetimes have no kernels, nor have the loops of float16 (among them those that 
 take) that look at its bits. For complex numbers the table is that of ``test_ops_table.py``.
 """
 
+import operator
+
 import numpy as np
 import pytest
 
@@ -94,3 +96,16 @@ def test_a_few_powers_are_ufuncs_of_their_own(program, dtype, k):
         return
     np.testing.assert_array_equal(found, wanted, strict=True)
     np.testing.assert_array_equal(np.signbit(found.real), np.signbit(wanted.real))
+
+
+@pytest.mark.parametrize("exponent", [0.5, 2, -1, 1, 2.0, -1.0, np.float64(0.5), [0.5, 2, 1]])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "c16"])
+def test_powers_on_a_device(dtype, exponent):
+    """There ``x ** n`` is one program for all exponents but those with a ufunc of their own."""
+    x = np.array([-0.0, -np.inf, 2.25], dtype)
+    exponent = np.array(exponent) if isinstance(exponent, list) else exponent
+    for fn in (operator.pow, operator.ipow):
+        with np.errstate(all="ignore"):
+            got, want = (np.asarray(fn(v, exponent)) for v in (fusec.to_device(x, "cpu"), x.copy()))
+        np.testing.assert_allclose(got, want, 1e-6)
+        assert np.array_equal(np.signbit(got.real[:1]), np.signbit(want.real[:1]))

@@ -380,6 +380,8 @@ ERRORS = [
      "changes total, which all examples share"),
     (lambda: fusec.jit(keep)(X), fusec.errors.EscapedTracerError, "stored"),
     (lambda: fusec.vmap(lambda x: x if x[0] > 0 else -x)(X), fusec.errors.TracerBoolError, "where"),
+    (lambda: fusec.vmap(lambda x: np.hamming(x[0]))(X), fusec.errors.UnsupportedError,
+     r"np\.hamming, which NumPy.*length has to be one for all examples"),
     (lambda: fusec.vmap(3), TypeError, "takes a function, not int"),
 ]  # fmt: skip
 

@@ -106,6 +106,9 @@ EACH = {np.searchsorted, np.bincount, np.correlate, np.interp, np.lexsort, np.po
 """Called for each example, where no other form fits: as many calls of NumPy as examples."""
 
 
+WINDOWS = {np.hanning, np.hamming, np.bartlett, np.blackman}
+
+
 def batched_call(batch: Any, node: Node) -> list[Node]:
     """The results of a ``host_call`` on all examples, batch axis first.
 
@@ -146,7 +149,10 @@ def _each(batch: Any, node: Node) -> list[Node]:
 
 
 def _refused(name: str, node: Node) -> UnsupportedError:
+    advice = "Write the loop over the examples in its place: np.stack([f(x) for x in xs])."
+    if node.attrs["call"].source in WINDOWS:
+        advice = "Its length has to be one for all examples: a Python number, or of a shape."
     return UnsupportedError(
         f"{node.loc}: fusec.vmap can't hand a stack of these arguments to {name}, which NumPy "
-        "runs. Write the loop over the examples in its place: np.stack([f(x) for x in xs])."
+        f"runs. {advice}"
     )

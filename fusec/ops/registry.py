@@ -115,6 +115,11 @@ def loop_dtypes(ufunc: np.ufunc, dtypes: tuple[Any, ...]) -> tuple[np.dtype, ...
 _LOOPS: dict[tuple[Any, ...], tuple[np.dtype, ...]] = {}
 
 
+def shown_shape(shape: tuple[int, ...]) -> str:
+    """A shape as NumPy's messages have it: ``(3,4)``."""
+    return str(shape).replace(" ", "")
+
+
 def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """As ``np.broadcast_shapes``, with a quick way for equal shapes."""
     first = shapes[0]
@@ -124,7 +129,7 @@ def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     full = [(1,) * (ndim - len(s)) + s for s in shapes]  # np.broadcast_shapes stops at 32 axes
     found = [{n for n in extents if n != 1} or {1} for extents in zip(*full)]
     if any(len(extents) > 1 for extents in found):
-        shown = " ".join([str(s).replace(" ", "") for s in shapes])
+        shown = " ".join(map(shown_shape, shapes))
         raise ShapeError(f"operands could not be broadcast together with shapes {shown} ")
     return tuple([extents.pop() for extents in found])
 

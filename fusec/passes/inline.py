@@ -133,6 +133,7 @@ def recomputed(order: list[Node], roots: set[Node], again: bool = True) -> set[N
         if not again or all(w == "same" for w in ways):
             continue
         once = (len(ways) == 1 and ways[0] == "moved") or _rearranged(node, ways, users[node])
+        once = once or (price < COSTLY and _shifted(node, ways, users))
         cheap = price <= MAX_RECOMPUTE and node.op.family == "elementwise"
         own = {s for s in map(source_of, node.inputs) if users[s] == {node} and fusable(s)}
         own = {s for s in own - inline - roots if not is_free(s)}
@@ -186,6 +187,21 @@ def _rearranged(node: Node, ways: list[str], users: set[Node]) -> bool:
     return user.op.name == "concatenate" and user.aval.size <= node.aval.size
 
 
+def _shifted(node: Node, ways: list[str], users: dict[Node, set[Node]]) -> bool:
+    """Whether all reads are a chain of updates with its own parts: one for each element.
+
+    ``g[0] = g[1]; g[-1] = g[-2]``: the last of the chain is ``g`` with rows in other places.
+    """
+    chain, readers = [node], users[node]
+    if "spread" in ways or any(u.op.name != "slice_update" or is_joined(u) for u in readers):
+        return False
+    while len(found := [u for u in readers if u.inputs[0] is chain[-1]]) == 1:
+        if chain[-1] is not node and users[chain[-1]] != {*found}:
+            return False
+        chain += found
+    return len(chain) == len(readers) + 1
+
+
 def _swallow(
     order: list[Node], roots: set[Node], inline: set[Node], uses: dict[Node, list[str]]
 ) -> None:
@@ -201,7 +217,7 @@ def _swallow(
         ways = uses.get(node, [])
         single = len(ways) == 1 or all(w == "same" for w in ways)
         movable = single and fusable(node) and node.op.family in POINTWISE and node not in roots
-        if node in inline and len(ways) == 1:
+        if node in inline and (len(ways) == 1 or _shifted(node, ways, readers)):
             home[node] = node
         elif (
             movable

@@ -194,6 +194,9 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
                 self.buffer.checks = checks[k:]
                 raise
 
+    def __bytes__(self) -> bytes:
+        return np.asarray(self).tobytes()
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError(f"{self!r} is in another memory: np.asarray copies it to the host")

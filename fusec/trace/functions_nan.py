@@ -85,6 +85,8 @@ def nanvar(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: A
     spread = base.sum_(session, square, axis, dtype, None, keepdims, where=where)
     count = base.sum_(session, numbers, axis, np.intp, None, keepdims)
     freedom = apply(session, np.subtract, count, ddof)
+    most = base.freedom_left(session, x, axis, keepdims, True, ddof)
+    base.warn_of_none(session, most, "Degrees of freedom <= 0 for slice.")
     result = base.quotient(session, spread, freedom)
     result = np.where(freedom <= 0, result.dtype.type(np.nan), result)
     result = fresh(session, result.node, spread._like, scalar=spread._scalar)

@@ -252,12 +252,12 @@ def mean(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: Any
         dtype = np.float64
     total = sum_(session, x, axis, np.float32 if half else dtype, None, keepdims, where=where)
     count = element_count(session, x, axis, keepdims, where)
-    _warn_of_none(session, count, "Mean of empty slice")
+    warn_of_none(session, count, "Mean of empty slice")
     result = divided(session, total, count)
     return given_out(session, result.astype(np.float16) if half else result, out)
 
 
-def _warn_of_none(session: Session, count: Tracer, text: str) -> None:
+def warn_of_none(session: Session, count: Tracer, text: str) -> None:
     """NumPy's warning about a mean or a variance of nothing, when it is traced."""
     if count.node.op.name == "dim" and count.node.attrs["value"] == 0:
         session.warn(text, RuntimeWarning)
@@ -286,12 +286,12 @@ def var(session: Session, a: Any, axis: Any = None, dtype: Any = None, out: Any 
     else:
         square = apart * apart
     total = sum_(session, square, axis, dtype, None, keepdims, where=where)
-    freedom = _freedom(session, x, axis, keepdims, where, ddof)
-    _warn_of_none(session, freedom, "Degrees of freedom <= 0 for slice")
+    freedom = freedom_left(session, x, axis, keepdims, where, ddof)
+    warn_of_none(session, freedom, "Degrees of freedom <= 0 for slice")
     return given_out(session, quotient(session, total, freedom), out)
 
 
-def _freedom(
+def freedom_left(
     session: Session, x: Tracer, axis: Any, keepdims: Any, where: Any, ddof: Any
 ) -> Tracer:
     """The count less ``ddof``, at least 0; one length where both are known."""

@@ -76,8 +76,8 @@ def transpose(session: Session, a: Any, axes: Any = None) -> Tracer:
 def swapaxes(session: Session, a: Any, axis1: Any, axis2: Any) -> Tracer:
     """``np.swapaxes``."""
     x = as_tracer(session, a)
-    first = normalize_axis_index(integers(axis1), x._like.ndim)
-    second = normalize_axis_index(integers(axis2), x._like.ndim)
+    first = normalize_axis_index(integers(axis1), x._like.ndim, "axis1")
+    second = normalize_axis_index(integers(axis2), x._like.ndim, "axis2")
     perm = list(range(x._like.ndim))
     perm[first], perm[second] = second, first
     return views.transpose(x, perm)
@@ -161,7 +161,11 @@ def _check_joined(shapes: list[tuple[int, ...]], axis: Any) -> None:
         if all(s[:k] + s[k + 1 :] == shapes[0][:k] + shapes[0][k + 1 :] for s in shapes):
             return
     small = [np.empty([order[n] for n in s], bool) for s in shapes]
-    np.concatenate(small, axis=axis_index if axis_index is not None else 0)
+    axis_index = 0 if axis_index is None else axis_index
+    try:
+        np.concatenate(small, axis=axis_index)
+    except ValueError:
+        np.concatenate([np.broadcast_to(np.True_, s) for s in shapes], axis=axis_index)
 
 
 @implements(np.tile)

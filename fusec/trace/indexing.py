@@ -12,7 +12,7 @@ import numpy as np
 from fusec.errors import DataDependentShapeError
 from fusec.ir.graph import Node
 from fusec.ops.host import HostCall, put_mask
-from fusec.ops.registry import broadcast_shape
+from fusec.ops.registry import broadcast_shape, shown_shape
 from fusec.trace.standin import in_order, stand_in
 from fusec.trace.steps import Step, flat_places
 from fusec.trace.tracer import ROWS, Tracer, as_tracer, contains_traced, fresh
@@ -123,7 +123,7 @@ def setitem(x: Tracer, index: Any, value: Any) -> None:
         if masked[2] == 0 or same or weak_type(value) or np.ndim(value) == 0:
             return set_mask(*masked[:2], value)
     base, where = _positions(x, items)
-    node = session.make("scatter_flat", base.node, where, assigned(x, value, where.shape))
+    node = session.make("scatter_flat", base.node, where, assigned(x, value, where.shape, said=AT))
     base.write(node)
 
 
@@ -145,7 +145,11 @@ def single(x: Tracer, value: Any) -> Any:
     return value
 
 
-def assigned(target: Tracer, value: Any, shape: tuple[int, ...], item: bool = False) -> Node:
+INTO = "could not broadcast input array from shape {} into shape {}"
+AT = "shape mismatch: value array of shape {} could not be broadcast to indexing result of shape {}"
+
+
+def assigned(target: Tracer, value: Any, shape: Any, item: bool = False, said: str = INTO) -> Node:
     """``value`` as NumPy would put it into ``target``: converted, broadcast."""
     session = target._session
     node = as_element(session, value, target.dtype, item)
@@ -158,21 +162,13 @@ def assigned(target: Tracer, value: Any, shape: tuple[int, ...], item: bool = Fa
     except ValueError:
         fits = False
     if not fits:
-        raise ValueError(
-            f"could not broadcast input array from shape {_text(node.shape)} into shape "
-            f"{_text(shape)}"
-        )
+        raise ValueError(said.format(shown_shape(node.shape), shown_shape(shape)))
     return session.broadcast(node, shape)
-
-
-def _text(shape: tuple[int, ...]) -> str:
-    return "(" + ",".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
 
 
 def set_mask(x: Tracer, mask: Tracer, value: Any) -> None:
     """``x[mask] = value``: a ``where`` for one value, NumPy itself for as many as are true."""
-    session = x._session
-    shape = x._like.shape
+    session, shape = x._session, x._like.shape
     if mask._like.shape != shape[: mask._like.ndim]:
         np.empty(shape, bool)[np.empty(mask._like.shape, bool)]
     extra = (1,) * (len(shape) - mask._like.ndim)
@@ -182,13 +178,14 @@ def set_mask(x: Tracer, mask: Tracer, value: Any) -> None:
     if isinstance(value, Selection) and value.same_mask(mask):
         new = session.cast(value.source.node, x.dtype)
     elif single and not isinstance(value, Selection):
-        tail = shape[mask._like.ndim :]
-        new = session.broadcast(assigned(x, value, tail), shape)
+        new = session.broadcast(assigned(x, value, shape[mask._like.ndim :]), shape)
     else:
         values = fresh(session, as_element(session, value, x.dtype))
         call = HostCall("masked assignment", put_mask, (x.node.aval,), source=put_mask)
         result = session.make("host_call", x.node, mask.node, values.node, call=call)
-        return x.write(session.make("host_out", result, index=0, aval=x.node.aval))
+        new = session.make("host_out", result, index=0, aval=x.node.aval)
+        session.checks.append(new)
+        return x.write(new)
     cond = session.broadcast(session.reshape(mask.node, mask._like.shape + extra), shape)
     return x.write(session.make("where", cond, new, x.node))
 
@@ -266,6 +263,8 @@ def _item(x: Tracer, item: Any) -> Any:
         return item
     if isinstance(item, slice):
         ends = (item.start, item.stop, item.step)
+        if not all(p is None or hasattr(p, "__index__") for p in ends):
+            np.empty(0)[item]  # raises
         return slice(*[None if p is None else p.__index__() for p in ends])
     if type(item) is Tracer:
         return _index_tracer(item)
@@ -350,9 +349,9 @@ def advanced(x: Tracer, items: list[Any]) -> tuple[Tracer, list[Node], tuple[int
     try:
         index_shape = np.broadcast_shapes(*shapes)
     except ValueError:
-        shown = " ".join(map(_text, shapes))
+        shown = " ".join(map(shown_shape, shapes))
         raise IndexError(
-            f"shape mismatch: indexing arrays could not be broadcast together with shapes {shown}"
+            f"shape mismatch: indexing arrays could not be broadcast together with shapes {shown} "
         ) from None
     together = arrays == list(range(arrays[0], arrays[0] + len(arrays)))
     before = [k for k in slices if together and k < arrays[0]]

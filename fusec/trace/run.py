@@ -6,13 +6,21 @@ call, and how the user's results are made of the graph's outputs.
 
 import functools
 import inspect
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from fusec.errors import DTypeError, FusecError, ShapeError, UnsupportedError, refusing
+from fusec.errors import (
+    ConcreteValueError,
+    DTypeError,
+    FusecError,
+    ShapeError,
+    UnsupportedError,
+    refusing,
+)
 from fusec.ir.aval import is_number
 from fusec.ir.graph import Graph, Node, toposort
 from fusec.trace import capture, indexing, ufuncs  # noqa: F401  (each completes a class)
@@ -28,6 +36,7 @@ from fusec.trace.twins import trace_code
 from fusec.trace.writeback import Update, Watched
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None))
+_OURS = ("'Tracer'", "'PyScalar'", "'Selection'")  # memoryview(x), struct.unpack("d", x) name them
 NUMPYS = (ShapeError, DTypeError)
 """Errors of ours that NumPy raises too; it keeps the updates that came before."""
 
@@ -178,6 +187,12 @@ def _trace(
     except Exception as error:
         if session.missing is not None or not session.closing:
             _find_loop(session, session.missing[1] if session.missing is not None else [])
+        if type(error) is TypeError and any(name in str(error) for name in _OURS):
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            raise ConcreteValueError(
+                f"{at.filename}:{at.lineno}: what is called here takes memory, or only real "
+                f"arrays ({error}). Call it outside the jitted function."
+            ) from None
         changed = watched.changed() or any(s.mutated for s in session.storages)
         kept = changed and isinstance(error, NUMPYS)
         own = isinstance(error, FusecError) or not (

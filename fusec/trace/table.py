@@ -37,6 +37,7 @@ def implements(*functions: Any) -> Callable[[Implementation], Implementation]:
     def register(implementation: Implementation) -> Implementation:
         for function in functions:
             FUNCTIONS[function] = implementation
+        implementation.__qualname__ = functions[0].__name__  # as errors of its arguments say
         return implementation
 
     return register

@@ -164,9 +164,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     nbytes = property(lambda self: sized(self._like.nbytes, self._session))
 
     def __len__(self) -> int:
-        if self._like.ndim == 0:
-            raise TypeError("len() of unsized object")
-        return self._like.shape[0]
+        return len(self.__class__(0)) if self._scalar else len(self._like)  # or raises
 
     def _described(self) -> str:
         kind = "scalar" if self._scalar else "array"
@@ -246,7 +244,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __iter__(self) -> Iterator[Any]:
         if self._like.ndim == 0:
-            raise TypeError("iteration over a 0-d array")
+            iter(self.__class__(0) if self._scalar else self._like)  # raises
         return iter([self[k] for k in range(self._like.shape[0])])
 
     def __contains__(self, value: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fusec.ir.aval import Aval
 from fusec.ir.graph import Node
-from fusec.ops.registry import BY_UFUNC, broadcast_shape, loop_dtypes
+from fusec.ops.registry import BY_UFUNC, broadcast_shape, loop_dtypes, shown_shape
 from fusec.trace.flags import is_writeable
 from fusec.trace.scalars import NUMBERS, PyScalar
 from fusec.trace.session import Session
@@ -108,8 +108,8 @@ def store_out(
     shape = broadcast_shape(result.shape, target._like.shape)
     if shape != target._like.shape:
         raise ValueError(
-            f"non-broadcastable output operand with shape {target._like.shape} doesn't match the "
-            f"broadcast shape {shape}"
+            f"non-broadcastable output operand with shape {shown_shape(target._like.shape)} "
+            f"doesn't match the broadcast shape {shown_shape(shape)}"
         )
     value = session.broadcast(session.cast(result, target.dtype), shape)
     if where is not True:
