@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from fusec.config import config
+from fusec.decided import Undecided
 from fusec.device_plan import adopt, device_executor, on_host
 from fusec.dispatch import JitFunction, _raises
 from fusec.errors import DataDependentShapeError, DeviceError, UnsupportedError
@@ -253,7 +254,7 @@ def _apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     if not (config.disable or _raises()):
         try:
             return _jitted(function)(*args, **kwargs)
-        except DataDependentShapeError:
+        except (DataDependentShapeError, Undecided):
             pass
     leaves = [adopt(x) for x in leaves]
     device = same_device([x for x in leaves if type(x) is Array])
@@ -392,8 +393,7 @@ _hooks.fill = lambda self, value: self.__setitem__(..., value)
 _hooks.tobytes = lambda self, order="C": np.asarray(self).tobytes(order)
 _hooks.__contains__ = lambda self, value: bool((self == value).any())
 _hooks.__reduce__ = lambda self: (to_device, (np.asarray(self), self.device))
-_hooks.__copy__ = lambda self: self.copy("K")
-_hooks.__deepcopy__ = lambda self, memo: self.copy("K")
+_hooks.__copy__ = _hooks.__deepcopy__ = lambda self, memo=None: self.copy("K")
 _hooks._method = lambda self, name, *args: _apply(_method(name), (self, *args), {})
 _hooks._select = lambda self, index: _apply(operator.getitem, (self, index), {})
 _hooks.real = property(lambda self: _apply(np.real, (self,), {}))

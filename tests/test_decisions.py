@@ -571,3 +571,43 @@ def test_calls_that_may_raise_are_made_once():
     assert [sum(n.op.name == "host_call" for n in g.nodes()) for g in graphs] == [1, 1, 1, 0]
     for a in (args[0], args[0], np.zeros((3, 3))):
         compare(jitted, steps, a, args[1])
+
+
+def class_means(x, y):
+    z = np.exp(x) * 2
+    classes, inverse, counts = np.unique(y, return_inverse=True, return_counts=True)
+    return np.array([z[y == k].mean() for k in classes]), classes, inverse * 2, counts
+
+
+def all_of_unique(x):
+    return np.unique(x, True, True, True)
+
+
+@pytest.mark.filterwarnings("ignore::fusec.errors.FallbackWarning")
+@pytest.mark.parametrize("home", [np.asarray, lambda x: fusec.to_device(x, "cpu")])
+@pytest.mark.parametrize("most", [4, 20])
+def test_how_many_are_unique_is_a_decision(most, home):
+    """Of more than a few numbers of them NumPy runs the function, as it does for short arrays."""
+    jitted, rng = fusec.jit(class_means), np.random.default_rng(0)
+    for k in range(2, most):
+        x, y = rng.normal(size=6000), rng.permutation(np.arange(6000) % k)
+        for got, want in zip(jitted(home(x), home(y)), class_means(x, y)):
+            np.testing.assert_allclose(np.asarray(got), want, rtol=1e-12)
+    x, y = rng.normal(size=6000), np.arange(6000) % 3
+    assert jitted.lower(x, y).kernels
+    assert fusec.jit(class_means).lower(x[:99], y[:99]).fallback
+
+
+@pytest.mark.parametrize("x", [
+    np.arange(6000.0).reshape(60, 100) % 7, np.arange(5000) // 1, np.where(np.eye(70), np.nan, 1.0),
+])  # fmt: skip
+def test_all_that_unique_gives(x):
+    for got, want in zip(fusec.jit(all_of_unique)(x), all_of_unique(x)):
+        np.testing.assert_array_equal(got, want, strict=True)
+    np.testing.assert_array_equal(np.unique(fusec.to_device(x, "cpu")), np.unique(x), strict=True)
+
+
+def test_unique_of_devices_has_no_limit():
+    for k in range(2, 14):
+        x = np.arange(5000) % k
+        np.testing.assert_array_equal(np.unique(fusec.to_device(x, "cpu")), np.unique(x))

@@ -211,7 +211,7 @@ _binary(np.power, *_POWER, checked="i", iu="ipow({0}, {1})", c=_COMPLEX_POWER, *
 _binary(np.float_power, *_POWER, c=_COMPLEX_POWER)
 def _power_by_one(x: Any, y: Any) -> Any:
     """Where the exponent of all elements is 0.5 NumPy takes the root: of -0.0 that is -0.0."""
-    return np.where(y == 0.5, np.sqrt(x), np.power(x, y))
+    return np.where(y == 0.5, np.sqrt(np.where(y == 0.5, x, 0)), np.power(x, y))
 
 
 _BY_ONE: dict[str, Any] = {"impl": _power_by_one, "expr": {"f": "root_pow({0}, {1})"}}

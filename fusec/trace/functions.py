@@ -21,6 +21,7 @@ from fusec.trace import (  # noqa: F401  (each registers its functions)
     functions_reduce,
     functions_shape,
 )
+from fusec.trace.functions_index import of_constants
 from fusec.trace.hostcalls import host_call
 from fusec.trace.session import Session
 from fusec.trace.standin import result_like
@@ -28,13 +29,11 @@ from fusec.trace.table import (
     FUNCTIONS,
     ToHost,
     apply,
-    data_dependent,
     need_array,
     number,
-    plain,
     wrap,
 )
-from fusec.trace.tracer import Tracer, as_tracer, contains_traced, k_like
+from fusec.trace.tracer import Tracer, as_tracer, k_like
 from fusec.trace.ufuncs import store_out, weak_type
 
 __all__ = ["FUNCTIONS", "call_function", "call_special_ufunc", "call_ufunc_method"]
@@ -73,21 +72,10 @@ def call_function(session: Session, func: Any, args: Any, kwargs: dict[str, Any]
     if module.startswith("numpy.random") or name in _IMPURE:
         return session.forbid(f"{module}.{name}")
     if name in DATA_DEPENDENT:
-        return _of_constants(session, func, args, kwargs)
+        return of_constants(session, func, args, kwargs)
     if name in _TEXT:
         raise UnsupportedError(f"{session.location()}: np.{name} of a traced array has no value")
     return host_call(session, func, args, kwargs)
-
-
-def _of_constants(session: Session, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """A function whose result shape depends on data, which are known if they are constants."""
-    values, options = plain(list(args)), {k: plain(v) for k, v in kwargs.items()}
-    if contains_traced([*values, *options.values()]):
-        raise data_dependent(session, f"np.{func.__name__}")
-    result = func(*values, **options)
-    if isinstance(result, tuple):
-        return tuple([as_tracer(session, r) for r in result])
-    return as_tracer(session, result)
 
 
 # -- methods of ufuncs ----------------------------------------------------------------------------

@@ -241,3 +241,49 @@ def fill_diagonal(session: Session, a: Any, val: Any, wrap: bool = False) -> Non
     number_of[diagonal] = np.arange(np.count_nonzero(diagonal)) % values._like.size
     chosen = values.ravel()[number_of]
     return copyto(session, x, chosen, "unsafe", as_tracer(session, diagonal))
+
+
+def of_constants(session: Session, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """A function whose result shape depends on data, which are known if they are constants."""
+    values, options = plain(list(args)), {k: plain(v) for k, v in kwargs.items()}
+    if contains_traced([*values, *options.values()]):
+        raise data_dependent(session, f"np.{func.__name__}")
+    result = func(*values, **options)
+    if isinstance(result, tuple):
+        return tuple([as_tracer(session, r) for r in result])
+    return as_tracer(session, result)
+
+
+MANY = 4096  # elements; of fewer NumPy is done before a decision is
+
+
+@implements(np.unique)
+def unique(session: Session, ar: Any, return_index: bool = False, return_inverse: bool = False,
+           return_counts: bool = False, axis: Any = None, **options: Any) -> Any:
+    """``np.unique``, which NumPy does; how many there are is a decision on a value."""
+    x = as_tracer(session, ar)
+    options |= {"axis": axis, "return_index": return_index, "return_inverse": return_inverse,
+                "return_counts": return_counts}  # fmt: skip
+    if session.ask is None or axis is not None or x._like.size < MANY or x.concrete() is not None:
+        return of_constants(session, np.unique, (x,), options)
+    size = (x._like.size,)
+    shapes = {"return_index": size, "return_inverse": x._like.shape, "return_counts": size}
+    more = [stand_in(shape, INT) for name, shape in shapes.items() if options[name]]
+    likes = [stand_in((), INT), stand_in(size, x.dtype), *more]
+    count, *found = host_call(session, _unique, (x,), options, likes)
+    session.checks += [v.node for v in found]  # the decision hands them on
+    n = int(count)
+    whole = 1 + bool(return_index) if return_inverse else 0
+    made = [v if k and k == whole else v[:n].copy() for k, v in enumerate(found)]
+    return tuple(made) if len(made) > 1 else made[0]
+
+
+def _unique(x: np.ndarray, **options: Any) -> tuple[Any, ...]:
+    """How many there are, and NumPy's results with places for as many as there may be."""
+    found = np.unique(x, **options)
+    parts = found if isinstance(found, tuple) else (found,)
+    n, made = len(parts[0]), []
+    for part in parts:
+        made.append(np.empty(x.size, part.dtype) if part.shape == (n,) else part)
+        made[-1].ravel()[: part.size] = part.ravel()
+    return (np.intp(n), *made)

@@ -69,11 +69,14 @@ def host_call(
     operands, filled = _operands(session, leaves)
     name = _name(func)
 
-    flat = all(c.cls is LEAF for part in tree.children for c in part.children)
+    kinds = [c.cls for part in tree.children for c in part.children]
+    flat = all(cls is LEAF or cls is None for cls in kinds)
+    left = iter(filled)
+    given = [next(left) if cls is LEAF else None for cls in kinds] if flat else filled
     count, names = len(tree.children[0].children), tree.children[1].aux
 
     def invoke(arrays: Any) -> Any:
-        values = [v.fill(arrays) if type(v) is Slot else v for v in filled]
+        values = [v.fill(arrays) if type(v) is Slot else v for v in given]
         if flat:
             return func(*values[:count], **dict(zip(names, values[count:])))
         made_args, made_kwargs = tree.unflatten(values)
