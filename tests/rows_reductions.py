@@ -195,6 +195,9 @@ row("searchsorted", lambda p, x: np.searchsorted(p, x), np.sort(ramp("f8")), ram
 row("digitize", lambda x, p: np.digitize(x, p), ramp("f8"), np.array([-1.0, 0, 2]))
 row("sort-functions", lambda x: (np.sort(x, axis=0), np.argsort(x, axis=1, kind="stable"),
     np.partition(x, 1, axis=1)), ramp("f8", 3, 4))
+row("sort-functions-large", lambda x: (np.partition(x, -50, axis=1)[:, -50],
+    np.argpartition(x, 900, axis=1)[:, 900]), ramp("f8", 110, 1000))
+row("partition-too-far", lambda x: np.partition(x, 1000), ramp("f8", 110, 1000))
 row("bincount-minlength", lambda x: np.histogram(x, bins=4, range=(-5, 5))[0], ramp("f8"))
 row("allclose", lambda x, y: (np.allclose(x, y), np.array_equal(x, x)), ramp("f4"), ramp("f4"))
 

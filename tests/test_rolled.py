@@ -522,6 +522,26 @@ def test_memory_of_a_loop_is_counted():
     assert loop.moving and x.nbytes * 2 <= low.explain().bytes_peak < x.nbytes * 2.1
 
 
+def tridiagonal(a, b, c, d):
+    """Thomas's algorithm: the second loop reads what the first one stored, last row first."""
+    c, d = c.copy(), d.copy()
+    c[0] /= b[0]
+    d[0] /= b[0]
+    for i in range(1, len(d)):
+        m = 1 / (b[i] - a[i] * c[i - 1])
+        c[i] *= m
+        d[i] = (d[i] - a[i] * d[i - 1]) * m
+    for i in range(len(d) - 2, -1, -1):
+        d[i] -= c[i] * d[i + 1]
+    return d
+
+
+def test_a_loop_reads_what_another_one_stored():
+    a, b, c, d = RNG.random((4, 200, 6))
+    low = check(tridiagonal, (a, b + 3, c, d))
+    assert [loop.rounds for loop in loops(low)] == [199, 198] and len(low.kernels) <= 5
+
+
 def test_a_long_loop_is_a_few_kernels():
     low = check(long_wave, (LINE, LINE), 1e-9)
     (loop,) = loops(low)

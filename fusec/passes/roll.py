@@ -18,7 +18,6 @@ or end in another way. ``roll_build`` makes the node.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from heapq import heapify, heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -75,26 +74,16 @@ def rolled(graph: Graph, worth: Callable[[Node], bool] = lambda loop: False) -> 
 
 
 def _in_turn(nodes: list[Node]) -> list[Node]:
-    """Inputs before users, and otherwise in the order in which the function was traced."""
-    if all(i.serial < node.serial for node in nodes for i in node.inputs):
-        return sorted(nodes, key=lambda node: node.serial)
-    waiting = {node: len(node.inputs) for node in nodes}
-    users: dict[Node, list[Node]] = {}
-    for node in nodes:
-        for child in node.inputs:
-            users.setdefault(child, []).append(node)
-    ready = [(node.serial, k) for k, node in enumerate(nodes) if not node.inputs]
-    numbers = {node: k for k, node in enumerate(nodes)}
-    heapify(ready)
-    order = []
-    while ready:
-        node = nodes[heappop(ready)[1]]
-        order.append(node)
-        for user in users.get(node, ()):
-            waiting[user] -= 1
-            if not waiting[user]:
-                heappush(ready, (user.serial, numbers[user]))
-    return order
+    """Inputs before users, and otherwise in the order in which the function was traced.
+
+    What passes have made comes right before the first node that needs it.
+    """
+    turns: dict[Node, int] = {}
+    for node in reversed(nodes):
+        turn = turns[node] = min(turns.get(node, node.serial), node.serial)
+        for i in node.inputs:
+            turns[i] = min(turns.get(i, turn), turn)
+    return sorted(nodes, key=turns.__getitem__)
 
 
 def _repeats(order: list[Node], leaves: dict[Node, Any]) -> Iterator[Repeat]:

@@ -34,7 +34,7 @@ COMPOSED = frozenset([
         "rollaxis", "rot90", "sinc", "split", "stack", "take_along_axis", "tensordot",
         "trapezoid", "unstack", "unwrap", "vander", "vsplit", "vstack", "fftshift",
         "ifftshift", "vector_norm", "matrix_norm", "vecdot", "cross", "isclose", "matmul",
-        "trace", "diagonal",
+        "trace", "diagonal", "diag_indices_from", "tril_indices_from", "triu_indices_from",
 ])  # fmt: skip
 """Names of the functions that are composed; the same names in ``numpy.linalg`` too."""
 

@@ -42,7 +42,6 @@ DATA_DEPENDENT = frozenset([
         "unique", "unique_all", "unique_counts", "unique_inverse", "unique_values",
         "nonzero", "flatnonzero", "argwhere", "setdiff1d",
         "setxor1d", "intersect1d", "union1d", "trim_zeros", "mask_indices",
-        "diag_indices_from", "tril_indices_from",
 ])  # fmt: skip
 """Functions whose result shape depends on data."""
 
