@@ -542,6 +542,30 @@ def test_a_loop_reads_what_another_one_stored():
     assert [loop.rounds for loop in loops(low)] == [199, 198] and len(low.kernels) <= 5
 
 
+def implicit(u, a, b, c):
+    for _ in range(30):
+        u = tridiagonal(a, b, c, u) + 0.01
+    return u
+
+
+def test_many_short_rounds_do_not_hide_the_loop_around_them():
+    u, a, b, c = RNG.random((4, 150))
+    low = check(implicit, (u, a, b + 3, c))
+    assert [loop.rounds for loop in loops(low)] == [149, 148, 29]
+    assert len(low.kernels) <= 15 and len(low.program.steps) <= 15
+
+
+def walk(x, noise):
+    for z in noise:
+        x = np.exp(-0.1 * np.log(1 + x * x)) + np.tanh(z)
+    return x
+
+
+def test_slow_operations_count_for_more():
+    low = fusec.jit(walk).lower(LINE, RNG.random((120, 40)))
+    assert [loop.rounds for loop in loops(low)] == [120]
+
+
 def test_a_long_loop_is_a_few_kernels():
     low = check(long_wave, (LINE, LINE), 1e-9)
     (loop,) = loops(low)

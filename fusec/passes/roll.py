@@ -23,6 +23,9 @@ from typing import Any
 import numpy as np
 
 from fusec.ir.graph import Graph, Node
+from fusec.ir.rewrite import rebuild
+from fusec.ops.registry import COSTLY
+from fusec.passes.groups import COSTLY_SIZE
 from fusec.passes.roll_build import (
     CONST,
     EACH,
@@ -33,14 +36,16 @@ from fusec.passes.roll_build import (
     Links,
     Repeat,
     built,
+    whole_arrays,
 )
 
-LEAST = 1024  # nodes below which unrolled rounds are compiled soon, and may fuse
+LEAST = 1024  # nodes below which unrolled rounds are compiled soon, and may fuse; ``exp`` is more
 FEW = 48  # nodes below which that holds for recurrences that store what they compute, too
 UNROLLED = 128  # nodes of a body of elementwise rounds: several are one, in registers
 ROUNDS = 4  # a loop of fewer is not worth a step of its own
 LAGS = 4  # rounds after which a value is forgotten
 ANCHORS = 7  # places at which periods are looked for
+RARE = 3  # lines that repeat least: those of an outer loop, however often inner ones repeat
 MOST = 64  # periods that are tried from each
 TRIED = 3  # periods whose inputs are compared, and places in one where rounds may begin
 WHOLE = 1 << 48  # bytes that the results of a call count for before they are taken apart
@@ -62,15 +67,18 @@ def rolled(graph: Graph, worth: Callable[[Node], bool] = lambda loop: False) -> 
                 leaves[node] = kind
         for found in _repeats(order, leaves):
             size, made = found.rounds * found.period, built(graph, order, found)
-            large = len(nodes) >= LEAST and size >= LEAST // 4
             one = order[found.first : found.first + found.period]
+            costly = [n for n in one if n.op.family == "elementwise" and n.op.cost >= COSTLY]
+            slow = found.rounds * len(costly) * (COSTLY_SIZE - 1)
+            large = len(nodes) + slow >= LEAST and size + slow >= LEAST // 4
             small = size >= FEW and any(n.op.name == "slice_update" for n in one)
             if made is not None and (large or (small and worth(made[1]))):
                 graph, nodes = made[0], made[0].nodes()
                 break
         else:
             break
-    return graph
+    rolled_up = any(n.op.name == "loop" for n in nodes)
+    return rebuild(graph, {"loop": [whole_arrays]}) if rolled_up else graph
 
 
 def _in_turn(nodes: list[Node]) -> list[Node]:
@@ -133,8 +141,11 @@ def _kinds(order: list[Node]) -> tuple[np.ndarray, np.ndarray]:
 def _periods(marks: np.ndarray) -> list[int]:
     """After how many nodes the same ops may follow again, most saving first."""
     tried: set[int] = set()
-    for k in range(1, ANCHORS + 1 if len(marks) else 1):
-        anchor = k * len(marks) // (ANCHORS + 1)
+    counts = np.bincount(marks)
+    rare = np.argsort(np.where(counts < ROUNDS, len(marks), counts), kind="stable")[:RARE]
+    anchors = [k * len(marks) // (ANCHORS + 1) for k in range(1, ANCHORS + 1)]
+    anchors += [int(np.flatnonzero(marks == mark)[counts[mark] // 2]) for mark in rare]
+    for anchor in anchors if len(marks) else ():
         again = np.flatnonzero(marks[anchor + 1 :] == marks[anchor])[:MOST] + 1
         tried.update(again.tolist())
     saved = {}

@@ -1,7 +1,8 @@
 """The loop that stands for nodes that repeat; see ``roll``."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -324,6 +325,57 @@ class _Body:
         body = Graph([*self.reads], outputs, checks)
         reads = tuple(self.reads.values())
         return Loop(body, self.found.rounds, reads, tuple(carried), tuple(stores), tuple(results))
+
+
+def whole_arrays(node: Node) -> Node | None:
+    """The loop that reads arrays whole of which it read most in parts; its rounds take the parts.
+
+    What is the same in all rounds of an outer loop, such as what an inner one divides by, is in
+    one array then, whose parts the inner loop finds.
+    """
+    loop: Loop = node.attrs["loop"]
+    named = Counter([r.array for r in loop.reads] + [k for r in loop.reads for k in r.each])
+    named.update([*loop.moving, *[k for kind, k in loop.results if kind == "array"]])
+    found = {
+        param: _base(node.inputs[read.array])
+        for param, read in zip(loop.body.params, loop.reads)
+        if named[read.array] == 1 and read.array >= 0 and read.part is None
+    }
+    sizes = Counter[Node]()
+    for param, base in found.items():
+        sizes[base] += param.aval.size
+    arrays, reads, done = [*node.inputs], dict[Node, Read](), dict[Node, Node]()
+    params: dict[Node, Node] = {}
+    for param, read in zip(loop.body.params, loop.reads):
+        base = found.get(param, param)
+        if base in (param, arrays[read.array]) or 2 * sizes[base] < base.aval.size:
+            reads[param], done[param] = read, param
+            continue
+        if base not in params:
+            attrs = {**param.attrs, "aval": base.aval}
+            params[base] = Node(OPS["param"], (), attrs, base.aval)
+            reads[params[base]] = read
+        done[param] = _taken(arrays[read.array], base, params[base])
+        arrays[read.array] = base
+    if not params:
+        return None
+    for n in loop.body.nodes():
+        done[n] = done.get(n) or n.replace(tuple([done[i] for i in n.inputs]))
+    outputs, checks = ([done[n] for n in x] for x in (loop.body.outputs, loop.body.checks))
+    loop = replace(loop, body=Graph([*reads], outputs, checks), reads=tuple(reads.values()))
+    return Node(node.op, tuple(arrays), {"loop": loop}, node.aval, node.loc, node.serial)
+
+
+def _base(node: Node) -> Node:
+    """The array that a node is a part of."""
+    while node.op.name in ("slice", "reshape"):
+        node = node.inputs[0]
+    return node
+
+
+def _taken(part: Node, base: Node, array: Node) -> Node:
+    """The same part of another array."""
+    return array if part is base else part.replace((_taken(part.inputs[0], base, array),))
 
 
 def _known(node: Node) -> np.ndarray:
