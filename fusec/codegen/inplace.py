@@ -48,7 +48,7 @@ def _last_reader(partition: Partition, param: Node, result: Node) -> bool:
     if group.kind != "kernel" or group.split or any(g.kind == "call" for g in later):
         return False
     stored = {n for g in groups for n in g.outputs}
-    if any(_reads(g, param, stored) for g in later):
+    if any(param in _reached(g, stored) for g in later):
         return False
     stages = _stages(group)
     late = [out for out in group.outputs if stages[out] > stages[result]]
@@ -66,30 +66,33 @@ def _stages(group: Group) -> dict[Node, int]:
     return stages
 
 
-def _reads(group: Group, param: Node, stored: set[Node]) -> bool:
+def _reached(group: Group, stored: set[Node]) -> set[Node]:
+    """What a group computes with, back to what is stored."""
     stack = [i for m in group.members for i in m.inputs] + list(group.outputs)
     seen: set[Node] = set()
     while stack:
         node = stack.pop()
-        if node is param:
-            return True
-        if node in seen or (node in stored and node not in group.members):
-            continue
-        seen.add(node)
-        stack += node.inputs
-    return False
+        if node not in seen:
+            seen.add(node)
+            stack += node.inputs if node not in stored or node in group.members else ()
+    return seen
 
 
-def written_over(partition: Partition, group: Group, source: Node, stored: set[Node]) -> set[Node]:
+def last_readers(partition: Partition, stored: set[Node]) -> dict[Node, int]:
+    """The number of the last group that reads a value; of calls that give views, none is later."""
+    last: dict[Node, int] = {}
+    for k, g in enumerate(partition.groups):
+        views = g.kind == "call" and not any(m.op.family == "library" for m in g.members)
+        for node in _reached(g, stored):
+            last[node] = max(last.get(node, 0), len(partition.groups) if views else k)
+    return last
+
+
+def written_over(group: Group, source: Node, stored: set[Node]) -> set[Node]:
     """The stored values of a kernel that may lie where a temporary does that it reads last.
 
     stored: the outputs of all groups.
     """
-    number = partition.groups.index(group)
-    for k, g in enumerate(partition.groups):
-        views = g.kind == "call" and not any(m.op.family == "library" for m in g.members)
-        if (k > number or views) and _reads(g, source, stored):
-            return set()
     if group.short or scans(group) or group.kind != "kernel":
         return set()
     uses = _uses(group, source, stored)

@@ -11,7 +11,7 @@ import numpy as np
 from fusec.codegen.chains import chained
 from fusec.codegen.emit import KernelSource
 from fusec.codegen.emit_cpu import chunk_rows
-from fusec.codegen.inplace import in_place, written_over
+from fusec.codegen.inplace import in_place, last_readers, written_over
 from fusec.codegen.loops import Buffer, Place
 from fusec.codegen.lower import Layout, lower
 from fusec.codegen.lower_scatter import lower_scatter
@@ -81,6 +81,7 @@ class _Builder(Recurrences):
             for g in partition.groups
             for out in (g.members if g.kind in ("call", "join") else g.outputs)
         }
+        self.last = last_readers(partition, self.stored)
         for node, strides in zip(graph.params, input_strides):
             slot = self._slot("input", node.dtype, node.shape, strides, node)
             self.program.inputs.append(slot.number)
@@ -93,9 +94,9 @@ class _Builder(Recurrences):
             slot = self.slot_of[inplace[node]]
             self.out_of[node] = self.slot_of[node] = self.program.inplace[node] = slot
 
-    def _outputs(self, group: Group) -> None:
+    def _outputs(self, group: Group, number: int) -> None:
         """Slots for what a kernel stores; over those of temporaries that it reads last."""
-        self._write_over(group)
+        self._write_over(group, number)
         for node in group.outputs:
             if node in self.program.parts or node in self.out_of:
                 continue
@@ -106,9 +107,9 @@ class _Builder(Recurrences):
             )
 
     def run(self) -> Program:
-        for group in self.partition.groups:
+        for number, group in enumerate(self.partition.groups):
             if group.kind in ("kernel", "scatter"):
-                self._launch(group)
+                self._launch(group, number)
                 self.ready.update(group.outputs)
                 continue
             node = next(iter(group.members))
@@ -167,12 +168,13 @@ class _Builder(Recurrences):
         slot = self.program.inplace.get(node)
         return slot.node if slot is not None else self.program.over.get(node)
 
-    def _write_over(self, group: Group) -> None:
+    def _write_over(self, group: Group, number: int) -> None:
         """Let results of a kernel lie where temporaries do that nothing reads after it."""
         reads = dict.fromkeys(i for m in group.members for i in m.inputs)
         outputs = {*self.partition.graph.outputs, *self.program.parts, *self.out_of}
         joined = {place.node for place in self.program.parts.values()}  # others lie within
-        free = [n for n in reads if n in self.ready and n in self.slot_of and n not in joined]
+        here = [n for n in reads if n in self.ready and n in self.slot_of and n not in joined]
+        free = [n for n in here if self.last[n] <= number]
         for source in free:
             slot = self.slot_of[source]
             alike = [
@@ -181,14 +183,14 @@ class _Builder(Recurrences):
             ]  # fmt: skip
             plain = slot.strides == c_strides(source.shape, source.dtype.itemsize)
             if alike and slot.role == "temp" and plain and source not in self.program.parts:
-                over = written_over(self.partition, group, source, self.stored)
+                over = written_over(group, source, self.stored)
                 for out in [n for n in alike if n in over][:1]:
                     self.out_of[out] = self.slot_of[out] = slot
                     self.program.over[out] = source
                     outputs.add(out)
 
-    def _launch(self, group: Group) -> None:
-        self._outputs(group)
+    def _launch(self, group: Group, number: int) -> None:
+        self._outputs(group, number)
         checks = self.partition.graph.checks
         if not any(n.aval.size for n in (*group.outputs, *group.members.keys() & {*checks})):
             return

@@ -88,6 +88,18 @@ def meet(first: list[range], second: list[range]) -> bool:
     return all(along(a, b) for a, b in zip(first, second))
 
 
+def outside(update: Node, part: list[range]) -> bool:
+    """Whether an update ends before a part begins, or the other way round, along some axis.
+
+    That is soon told, and of the updates of a loop there may be many.
+    """
+    places = zip(update.attrs["start"], update.attrs["step"], update.inputs[1].shape, part)
+    for start, step, n, span in places:
+        if step > 0 < span.step and (start >= span.stop or start + (n - 1) * step < span.start):
+            return True
+    return False
+
+
 def distinct(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
     """Whether no two elements of an array share memory."""
     reach = itemsize

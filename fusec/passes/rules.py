@@ -11,7 +11,17 @@ from fusec.ops import OPS
 from fusec.ops.reduce import IDENTITY
 from fusec.passes.access import index_value, var
 from fusec.passes.groups import source_of
-from fusec.passes.nodes import const_of, element, meet, node_of, reshaped, scalar, spans, spread
+from fusec.passes.nodes import (
+    const_of,
+    element,
+    meet,
+    node_of,
+    outside,
+    reshaped,
+    scalar,
+    spans,
+    spread,
+)
 from fusec.passes.onehot import separate_additions, whole_rows
 
 MOST_POWER = 12  # the largest whole exponent that is written out; the math library has no more
@@ -115,7 +125,7 @@ def slice_of_update(node: Node) -> Node | None:
     x, part = node.inputs[0], spans(node)
     if x.op.name != "slice_update":
         return None
-    while x.op.name == "slice_update" and not meet(spans(x), part):  # of a loop there may be many
+    while x.op.name == "slice_update" and (outside(x, part) or not meet(spans(x), part)):
         x = x.inputs[0]
     if x is not node.inputs[0]:
         return Node(node.op, (x,), node.attrs, node.aval)

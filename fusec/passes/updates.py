@@ -125,9 +125,10 @@ def _worth(param: Node, chain: list[Node], first: bool) -> bool:
     sizes = [n.inputs[1].aval.size for n in parts]
     near = all(n.aval.ndim and abs(n.attrs["step"][-1]) == 1 for n in parts)
     few = sum(sizes) * LEAST <= total
-    places = not first or all(fusable(_stored_first(n, n.inputs, set())) for n in parts)
     longest = FEW if first else MANY
-    return (few or near) and places and len(chain) <= longest and sum(sizes) <= 2 * total
+    if len(chain) > longest or sum(sizes) > 2 * total or not (few or near):
+        return False
+    return not first or all(fusable(_stored_first(n, n.inputs, set())) for n in parts)
 
 
 def _marked(
