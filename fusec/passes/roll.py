@@ -26,6 +26,7 @@ from fusec.ir.graph import Graph, Node
 from fusec.ir.rewrite import rebuild
 from fusec.ops.registry import COSTLY
 from fusec.passes.groups import COSTLY_SIZE
+from fusec.passes.roll_around import Around, Made
 from fusec.passes.roll_build import (
     CONST,
     EACH,
@@ -35,7 +36,6 @@ from fusec.passes.roll_build import (
     SHARED,
     Links,
     Repeat,
-    built,
     whole_arrays,
 )
 
@@ -45,6 +45,7 @@ UNROLLED = 128  # nodes of a body of elementwise rounds: several are one, in reg
 ROUNDS = 4  # a loop of fewer is not worth a step of its own
 LAGS = 4  # rounds after which a value is forgotten
 ANCHORS = 7  # places at which periods are looked for
+GOLDEN = 0.6180339887498949  # how far apart, in parts of all: nowhere in step with an outer loop
 RARE = 3  # lines that repeat least: those of an outer loop, however often inner ones repeat
 MOST = 64  # periods that are tried from each
 TRIED = 3  # periods whose inputs are compared, and places in one where rounds may begin
@@ -65,20 +66,38 @@ def rolled(graph: Graph, worth: Callable[[Node], bool] = lambda loop: False) -> 
                 order.append(node)
             else:
                 leaves[node] = kind
-        for found in _repeats(order, leaves):
-            size, made = found.rounds * found.period, built(graph, order, found)
-            one = order[found.first : found.first + found.period]
-            costly = [n for n in one if n.op.family == "elementwise" and n.op.cost >= COSTLY]
-            slow = found.rounds * len(costly) * (COSTLY_SIZE - 1)
-            large = len(nodes) + slow >= LEAST and size + slow >= LEAST // 4
-            small = size >= FEW and any(n.op.name == "slice_update" for n in one)
-            if made is not None and (large or (small and worth(made[1]))):
-                graph, nodes = made[0], made[0].nodes()
-                break
-        else:
+        around = _looped(Around(graph, order), leaves, worth)
+        if around is None:
             break
+        graph = around.graph()
+        nodes = graph.nodes()
     rolled_up = any(n.op.name == "loop" for n in nodes)
     return rebuild(graph, {"loop": [whole_arrays]}) if rolled_up else graph
+
+
+def _looped(
+    around: Around, leaves: dict[Node, Any], worth: Callable[[Node], bool]
+) -> Around | None:
+    """Put all loops there are of one period into a graph; None where none is found."""
+    order, count = around.order, len(around.order) + len(leaves)
+    kinds, marks = _kinds(order)
+    inputs, vain = _Inputs(order, leaves), list[int]()
+    for period in _periods(marks):
+        if len(vain) >= TRIED or any(period % p == 0 for p in vain if p > 0):
+            continue
+        links, same = inputs.links(kinds, period)
+        tried = False
+        for start, stop in zip(*_runs(same, period)):
+            for found in _ways(order, inputs, kinds, links, period, max(start, around.end), stop):
+                tried = True
+                made = around.built(found)
+                if made is not None and _accepted(found, made, count, worth):
+                    around.take(made)
+                    break
+        if around.end:
+            return around
+        vain.append(period if tried else -period)
+    return None
 
 
 def _in_turn(nodes: list[Node]) -> list[Node]:
@@ -94,32 +113,39 @@ def _in_turn(nodes: list[Node]) -> list[Node]:
     return sorted(nodes, key=turns.__getitem__)
 
 
-def _repeats(order: list[Node], leaves: dict[Node, Any]) -> Iterator[Repeat]:
-    """The repetition that saves most nodes, with the rounds beginning here or there."""
-    kinds, marks = _kinds(order)
-    inputs = _Inputs(order, leaves)
-    for period in _periods(marks)[:TRIED]:
-        links, same = inputs.links(kinds, period)
-        start, stop = _longest(same)
-        moved = all(n.op.family == "movement" for n in order[start : start + period])
-        if stop - start < period or moved:
-            continue
-        found = [inputs.of(links, k) for k in range(start, start + period)]
-        within = range(int(inputs.first[start]), int(inputs.first[start + period]))
-        if any(links[k] == SHARED and inputs.at[k] >= start for k in within):
-            continue  # a value of one round is shared by all
-        for begin in _boundaries(order[start : start + period], found, stop - start):
-            first, many = start + begin, 1
-            plain = all(n.op.family == "elementwise" for n in order[start : start + period])
-            if plain and not any(MOVED in x for x in found):
-                many = max(1, UNROLLED // period)
-            turned = found[begin:] + found[:begin]
-            earlier = inputs.begin_earlier(kinds, turned, first)
-            for low in (first - period, first) if earlier else (first,):
-                rounds = (stop + 2 * period - low) // (period * many)
-                if rounds >= ROUNDS:
-                    yield Repeat(low, period * many, rounds, many * turned)
+def _accepted(found: Repeat, made: Made, count: int, worth: Callable[[Node], bool]) -> bool:
+    """Whether a repetition should be a loop; count: how many nodes there are with it."""
+    one, size = made.roll.nodes, found.rounds * found.period
+    costly = [n for n in one if n.op.family == "elementwise" and n.op.cost >= COSTLY]
+    slow = found.rounds * len(costly) * (COSTLY_SIZE - 1)
+    if count + slow >= LEAST and size + slow >= LEAST // 4:
+        return True
+    return size >= FEW and any(n.op.name == "slice_update" for n in one) and worth(made.node)
+
+
+def _ways(
+    order: list[Node], inputs: "_Inputs", kinds: np.ndarray, links: np.ndarray, period: int,
+    start: int, stop: int,
+) -> Iterator[Repeat]:  # fmt: skip
+    """A repetition, with the rounds beginning here or there."""
+    one = order[start : start + period]
+    if stop - start < period or all(n.op.family == "movement" for n in one):
         return
+    found = [inputs.of(links, k) for k in range(start, start + period)]
+    within = slice(int(inputs.first[start]), int(inputs.first[start + period]))
+    if ((links[within] == SHARED) & (inputs.at[within] >= start)).any():
+        return  # a value of one round is shared by all
+    many = 1
+    if all(n.op.family == "elementwise" for n in one) and not any(MOVED in x for x in found):
+        many = max(1, UNROLLED // period)
+    for begin in _boundaries(one, found, stop - start):
+        first = start + begin
+        turned = found[begin:] + found[:begin]
+        earlier = inputs.begin_earlier(kinds, turned, first)
+        for low in (first - period, first) if earlier else (first,):
+            rounds = (stop + 2 * period - low) // (period * many)
+            if rounds >= ROUNDS:
+                yield Repeat(low, period * many, rounds, many * turned)
 
 
 def _kinds(order: list[Node]) -> tuple[np.ndarray, np.ndarray]:
@@ -143,7 +169,7 @@ def _periods(marks: np.ndarray) -> list[int]:
     tried: set[int] = set()
     counts = np.bincount(marks)
     rare = np.argsort(np.where(counts < ROUNDS, len(marks), counts), kind="stable")[:RARE]
-    anchors = [k * len(marks) // (ANCHORS + 1) for k in range(1, ANCHORS + 1)]
+    anchors = [int(len(marks) * (k * GOLDEN % 1)) for k in range(1, ANCHORS + 1)]
     anchors += [int(np.flatnonzero(marks == mark)[counts[mark] // 2]) for mark in rare]
     for anchor in anchors if len(marks) else ():
         again = np.flatnonzero(marks[anchor + 1 :] == marks[anchor])[:MOST] + 1
@@ -158,11 +184,18 @@ def _periods(marks: np.ndarray) -> list[int]:
 
 def _longest(flags: np.ndarray) -> tuple[int, int]:
     """Where the longest run of True begins and ends."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]])))
-    if not edges.size:
+    starts, stops = _runs(flags, 1)
+    if not starts:
         return 0, 0
-    k = int(np.argmax(edges[1::2] - edges[::2]))
-    return int(edges[2 * k]), int(edges[2 * k + 1])
+    k = int(np.argmax(np.subtract(stops, starts)))
+    return starts[k], stops[k]
+
+
+def _runs(flags: np.ndarray, least: int) -> tuple[list[int], list[int]]:
+    """Where runs of at least so many True begin, and where they end."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]])))
+    long = edges[1::2] - edges[::2] >= least
+    return edges[::2][long].tolist(), edges[1::2][long].tolist()
 
 
 class _Inputs:

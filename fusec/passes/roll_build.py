@@ -1,7 +1,7 @@
 """The loop that stands for nodes that repeat; see ``roll``."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,6 @@ from fusec.ir.graph import Graph, Node
 from fusec.ops import OPS
 from fusec.ops.control import Loop, Part, Read, Store
 from fusec.passes.nodes import const_of, node_of
-from fusec.passes.roll_around import Around
 
 KEPT = 4  # values of the last rounds are read after a loop; more are put into one array
 LEAVES = ("param", "const", "dim")
@@ -32,16 +31,8 @@ class Repeat:
     links: list[Links]
 
 
-class _Unrollable(Exception):
+class Unrollable(Exception):
     """What stands there is no loop after all."""
-
-
-def built(graph: Graph, order: list[Node], found: Repeat) -> tuple[Graph, Node] | None:
-    """The graph with a repetition as one node; None where its values are used in other ways."""
-    try:
-        return _Roll(graph, order, found).graph()
-    except _Unrollable:
-        return None
 
 
 def _part(nodes: Sequence[Node], shape: tuple[int, ...]) -> Part:
@@ -50,19 +41,25 @@ def _part(nodes: Sequence[Node], shape: tuple[int, ...]) -> Part:
     return Part(starts, nodes[0].attrs["step"], shape)
 
 
-class _Roll:
-    """chains: node of a round -> for how many rounds its value is kept."""
+class Roll:
+    """chains: node of a round -> for how many rounds its value is kept.
 
-    def __init__(self, whole: Graph, order: list[Node], found: Repeat) -> None:
-        self.whole, self.order, self.found = whole, order, found
-        self.at = {node: k for k, node in enumerate(order)}
-        self.checks = {*whole.checks}
+    ends: what is read after the loop -> (node of a round, how many rounds ago); all_of: those that
+    are read of more rounds than are kept.
+    """
+
+    def __init__(
+        self, order: list[Node], found: Repeat, checks: Container[Node], last: Mapping[Node, int]
+    ) -> None:
+        self.order, self.found, self.checks = order, found, checks
         self.nodes = order[found.first : found.first + found.period]
         self.end = found.first + found.period * found.rounds
         self.chains: dict[int, int] = {}
         self.needed: dict[int, int] = {}  # of those, by the rounds themselves
         self.stored = dict(self._stored())
         self.updates = sorted(j for chain in self.stored.values() for j in chain)
+        read = [n for n in order[found.first : self.end] if last.get(n, -1) >= self.end]
+        self._finish(read or [order[self.end - 1]])
 
     # -- what there is --------------------------------------------------------------------------
 
@@ -104,38 +101,34 @@ class _Roll:
         while True:
             base = self.source(chain[-1], 0)
             if base is None or self.nodes[base[1]].op.name != "slice_update":
-                raise _Unrollable
+                raise Unrollable
             rounds += base[0]
             if base[1] == j:
                 break
             if base[1] in chain:
-                raise _Unrollable
+                raise Unrollable
             chain.append(base[1])
         if rounds != 1:
-            raise _Unrollable
+            raise Unrollable
         return sorted(chain)
 
     def _keep(self, j: int, rounds: int) -> None:
         self.chains[j] = max(self.chains.get(j, 0), rounds)
 
-    def _inside(self, node: Node) -> bool:
-        return self.found.first <= self.at.get(node, -1) < self.end
-
     def checked(self, j: int) -> bool:
         """Whether a node, or the same one of another round, may report an error."""
-        return not self.checks.isdisjoint(self.every(j))
+        return any(n in self.checks for n in self.every(j))
 
-    # -- the loop -------------------------------------------------------------------------------
+    # -- what is kept ---------------------------------------------------------------------------
 
-    def graph(self) -> tuple[Graph, Node]:
+    def _finish(self, read: list[Node]) -> None:
         found = self.found
-        later = [i for n in self.order[self.end :] for i in n.inputs]
-        read = [n for n in dict.fromkeys([*later, *self.whole.outputs]) if self._inside(n)]
-        ends: dict[Node, tuple[int, int]] = {}  # -> (node of a round, how many rounds ago)
-        for node in read or [self.order[self.end - 1]]:
-            k, j = divmod(self.at[node] - found.first, found.period)
+        places = {n: k for k, n in enumerate(self.order[found.first : self.end])}
+        ends: dict[Node, tuple[int, int]] = {}
+        for node in read:
+            k, j = divmod(places[node], found.period)
             ends[node] = j, found.rounds - 1 - k
-        all_of = sorted({j for j, ago in ends.values() if ago >= KEPT})
+        self.ends, self.all_of = ends, sorted({j for j, ago in ends.values() if ago >= KEPT})
         for j in range(found.period):
             for slot in range(len(found.links[j])):
                 ago, at = self.source(j, slot) or (0, j)
@@ -145,20 +138,18 @@ class _Roll:
         for j, ago in ends.values():
             if j in self.updates:
                 if ago or j not in self.stored:
-                    raise _Unrollable
-            elif j not in all_of:
+                    raise Unrollable
+            elif j not in self.all_of:
                 self._keep(j, ago + 1 if ago else 0)
-        around = Around(self, _Body(self, all_of), ends)
-        return around.graph(), around.node
 
 
-class _Body:
+class Body:
     """The nodes of a round on params, and where everything comes from and goes to.
 
     arrays: the inputs of the loop. old: (node, rounds ago) -> array.
     """
 
-    def __init__(self, roll: _Roll, all_of: list[int]) -> None:
+    def __init__(self, roll: Roll) -> None:
         self.roll, self.found = roll, roll.found
         self.arrays: list[Node] = []
         self.shared: dict[Node, int] = {}
@@ -179,7 +170,7 @@ class _Body:
             for ago in range(1, rounds + 1)
         }
         self.places = {last: self._array(self._before(last, 1)) for last in roll.stored}
-        self.stacks = {j: self._array(self._memory(j, roll.found.rounds)) for j in all_of}
+        self.stacks = {j: self._array(self._memory(j, roll.found.rounds)) for j in roll.all_of}
         for j, node in enumerate(roll.nodes):
             if j in roll.updates:
                 continue
@@ -195,7 +186,7 @@ class _Body:
         roll, first = self.roll, self.found.first
         node = self.begun.get((ago, j)) or roll.order[first + j - ago * self.found.period]
         if node.aval != self.roll.nodes[j].aval:
-            raise _Unrollable
+            raise Unrollable
         return node
 
     def _memory(self, j: int, *rounds: int) -> Node:
@@ -229,7 +220,7 @@ class _Body:
             return self._param(nodes, "n", x.aval, Read(each=tuple(numbers)))
         ago, at = self.roll.source(j, slot) or (0, 0)
         if at in self.roll.updates and (ago != 1 or at not in self.places):
-            raise _Unrollable  # an array as it is between two updates
+            raise Unrollable  # an array as it is between two updates
         if ago == 0:
             return self.made[at]
         number = self.places[at] if at in self.places else self.old[at, ago]
@@ -277,7 +268,7 @@ class _Body:
             number = self._place(ago, at, part)
         elif at >= 0:
             if ago == 0:
-                raise _Unrollable  # another part of what this very round computes
+                raise Unrollable  # another part of what this very round computes
             number = self.old[at, ago]
         else:
             number = self._shared(node.inputs[0])
@@ -290,7 +281,7 @@ class _Body:
         if ago == 0 and all(part.apart(self.roll.part(j)) for j in before):
             return self.places[last]
         if ago != 1 or at != last:
-            raise _Unrollable
+            raise Unrollable
         return self.places[last]
 
     def loop(self, results: Sequence[tuple[str, int]]) -> Loop:
@@ -381,6 +372,6 @@ def _taken(part: Node, base: Node, array: Node) -> Node:
 def _known(node: Node) -> np.ndarray:
     """The value of a part of a constant."""
     if node.op.name == "param":
-        raise _Unrollable
+        raise Unrollable
     found: np.ndarray = node.op.impl(*[_known(i) for i in node.inputs], **node.attrs)
     return found
