@@ -46,6 +46,8 @@ class Config:
     cache_bytes: size in bytes at which the oldest entries are removed (``FUSEC_CACHE_BYTES``).
     keep_bytes: of the memory of results and temporaries that nobody needs any more, how much is
         kept for the next, in bytes, where one has 8 MB or more (``FUSEC_KEEP_BYTES``).
+    most_nodes: operations of a program whose repetitions have become loops; functions that make
+        more are run by NumPy, since compiling would take long (``FUSEC_MOST_NODES``).
     num_threads: most threads a kernel may use, or None for what the machine grants
         (``FUSEC_NUM_THREADS``).
     log: topics that are logged (``FUSEC_LOG=trace,passes,...`` or ``all``).
@@ -63,6 +65,7 @@ class Config:
     keep_bytes: int = field(
         default_factory=lambda: _number("FUSEC_KEEP_BYTES", 256 << 20)
     )
+    most_nodes: int = field(default_factory=lambda: _number("FUSEC_MOST_NODES", 10_000))
     num_threads: int | None = field(
         default_factory=lambda: _number("FUSEC_NUM_THREADS", 0) or None
     )

@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 
 from fusec import fastcall
-from fusec.errors import ConcreteValueError, DataDependentShapeError, UnsupportedError
+from fusec.errors import (
+    ConcreteValueError,
+    DataDependentShapeError,
+    ProgramSizeError,
+    UnsupportedError,
+)
 from fusec.runtime.native import ERROR, MISS
 from fusec.trace.rounds import Pattern
 
@@ -33,7 +38,7 @@ class Undecided(UnsupportedError):
     """Python decides on more than there can be programs for."""
 
 
-WARNED = (DataDependentShapeError, ConcreteValueError, Undecided)
+WARNED = (DataDependentShapeError, ConcreteValueError, ProgramSizeError, Undecided)
 """Errors of which a call only hears as a warning: NumPy runs the function."""
 
 

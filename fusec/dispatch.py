@@ -13,6 +13,7 @@ import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ class JitFunction:
     """A compiled function. Call it like the function it wraps."""
 
     falls_back = True  # to NumPy where shapes depend on data, else that is raised
+    bounded = True  # NumPy also runs what has too many operations
 
     def __init__(
         self,
@@ -214,6 +216,10 @@ class JitFunction:
                 self._plans.move_to_end(key)
         return route
 
+    @property
+    def _most(self) -> float:
+        return config.most_nodes if self.bounded else inf
+
     def _build(self, traced: Trace, hidden: list[Any], device: Device | None = None) -> Outline:
         if device is not None and device.native:
             return HostPlan(traced, self.fastmath, device)
@@ -221,7 +227,7 @@ class JitFunction:
             return DevicePlan(traced, self.fastmath, device, hidden)
         if any(map(is_remote, hidden)):
             return Elsewhere(traced, hidden)
-        return Plan(traced, self.fastmath)
+        return Plan(traced, self.fastmath, self._most)
 
     def _make(
         self, key: Any, arrays: list[Any], tree: TreeDef, static: frozenset[int], leaves: list[Any],
@@ -232,7 +238,9 @@ class JitFunction:
         plan: Outline | Fallback
         plans = self._plans.setdefault(key, [])
         build = functools.partial(self._build, device=device)
-        route = Route(plans, leaves, build, run, patient=device is None, loops=loops)
+        host = device is None
+        most = self._most if host else inf
+        route = Route(plans, leaves, build, run, patient=host, loops=loops, most_nodes=most)
         kind = outline(tree)
         if device is None and self._grown[kind] >= MAX_GROWN:
             return route.ends(Fallback("it changes the length of a list at each call"))

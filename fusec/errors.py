@@ -67,6 +67,10 @@ class DataDependentShapeError(UnsupportedError):
     """A result whose shape depends on the data of a traced array."""
 
 
+class ProgramSizeError(UnsupportedError):
+    """A program of more operations than are compiled soon; see ``config.most_nodes``."""
+
+
 class DerivativeError(UnsupportedError):
     """A derivative of something that has no rule for it."""
 
@@ -108,7 +112,8 @@ class VerifyWarning(UserWarning):
 
 
 class FallbackWarning(UserWarning):
-    """NumPy runs a function: shapes in it depend on data, or Python decides on too many values."""
+    """NumPy runs a function: shapes in it depend on data, Python decides on too many values, or its
+    loops make too many operations."""
 
 
 class TransferWarning(UserWarning):

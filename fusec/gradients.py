@@ -31,6 +31,8 @@ MAX_KNOWN = 256  # functions whose derivatives are kept, so that `fusec.grad(f)(
 class Derived(JitFunction):
     """A function made from another one by ``run(session, fn, *options, args, kwargs)``."""
 
+    bounded = False  # what it has NumPy do is traced at each call
+
     def __init__(self, name: str, run: Function, fn: Any, *options: Any) -> None:
         def derived(*args: Any, **kwargs: Any) -> Any:
             session = _tracing(fn, (args, kwargs))

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +32,7 @@ from fusec.runtime.array import Array
 from fusec.runtime.executor import Executor
 from fusec.trace.run import Result, Trace
 from fusec.trace.scalars import compute
+from fusec.trace.session import oversized
 from fusec.trace.steps import Step
 from fusec.trace.writeback import containers
 
@@ -37,17 +40,19 @@ SMALLER = 16  # kernels hold one in so many of the ops that they might, where th
 
 
 def lower_graph(
-    trace: Trace, history: list[tuple[str, Graph]] | None = None, target: str = "cpu"
-) -> Program:
+    trace: Trace, history: list[tuple[str, Graph]] | None = None, target: str = "cpu",
+    most: float = inf,
+) -> Program:  # fmt: skip
     """Optimise a trace's graph and cut it into kernels for a target of ``BACKENDS``.
 
-    Raises UnsupportedError where expressions are too deep: loops over hundreds of rows.
+    Raises UnsupportedError where expressions are too deep (loops over hundreds of rows), and where
+    there are more than ``most`` operations.
     """
     places = {id(source): k for k, source in enumerate(trace.sources)}
     writes = [(places[id(source)], k) for source, k in trace.writes if target == "cpu"]
     layout = _Layout(trace.strides, trace.out_strides, writes)
     try:
-        program = _lower(trace.graph, layout, target, history)
+        program = _lower(trace.graph, layout, target, history, most)
     except RecursionError:
         raise UnsupportedError("a chain of hundreds of steps, as of a loop over rows") from None
     log("plan", "%d kernels, %d steps", len(program.kernels), len(program.steps))
@@ -63,21 +68,27 @@ class _Layout(NamedTuple):
 
 
 def _lower(
-    graph: Graph, layout: _Layout, target: str, history: list[tuple[str, Graph]] | None = None
-) -> Program:
+    graph: Graph, layout: _Layout, target: str, history: list[tuple[str, Graph]] | None = None,
+    most: float = inf,
+) -> Program:  # fmt: skip
     backend = BACKENDS[target]
     graph = optimise(graph, history, backend.rules, backend.loops, backend.without)
+    nodes = graph.nodes()
+    if len(nodes) > most:
+        (loc, count), *_ = Counter(n.loc for n in nodes).most_common()
+        what = f"{len(nodes):,} operations that are no rounds of one loop"
+        raise oversized(f"{what}, {count:,} of them at {loc}", len(nodes))
     program = _cut(graph, layout, target)
     for number, step in enumerate(program.steps):
         if isinstance(step, Rounds):
             assert step.node is not None
-            step.program = _round(step, step.node.inputs, target)
+            step.program = _round(step, step.node.inputs, target, most)
             for kernel in step.program.kernels:
                 kernel.name = f"k{number}.{kernel.name[1:]}"
     return program
 
 
-def _round(step: Rounds, inputs: Sequence[Node], target: str) -> Program:
+def _round(step: Rounds, inputs: Sequence[Node], target: str, most: float) -> Program:
     """One round; a new value may lie where its oldest one does, which nothing needs any more."""
     loop = step.loop
     stored = in_place(loop, [n.shape for n in inputs])
@@ -101,7 +112,7 @@ def _round(step: Rounds, inputs: Sequence[Node], target: str) -> Program:
             writes.append((old, k))  # in C order if it can't be written over that part
         elif not loop.carried[k] and made.shape == store.part.shape:
             outputs[k] = store.part.strides(inputs[store.array].shape, made.dtype.itemsize)
-    program = _lower(loop.body, _Layout(strides, outputs, writes), target)
+    program = _lower(loop.body, _Layout(strides, outputs, writes), target, None, most)
     results = program.results
     step.stored = {
         n: store
@@ -298,10 +309,10 @@ class Given(Asked):
 class Plan(Outline):
     """What a call of one signature does. ``run`` does it."""
 
-    def __init__(self, trace: Trace, fastmath: bool = False) -> None:
+    def __init__(self, trace: Trace, fastmath: bool = False, most: float = inf) -> None:
         super().__init__(trace)
         self.fastmath = fastmath
-        self.program = lower_graph(trace)
+        self.program = lower_graph(trace, most=most)
         self._executor: Executor | None = None
         self.hastened: list[Any] = []  # its short way, once made (None: it has none)
 

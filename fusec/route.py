@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import takewhile
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,7 +56,7 @@ class Route:
 
     def __init__(
         self, plans: list[Any], leaves: Sequence[Any], build: Build, run: Run,
-        patient: bool = False, loops: bool = False,
+        patient: bool = False, loops: bool = False, most_nodes: float = inf,
     ) -> None:  # fmt: skip
         self.plan: Any = None
         self.hidden: list[Any] = []
@@ -64,7 +65,7 @@ class Route:
         self.handed: list[Any] = []
         self.leaves, self.build, self._run, self.patient = leaves, build, run, patient
         self.failed = self.again = False
-        self.loops = loops
+        self.loops, self.most_nodes = loops, most_nodes
         self._found: tuple[Found, Trace] | None = None
         self._asked: list[tuple[int, Decided, list[Any]]] = []  # made here, with hidden arrays
         self._refused: str | None = None

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import fusec
 from fusec.codegen.steps import Rounds
 from fusec.compare import copied
+from fusec.errors import FallbackWarning
 from fusec.ir.graph import evaluate
 from fusec.ir.verify import verify
 from fusec.passes import recur, roll
@@ -648,6 +649,82 @@ def test_numbers_of_many_operations_are_guarded():
 
 
 # -- loops of any kind ----------------------------------------------------------------------------
+
+def triangular(a, b):
+    for i in range(len(b)):
+        for j in range(b.shape[1]):
+            b[i, j] += a[i + 1 :, i] @ b[i + 1 :, j]
+    return b
+
+
+def rank(a, c):
+    for i in range(len(a)):
+        c[i, : i + 1] *= 0.5
+        for k in range(a.shape[1]):
+            c[i, : i + 1] += a[i, k] * a[: i + 1, k]
+
+
+def swept(u):
+    for _ in range(2):
+        for i in range(1, len(u) - 1):
+            u[i, 1:-1] += u[i - 1, :-2] + u[i + 1, 2:]
+            for j in range(1, u.shape[1] - 1):
+                u[i, j] = (u[i, j] + u[i, j - 1]) / 3
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "loops"),
+    [
+        (triangular, (RNG.random((14, 14)), RNG.random((14, 40))), 14),
+        (rank, (RNG.random((12, 60)), RNG.random((12, 12))), 12),
+        (swept, (RNG.random((8, 60)),), 12),
+    ],
+)
+def test_inner_loops_are_all_found_at_once(function, args, loops, monkeypatch):
+    looks, looped = [], roll._looped
+
+    def look(*args):
+        looks.append(args)
+        return looped(*args)
+
+    monkeypatch.setattr(roll, "_looped", look)
+    found = fusec.jit(function).lower(*args).graph.nodes()
+    assert sum(n.op.name in ("loop", "recurrence") for n in found) == loops
+    assert len([a for a in looks if len(a[0].order) > 200]) <= 3
+    check(function, args, 1e-11)
+
+
+def cholesky(a):
+    for i in range(len(a)):
+        for j in range(i):
+            a[i, j] = (a[i, j] - a[i, :j] @ a[j, :j]) / a[j, j]
+        a[i, i] = np.sqrt(a[i, i] - a[i, :i] @ a[i, :i])
+
+
+def test_numpy_runs_what_makes_too_many_operations(monkeypatch):
+    definite = SQUARE @ SQUARE.T + np.eye(8)
+    line = cholesky.__code__.co_firstlineno + 3
+    monkeypatch.setattr(fusec.config, "most_nodes", 100)
+    told = rf"operations that are no rounds of one loop, \d+ of them at .*test_rolled.py:{line},.*"
+    compiled, (want, got) = fusec.jit(cholesky), (definite.copy(), definite.copy())
+    cholesky(want)
+    with pytest.warns(FallbackWarning, match=told + r"fusec\.config\.most_nodes = \d+"):
+        compiled(got)
+    assert (want == got).all()
+    got = definite.copy()
+    compiled(got)  # tells nothing more
+    assert (want == got).all()
+    monkeypatch.setattr(fusec.config, "most_nodes", 10_000)
+    check(cholesky, (definite,), 1e-12)
+
+
+def test_a_trace_that_is_too_long_ends(monkeypatch):
+    monkeypatch.setattr(fusec.config, "most_nodes", 2)
+    with pytest.warns(FallbackWarning, match="more than 128 operations, the last of them at"):
+        got = fusec.jit(timed)(LINE, 3.0)
+    np.testing.assert_array_equal(got, timed(LINE, 3.0))
+    fusec.grad(lambda x: newton(x).sum())(LINE)  # has no NumPy code, and no limit
+
 
 UPDATES = [
     "a = b * 0.5 + a * 0.25",

@@ -69,6 +69,7 @@ class Way(Protocol):
     """Where the values of the call that is traced come from.
 
     most: how often a line may decide with programs of their own; loops: whether more is a loop.
+    most_nodes: how many operations a program may have.
     failed: NumPy raises what the value of a decision depends on. again: what has been found says
     that the function is to be traced again.
     """
@@ -76,6 +77,7 @@ class Way(Protocol):
     loops: bool
     again: bool
     failed: bool
+    most_nodes: float
 
     @property
     def most(self) -> int: ...

@@ -37,6 +37,7 @@ from fusec.trace.writeback import Update, Watched
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None))
 _OURS = ("'Tracer'", "'PyScalar'", "'Selection'")  # memoryview(x), struct.unpack("d", x) name them
+TRACED = 64  # operations that are traced for each that may be left when loops have been found
 NUMPYS = (ShapeError, DTypeError)
 """Errors of ours that NumPy raises too; it keeps the updates that came before."""
 
@@ -165,6 +166,7 @@ def _trace(
     names = session.labels = labels(fn, tree)
     if way is not None:
         session.ask, session.way = functools.partial(_asked, session), way
+        session.most = way.most_nodes * TRACED
     run = capture.twin(fn, session)
     traced = [
         leaf if k in static else _argument(session, k, leaf, names[k])

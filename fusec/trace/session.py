@@ -8,11 +8,13 @@ import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
 
-from fusec.errors import EscapedTracerError, ImpureError, UnsupportedError
+from fusec.config import config
+from fusec.errors import EscapedTracerError, ImpureError, ProgramSizeError, UnsupportedError
 from fusec.ir.aval import Aval
 from fusec.ir.graph import Literal, Loc, Node
 from fusec.ops import OPS
@@ -114,6 +116,7 @@ class Session:
         self.handed_on: dict[Node, Node] = {}  # what each is
         self.closed: set[Node] = set()  # nodes that depend on nothing but params
         self.values: dict[Node, tuple[Any, int]] = {}  # and the last decision that needed it
+        self.made, self.most = 0, inf  # nodes, and how many there may be
         self.checked = 0  # checks that have been made with them
         self.closing = False  # the function has come to its end
         self.loop: Pinned | None = None  # whose rounds are being traced
@@ -130,6 +133,10 @@ class Session:
             op = OPS[op]
         aval = op.infer_aval(*[i.aval for i in inputs], **attrs)
         node = Node(op, inputs, attrs, aval, self.at or user_location(self._lines))
+        self.made += 1
+        if self.made > self.most:
+            what = f"more than {self.most:,} operations, the last of them at {node.loc}"
+            raise oversized(what, 4 * config.most_nodes)
         if node.checked:
             self.checks.append(node)
         return node
@@ -291,6 +298,15 @@ class Session:
         from fusec.trace.functions import call_function
 
         return call_function(self, func, args, kwargs)
+
+
+def oversized(what: str, enough: int) -> ProgramSizeError:
+    """That a function makes too many operations, and the setting that allows as many."""
+    return ProgramSizeError(
+        f"it makes {what}, which would take long to compile. Let one operation on arrays do what "
+        "an inner loop does (rounds whose slices differ in length can't become one loop), or "
+        f"allow more: fusec.config.most_nodes = {enough:_}"
+    )
 
 
 def escaped(loc: Loc | None) -> EscapedTracerError:
