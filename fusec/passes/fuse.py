@@ -10,6 +10,7 @@ are computed again inside whichever group reads them.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from fusec.ir.graph import Graph, Node
@@ -133,11 +134,9 @@ class _Fuser:
         self._unite(near)
         near = [self.group_of[s] for s, _ in sources if s in self.group_of]
         near += [self.readers[s] for s, _ in sources if s in self.readers]
-        tried: set[int] = set()
-        for group in sorted(near, key=lambda g: -g.number):
-            if group.number in tried or group.kind != "kernel":
+        for group in sorted({*near}, key=lambda g: -g.number):
+            if group.kind != "kernel":
                 continue
-            tried.add(group.number)
             reason = self._join(node, reading, group)
             if reason is None:
                 return None
@@ -164,15 +163,17 @@ class _Fuser:
         for g in self.groups:
             if g.reduced and g.kind == "kernel":
                 alike.setdefault((g.shape, g.reduced), []).append(g)
+        near = cache(self._near)  # until groups become one
         for groups in alike.values():
             kept: list[Group] = []
             for g in groups:
-                near = [k for k in kept[-MAX_ALIKE:] if self._near(k) & self._near(g)]
-                home = next((k for k in near if self._may_unite(k, g)), None)
+                tried = [k for k in kept[-MAX_ALIKE:] if near(k) & near(g)]
+                home = next((k for k in tried if self._may_unite(k, g)), None)
                 if home is None:
                     kept.append(g)
                 else:
                     self._merge(home, g)
+                    near.cache_clear()
 
     def _near(self, group: Group) -> set[Node]:
         """The buffers that a group reads, and those that the kernels read which wrote them."""
