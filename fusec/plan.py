@@ -163,10 +163,10 @@ def _program(graph: Graph, layout: _Layout, target: str, again: bool, share: int
         parts = partition(marked, again, BACKENDS[target].few_rows, share)
         for r in parts.refusals:
             log("fusion", "%r not fused into %r: %s", r.producer, r.consumer, r.reason)
-        with suppress(Overlap):
+        with suppress(Overlap, RecursionError):
             parts.groups = sequenced(parts)
             return build(parts, layout.params, layout.outputs, target, layout.writes)
-    raise AssertionError("what changes no argument overlaps none")
+    raise RecursionError
 
 
 class Outline:

@@ -694,6 +694,14 @@ def test_inner_loops_are_all_found_at_once(function, args, loops, monkeypatch):
     check(function, args, 1e-11)
 
 
+def test_long_chains_of_updates_lie_in_the_argument():
+    args = RNG.random((180, 6)), RNG.random((180, 180))
+    low = fusec.jit(rank).lower(*args)
+    assert low.program is not None
+    assert len(low.program.inplace) >= 180
+    check(rank, args, 1e-12)
+
+
 def cholesky(a):
     for i in range(len(a)):
         for j in range(i):

@@ -24,6 +24,7 @@ from fusec.passes.parts import copies, home
 
 FEW = 16  # updates whose values are stored first are at most so many: each is two kernels
 MANY = 64  # updates of a chain, each a kernel of its own
+MOST = 4096  # of those that are too many for one kernel
 LEAST = 4  # a part whose elements are not side by side is at most one in so many of all
 
 
@@ -39,11 +40,11 @@ def choices(
     writes: numbers of changed params and of the outputs with their new values; strides: of the
     params, in bytes.
     """
-    for first in (False, True):
-        marked = _updated(graph, writes, strides, first)
-        if marked is not graph:
+    deep = False, MOST  # where the graph as it is was too deep
+    for first, longest in ((False, MANY), (True, FEW), (None, 0), deep):
+        marked = graph if first is None else _updated(graph, writes, strides, first, longest)
+        if marked is not graph or first is None:
             yield marked
-    yield graph
 
 
 def _updated(
@@ -51,6 +52,7 @@ def _updated(
     writes: Sequence[tuple[int, int]],
     strides: Sequence[tuple[int, ...]],
     first: bool,
+    longest: int,
 ) -> Graph:
     """Mark the updates that are done in params; first: what they store is computed before that."""
     outputs, links = list(graph.outputs), dict[Node, Node]()
@@ -60,7 +62,7 @@ def _updated(
         chain = chain or _whole(param, result, first)
         own = graph.outputs.count(result) == 1 and not {param, *chain[:-1]} & {*graph.outputs}
         apart = distinct(param.shape, strides[number], param.dtype.itemsize)
-        if chain and own and apart and _worth(param, chain, first):
+        if chain and own and apart and _worth(param, chain, first, longest):
             links.update(dict.fromkeys(chain, param))
             outputs[k] = chain[-1]
     if not links:
@@ -119,13 +121,12 @@ def _scatters(node: Node) -> bool:
     return node.op.family == "scatter" and fusable(node)
 
 
-def _worth(param: Node, chain: list[Node], first: bool) -> bool:
+def _worth(param: Node, chain: list[Node], first: bool, longest: int) -> bool:
     """Whether to store the parts, one after the other, costs no more than to store all."""
     total, parts = param.aval.size, [n for n in chain if n.op.name == "slice_update"]
     sizes = [n.inputs[1].aval.size for n in parts]
     near = all(n.aval.ndim and abs(n.attrs["step"][-1]) == 1 for n in parts)
     few = sum(sizes) * LEAST <= total
-    longest = FEW if first else MANY
     if len(chain) > longest or sum(sizes) > 2 * total or not (few or near):
         return False
     return not first or all(fusable(_stored_first(n, n.inputs, set())) for n in parts)
