@@ -389,11 +389,7 @@ for _name, _function in CREATION.items():
 for _name in [n for n in vars(math) if callable(getattr(math, n)) and n[0] != "_"]:
     _OVERRIDES[f"math.{_name}"] = _math(_name)
 _TYPES: dict[str, Callable[[Session], Any]] = {"numpy.ndarray": methods.ndarray}
+_KINDS = {np.dtype(_char).type for _char in "?efdFD" + np.typecodes["AllInteger"]}
 for _name, _kind in vars(np).items():
-    if isinstance(_kind, type) and issubclass(_kind, np.number | np.bool):
-        try:
-            _char = np.dtype(_kind).char
-        except TypeError:
-            continue
-        if _char not in "gG" and np.dtype(_kind).type is _kind:
-            _TYPES[f"numpy.{_name}"] = _scalar_type(_kind)
+    if isinstance(_kind, type) and _kind in _KINDS:
+        _TYPES[f"numpy.{_name}"] = _scalar_type(_kind)
