@@ -1373,6 +1373,19 @@ row("selection-index", lambda k, x, m: x[m][0], A, MASK, error=DataDependentShap
 row("selection-shape", lambda k, x, m: x[m].shape, A, MASK, error=DataDependentShapeError)
 row("selection-wrong-mask", lambda k, x, m: x[m[:2]].sum(), A, MASK)
 row("selection-argmax-axis", lambda k, x: x[x > 0].argmax(0), A, error=DataDependentShapeError)
+for name, fn in {
+    "argmax-keepdims": lambda k, x: x[x > 0].argmax(keepdims=True),
+    "argmax-out": lambda k, x: x[x > 0].argmax(None, None),
+    "median-axis": lambda k, x: k.np.median(x[x > 0], 0),
+    "quantile-short": lambda k, x: k.np.quantile(x[x > 0].astype(int), k.np.float32(0.3)),
+    "sum-out": lambda k, x: x[x > 0].sum(0, None),
+    "sum-keepdims": lambda k, x: x[x > 0].sum(keepdims=True),
+    "max-keepdims": lambda k, x: k.np.max(x[x > 0], axis=0, keepdims=True),
+    "max-initial": lambda k, x: x[x > 0].max(initial=None),
+    "of-selected-rows": lambda k, x: x[x[:, 0] > 0][x[x[:, 0] > 0] > 1].sum(),
+}.items():
+    row(f"selection-refused-{name}", fn, A, error=DataDependentShapeError)
+row("selection-row-keepdims", lambda k, x: x[0][x[0] > 0].max(keepdims=True), A)
 for name, values in {
     "plain": A, "ints": I, "float32": A.astype("f4"), "nan": np.where(A.max() == A, np.nan, A),
     "all nan": A * np.nan,

@@ -5,6 +5,7 @@ traced: reductions of the selection, elementwise functions of it, and its assign
 same mask. Everything else raises an error that says what to write.
 """
 
+import functools
 from typing import Any, Never
 
 import numpy as np
@@ -92,11 +93,13 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
 
     # -- reductions -------------------------------------------------------------------------------
 
-    def _reduce(self, name: str, axis: Any = None, **kwargs: Any) -> Any:
+    def _reduce(self, name: str, axis: Any = None, *more: Any, **kwargs: Any) -> Any:
         method = getattr(self.source, name)
-        axes = self._axes(axis)
-        if axes is None or (self.lead and kwargs.get("keepdims")):
+        axes, single = self._axes(axis), not self.lead and self.mask._like.ndim == 1
+        if axes is None or more or (kwargs.get("keepdims") and not single):
             raise self._refuse(f"{name}(axis={axis})")
+        if kwargs.get("initial", 0) is None:
+            raise self._refuse(f"{name}(initial=None)")
         if name not in ("max", "min"):
             return method(axis=axes, where=self._spread(), **kwargs)
         if "initial" in kwargs:
@@ -112,16 +115,16 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
         node = check(self._session, result.node, self._mask().any().node)
         return fresh(self._session, node, result._like, scalar=result._scalar)
 
-    def argmax(self, axis: Any = None) -> Any:
-        return self._position("max", axis)
+    def argmax(self, *args: Any, **kwargs: Any) -> Any:
+        return self._position("max", args or kwargs)
 
-    def argmin(self, axis: Any = None) -> Any:
-        return self._position("min", axis)
+    def argmin(self, *args: Any, **kwargs: Any) -> Any:
+        return self._position("min", args or kwargs)
 
-    def _position(self, name: str, axis: Any) -> Any:
+    def _position(self, name: str, options: Any) -> Any:
         """How many selected elements stand in front of the first that is extreme, or nan."""
         other = self.lead or self.dtype.kind == "c" or self.source._like.size == 0
-        if other or axis is not None:
+        if other or options:
             raise self._refuse(f"arg{name}")
         x, chosen = self.source, self._spread()
         found = chosen & ((x == self._reduce(name)) | (x != x))
@@ -131,7 +134,9 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
 
     def _quantile(self, function: Any, *rest: Any) -> Any:
         """What NumPy's ``nan...`` function gives where all that is not selected is nan."""
-        if self.dtype.kind not in "iuf" or self.source._like.size == 0:
+        types = [q.dtype for q in rest if hasattr(q, "dtype")]  # a float64 is a float
+        mixed = any(t.kind == "f" and t not in (self.dtype, np.float64) for t in types)
+        if self.dtype.kind not in "iuf" or self.source._like.size == 0 or mixed:
             raise self._refuse(function.__name__[3:])
         bad = np.isnan(self).any()
         x = np.where(self._spread(), self.source, np.nan)
@@ -151,7 +156,7 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __getattr__(self, name: str) -> Any:
         if name in _REDUCTIONS:
-            return lambda axis=None, **kwargs: self._reduce(name, axis, **kwargs)
+            return functools.partial(self._reduce, name)
         if name in ("astype", "round", "clip", "conj", "conjugate"):
             return lambda *args, **kwargs: self._with(getattr(self.source, name)(*args, **kwargs))
         if name in ("copy", "ravel", "flatten") and (name == "copy" or self.ndim == 1):
@@ -214,7 +219,8 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
                 return getattr(self, name)()
             if name == "ptp" and len(args) == 1 and not kwargs:
                 return self.max() - self.min()
-            if name in ("median", "percentile", "quantile") and not kwargs and len(args) < 3:
+            needed = {"median": 1, "percentile": 2, "quantile": 2}.get(name)
+            if len(args) == needed and not kwargs:
                 return self._quantile(getattr(np, f"nan{name}"), *args[1:])
             if name == "count_nonzero" and len(args) == 1 and not kwargs:
                 return (self != 0).sum()
@@ -243,12 +249,12 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
         raise self._refuse("the value")
 
     def __getitem__(self, index: Any) -> Any:
-        if index is Ellipsis or index == ():
+        if index is Ellipsis or (type(index) is tuple and not index):
             return self
         raise self._refuse("an element")
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        if index is not Ellipsis and index != slice(None):
+        if index is not Ellipsis and not (type(index) is slice and index == slice(None)):
             raise self._refuse("an element")
         self.source = np.where(True, value, self.source).astype(self.dtype)
 
