@@ -50,6 +50,14 @@ def _x(n=N):
     return np.arange(float(n))
 
 
+@pytest.mark.parametrize("size", [6, KEPT])
+def test_results_of_any_layout_own_their_memory_from_the_first_call_on(size):
+    f, x = fusec.jit(lambda x: x + 1), np.ones((2, 3, size)).transpose(1, 2, 0)
+    for y in (f(x), f(x)):
+        assert y.flags.owndata and y.base is None and y.strides == (x + 1).strides
+        np.testing.assert_array_equal(y, x + 1)
+
+
 def test_memory_is_used_again():
     x = _x()
     doubled(x)

@@ -114,8 +114,10 @@ def empty(shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...]) -> 
     order = sorted(range(len(shape)), key=lambda k: -abs(strides[k]))
     if order == list(range(len(shape))):
         return native.empty(shape, dtype)
-    array = native.empty(tuple([shape[k] for k in order]), dtype)
-    return array.transpose(np.argsort(order))
+    packed, step = list(shape), dtype.itemsize
+    for k in reversed(order):
+        packed[k], step = step, step * shape[k]
+    return native.empty(shape, dtype, tuple(packed))
 
 
 class Executor:

@@ -190,20 +190,27 @@ def make_entry(plans: Sequence[NativePlan], guards: Sequence[Guard] = ()) -> Cal
     return call
 
 
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """``np.empty`` whose memory is kept for later results, if it is large (`config.keep_bytes`)."""
+def empty(
+    shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...] | None = None
+) -> np.ndarray[Any, Any]:
+    """``np.empty`` whose memory is kept for later results, if it is large (`config.keep_bytes`).
+
+    strides: in bytes, where they are not those of C order; without gaps.
+    """
     if math.prod(shape) * dtype.itemsize < layout.KEPT:
-        return np.empty(shape, dtype)
-    made: np.ndarray[Any, Any] = _maker()(ctypes.addressof(pool()), _fresh(shape, dtype)[0])
+        return np.ndarray(shape, dtype, None, 0, strides) if strides else np.empty(shape, dtype)
+    spec = _fresh(shape, dtype, strides)
+    made: np.ndarray[Any, Any] = _maker()(ctypes.addressof(pool()), ctypes.addressof(spec))
     return made
 
 
 @lru_cache(4096)
-def _fresh(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, layout.Spec]:
-    """The address of the spec of a new array in C order, and what keeps it."""
-    spec = _array(dtype, shape, None)
+def _fresh(
+    shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...] | None
+) -> layout.Spec:
+    spec = _array(dtype, shape, strides)
     spec.high = math.prod(shape) * dtype.itemsize
-    return ctypes.addressof(spec), spec
+    return spec
 
 
 @cache
