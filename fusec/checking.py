@@ -252,12 +252,15 @@ class _Check:
         if plan is None:
             return None
         trace = plan.trace
-        if argument:
-            found = [o for s, o in trace.writes if s.kind == "arg" and s.ref == k]
-        else:
+        kind, ref = "arg", k
+        if not argument:
             order = origins(trace.update, self.tree, len(trace.results))
             result = trace.results[order[k]] if k < len(order) and order[k] >= 0 else None
-            found = [result.ref] if result is not None and result.kind == "output" else []
+            while result is not None and result.kind == "same":
+                result = trace.results[result.ref]
+            kind, ref = (result.kind, result.ref) if result is not None else ("", 0)
+        changed = [o for s, o in trace.writes if (s.kind, s.ref) == (kind, ref)]
+        found = [ref] if kind == "output" else changed
         return trace.graph.outputs[found[0]] if found else None
 
     def _compare(self, label: str, a: Any, b: Any, node: Node | None) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -180,7 +181,9 @@ class Lowered(Printable):
         self.program: Program | None = None
         if traced.trace is not None and not traced.fallback:
             try:
-                self.program = lower_graph(traced.trace, self.history, target)
+                host = target == "cpu" and traced.home is None and not traced.function.device
+                most = traced.function._most if host else inf
+                self.program = lower_graph(traced.trace, self.history, target, most)
             except UnsupportedError as error:
                 traced.fallback = str(error)
 

@@ -524,6 +524,16 @@ def test_a_dump_has_the_programs_of_decisions(monkeypatch, tmp_path):
     assert "def " in (folder / "decision0-k0.py").read_text()
 
 
+def added(x, y):
+    x[3] += (x / 3).sum() * y
+    return x, x[2:], (x, y)
+
+
+def test_verify_allows_for_the_rounding_of_changed_arguments_that_are_results():
+    allowed = {c.label: c.allowed for c in fusec.verify(added, X + 2, 3.0).comparisons}
+    assert [allowed.pop("result[2][1]"), *{*allowed.values()}] == ["bitwise", "relative"]
+
+
 def test_verify_allows_for_the_rounding_of_what_is_handed_on():
     x = np.random.default_rng(1).standard_normal(1001) + 1
     assert fusec.verify(lambda x: (x * x).sum() * 3 if (x * x).sum() > 0 else x, x)

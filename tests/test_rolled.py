@@ -722,6 +722,8 @@ def test_numpy_runs_what_makes_too_many_operations(monkeypatch):
     got = definite.copy()
     compiled(got)  # tells nothing more
     assert (want == got).all()
+    assert "operations that are no rounds" in compiled.lower(definite).fallback
+    assert not compiled.lower(fusec.to_device(definite, "cpu")).fallback
     monkeypatch.setattr(fusec.config, "most_nodes", 10_000)
     check(cholesky, (definite,), 1e-12)
 
