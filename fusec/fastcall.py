@@ -18,7 +18,6 @@ Anything unusual is a MISS: the ordinary way then finds or makes the plan, or ra
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -101,24 +100,18 @@ def _stepwise(plan: Plan, leaves: Sequence[Any]) -> tuple[Callable[..., Any], li
     sources, run = plan.trace.sources, plan.executor.run
     places = [k for k, s in enumerate(sources) if s.kind != "constant"]
     specs = [_input(plan, k, leaves) for k in places]
-    facts = [
-        None if isinstance(s, FloatSpec) else (s.dtype, s.shape, s.strides, s.writeable)
-        for s in specs
-    ]
+    floats = [k for k, s in zip(places, specs) if isinstance(s, FloatSpec)]
+    check = make_entry([NativePlan(inputs=specs, outputs=(), steps=())])
     given = [s.ref for s in sources]
 
     def entry(*args: Any) -> Any:
+        if check(*args) is MISS:
+            return MISS
         inputs = given.copy()
-        for k, x, fact in zip(places, args, facts):
-            if fact is None:
-                if type(x) is not float:
-                    return MISS
-                x = np.asarray(x)
-            elif type(x) is not np.ndarray or (x.dtype, x.shape, x.strides) != fact[:3] or not (
-                x.flags.aligned and fact[3] in (None, x.flags.writeable)
-            ):
-                return MISS
+        for k, x in zip(places, args):
             inputs[k] = x
+        for k in floats:
+            inputs[k] = np.asarray(inputs[k])
         try:
             made = run(inputs)
         except KernelError:
@@ -240,7 +233,7 @@ class _Writer:
         self.places, self.direct = places, direct
         self.names: dict[str, Any] = {
             "MISS": MISS, "ERROR": ERROR, "asarray": np.asarray, "entry": entry,
-            "fetch": plan.fetch, "holds": plan.trace.holds, "deliver": partial(_deliver, plan),
+            "fetch": plan.fetch, "holds": plan.trace.holds, "deliver": _deliverer(plan),
         }  # fmt: skip
         self.lines: list[str] = []
         self.held: list[str] = []  # the names of the containers
@@ -351,16 +344,23 @@ class _Writer:
         return f"{self._constant(recipe[0])}({inner})"
 
 
-def _deliver(plan: Plan, leaves: Sequence[Any], hidden: Sequence[Any], made: Any) -> Any:
-    """The user's result, of what the native entry gave; the leaves are not kept."""
-    fresh = iter(made or ())
-    sources = {id(param): s for param, s in zip(plan.trace.graph.params, plan.trace.sources)}
-    outputs = []
-    for node in plan.program.graph.outputs:
-        slot = plan.program.inplace.get(node)
-        if slot is None:
-            outputs.append(next(fresh))
-            continue
-        source = sources[id(slot.node)]
-        outputs.append(leaves[source.ref] if source.kind == "arg" else hidden[source.ref])
-    return plan.finish(leaves, hidden, outputs)
+def _deliverer(plan: Plan) -> Callable[[Sequence[Any], Sequence[Any], Any], Any]:
+    """``(leaves, hidden, made)`` -> the user's result, of what the native entry gave.
+
+    The leaves are not kept.
+    """
+    sources = dict(zip(plan.trace.graph.params, plan.trace.sources))
+    slots = [plan.program.inplace.get(node) for node in plan.program.graph.outputs]
+    changed = [
+        (k, s.kind == "arg", s.ref)
+        for k, slot in enumerate(slots) if slot is not None
+        for s in [sources[slot.node]]
+    ]  # fmt: skip
+
+    def deliver(leaves: Sequence[Any], hidden: Sequence[Any], made: Any) -> Any:
+        outputs = list(made or ())
+        for k, given, ref in changed:
+            outputs.insert(k, leaves[ref] if given else hidden[ref])
+        return plan.finish(leaves, hidden, outputs)
+
+    return deliver

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -88,5 +89,10 @@ def elements(slot: Slot) -> Strides:
 
 def bound(node: Node) -> Callable[..., Any]:
     """The NumPy function of a node, with its attributes."""
+    if node.op.name == "host_call":
+        found: Callable[..., Any] = node.attrs["call"].function
+        return found
+    if node.op.name == "host_out":
+        return itemgetter(node.attrs["index"])
     impl: Callable[..., Any] = node.op.impl
     return partial(impl, **dict(node.attrs)) if node.attrs else impl

@@ -201,7 +201,31 @@ def toposort(
 def evaluate(graph: Graph, values: Iterable[Any]) -> list[Any]:
     """Run a graph op by op through each op's NumPy implementation: the reference."""
     env: dict[Node, Any] = dict(zip(graph.params, values))
-    for node in graph.nodes():
-        if node not in env:
-            env[node] = node.op.impl(*[env[i] for i in node.inputs], **node.attrs)
+    _run(graph.nodes()[len(graph.params) :], env)
     return [env[o] for o in graph.outputs]
+
+
+def _run(nodes: Iterable[Node], env: dict[Node, Any]) -> None:
+    for node in nodes:
+        env[node] = node.op.impl(*[env[i] for i in node.inputs], **node.attrs)
+
+
+def evaluator(graph: Graph, fixed: Mapping[Node, Any]) -> Callable[[Mapping[Node, Any]], Any]:
+    """What evaluates the only output for many values of the params that have no fixed one."""
+    env, varying = dict(fixed), {p for p in graph.params if p not in fixed}
+    steps: list[Node] = []
+    for node in graph.nodes()[len(graph.params) :]:
+        if varying.isdisjoint(node.inputs):
+            _run([node], env)
+        else:
+            varying.add(node)
+            steps.append(node)
+    used = {i for node in steps for i in node.inputs} | {*graph.outputs}
+    known = {node: value for node, value in env.items() if node in used}
+
+    def run(values: Mapping[Node, Any]) -> Any:
+        env = {**known, **values}
+        _run(steps, env)
+        return env[graph.outputs[0]]
+
+    return run

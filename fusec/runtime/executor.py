@@ -6,6 +6,7 @@ calls (a Python function); runs of launches become one native program.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from fusec.runtime import native
 from fusec.runtime.native import PartSpec, StepSpec, prepare
 
+Maker = Callable[[], np.ndarray]
 RELEASE_GIL_NS = 20_000.0  # work from which other Python threads may run meanwhile
 
 
@@ -109,15 +111,15 @@ def _step_spec(launch: LaunchSpec, number: Callable[[int], int], spin: bool) -> 
     )
 
 
-def empty(shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...]) -> np.ndarray:
-    """Fresh memory with the axes in the order of ``strides``."""
+def maker(shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...]) -> Maker:
+    """What gives fresh memory with the axes in the order of ``strides``."""
     order = sorted(range(len(shape)), key=lambda k: -abs(strides[k]))
     if order == list(range(len(shape))):
-        return native.empty(shape, dtype)
+        return native.maker(shape, dtype)
     packed, step = list(shape), dtype.itemsize
     for k in reversed(order):
         packed[k], step = step, step * shape[k]
-    return native.empty(shape, dtype, tuple(packed))
+    return native.maker(shape, dtype, tuple(packed))
 
 
 class Executor:
@@ -136,11 +138,11 @@ class Executor:
         self.steps = list(steps)
         self.inputs = list(inputs)
         self.results = list(results)
-        self.blocks = list(blocks)
-        self.constants = [(k, s.value) for k, s in enumerate(slots) if s.value is not None]
-        self.fresh = sorted({k for k in results if slots[k].role == "result"})
+        self.blocks = [native.maker((n,), BYTE) for n in blocks]
+        self.start = [s.value for s in slots]
+        fresh = sorted({k for k in results if slots[k].role == "result"})
+        self.fresh = [(k, maker(s.shape, s.dtype, s.strides)) for k in fresh for s in [slots[k]]]
         self.temps = [(k, s.block) for k, s in enumerate(slots) if s.block >= 0]
-        self.shaped = {k for k, _ in self.temps}
         # one value that is two results is two arrays, as it would be in NumPy
         self.delivered = [
             (k, wanted if k in self.results[:n] else None)
@@ -191,9 +193,8 @@ class Executor:
         values = self.memory()
         for slot, array in zip(self.inputs, arrays):
             values[slot] = array
-        for slot in self.fresh:
-            spec = self.slots[slot]
-            values[slot] = empty(spec.shape, spec.dtype, spec.strides)
+        for slot, new in self.fresh:
+            values[slot] = new()
         self.step(values)
         return [
             values[k] if again is None else _copied(values[k], again) for k, again in self.delivered
@@ -201,65 +202,76 @@ class Executor:
 
     def memory(self) -> list[Any]:
         """A value for each slot: constants and temporaries so far."""
-        values: list[Any] = [None] * len(self.slots)
-        for slot, value in self.constants:
-            values[slot] = value
+        values = self.start.copy()
         if self.temps:
-            blocks = [native.empty((n,), BYTE) for n in self.blocks]
+            blocks = [new() for new in self.blocks]
             for slot, block in self.temps:
                 values[slot] = blocks[block]
         return values
 
-    def step(self, values: list[Any]) -> None:
-        """Run all steps on the values of inputs and results.
+    @cached_property
+    def step(self) -> Callable[[list[Any]], None]:
+        """Runs all steps on the values of inputs and results: Python written for this program.
 
-        Raises KernelError where one reports an error.
+        Raises KernelError where one reports an error. For a kernel and a sort of what it gives::
+
+            def step(v):
+                if f0(v[0], v[1]): raise KernelError
+                a1 = ndarray(s1, d1, v[1], 0, t1)
+                try: x = f1(a1)
+                except Exception: raise KernelError from None
+                if type(x) is not ndarray or x.dtype is not d2 or x.strides != t2 or \
+                    x.base is not None or x is a1: x = settled(2, x, a1)
+                v[2] = x
         """
-        for step, done in zip(self.runs, self.done):
+        names: dict[str, Any] = {"KernelError": KernelError, "ndarray": np.ndarray}
+        names["settled"] = self._settled
+        for k, spec in enumerate(self.slots):
+            names |= {f"s{k}": spec.shape, f"d{k}": spec.dtype, f"t{k}": spec.strides}
+        lines = ["def step(v):", "pass"]
+        for n, (step, done) in enumerate(zip(self.runs, self.done)):
             if isinstance(step, CallSpec):
-                self._call(step, values)
+                names[f"f{n}"] = step.function
+                lines += self._call(n, step)
             else:
-                if step.run(*[values[k] for k in step.used]):
-                    raise KernelError
-            for slot in done:
-                values[slot] = None
+                names[f"f{n}"] = step.run
+                used = ", ".join([f"v[{k}]" for k in step.used])
+                lines += [f"if f{n}({used}): raise KernelError"]
+            lines += [f"x = v[{slot}] = None" for slot in done]
+        exec(compile("\n    ".join(lines), "<fusec step>", "exec"), names)
+        found: Callable[[list[Any]], None] = names["step"]
+        return found
 
-    def _call(self, step: CallSpec, values: list[Any]) -> None:
-        shaped = self.shaped
-        inputs = [self._array(values, k) if k in shaped else values[k] for k in step.inputs]
-        try:
-            result = step.function(*inputs)
-        except Exception:  # the user's function may catch it
-            raise KernelError from None
+    def _call(self, n: int, step: CallSpec) -> list[str]:
+        """The lines of a call. What it raises, the user's function may catch."""
+        blocks = [k for k in step.inputs if self.slots[k].block >= 0]
+        lines = [f"a{k} = ndarray(s{k}, d{k}, v[{k}], 0, t{k})" for k in blocks]
+        given = [f"a{k}" if k in blocks else f"v[{k}]" for k in step.inputs]
+        lines += [f"try: x = f{n}({', '.join(given)})"]
+        lines += ["except Exception: raise KernelError from None"]
         if step.several:
-            for out, array in zip(step.outputs, result):
-                if out >= 0:
-                    values[out] = array
-            return
+            outs = enumerate(step.outputs)
+            return lines + [f"v[{out}] = x[{i}]" for i, out in outs if out >= 0]
         (out,) = step.outputs
+        if self.slots[out].role != "view" and self.slots[out].dtype.kind != "V":  # not several
+            others = [] if step.view else given
+            odd = [f"type(x) is not ndarray or x.dtype is not d{out} or x.strides != t{out}"]
+            odd += [] if step.view else ["x.base is not None", *[f"x is {a}" for a in others]]
+            lines += [f"if {' or '.join(odd)}: x = settled({', '.join([str(out), 'x', *others])})"]
+        return [*lines, f"v[{out}] = x"]
+
+    def _settled(self, out: int, result: Any, *others: Any) -> Any:
+        """What a call gave as the steps after it expect it; it shares no memory with others."""
         spec = self.slots[out]
-        if spec.role == "view" or isinstance(result, tuple):
-            values[out] = result
-            return
         array = np.asarray(result, spec.dtype)
-        own = array.base is None and not any(array is i for i in inputs)
-        if not (own or step.view) and any(np.may_share_memory(array, i) for i in _arrays(inputs)):
+        if any(np.may_share_memory(array, i) for i in others if isinstance(i, np.ndarray)):
             array = array.copy()
         if array.strides != spec.strides and array.size:
             array = _copied(array, spec.strides)
-        values[out] = array
-
-    def _array(self, values: list[Any], k: int) -> Any:
-        """A temporary block as the array that it holds."""
-        spec = self.slots[k]
-        return np.ndarray(spec.shape, spec.dtype, values[k], 0, spec.strides)
+        return array
 
 
 def _copied(array: np.ndarray, strides: tuple[int, ...]) -> np.ndarray:
-    new = empty(array.shape, array.dtype, strides)
+    new = maker(array.shape, array.dtype, strides)()
     new[...] = array
     return new
-
-
-def _arrays(values: Sequence[Any]) -> list[np.ndarray]:
-    return [v for v in values if isinstance(v, np.ndarray)]

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from types import CellType
 from typing import Any, Literal
 
@@ -197,26 +197,27 @@ def empty(
 
     strides: in bytes, where they are not those of C order; without gaps.
     """
-    if math.prod(shape) * dtype.itemsize < layout.KEPT:
-        return np.ndarray(shape, dtype, None, 0, strides) if strides else np.empty(shape, dtype)
-    spec = _fresh(shape, dtype, strides)
-    made: np.ndarray[Any, Any] = _maker()(ctypes.addressof(pool()), ctypes.addressof(spec))
-    return made
+    return maker(shape, dtype, strides)()
 
 
 @lru_cache(4096)
-def _fresh(
-    shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...] | None
-) -> layout.Spec:
+def maker(
+    shape: tuple[int, ...], dtype: np.dtype[Any], strides: tuple[int, ...] | None = None
+) -> Callable[[], np.ndarray[Any, Any]]:
+    """What gives `empty` arrays."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < layout.KEPT:
+        whole = partial(np.empty, shape, dtype)
+        return partial(np.ndarray, shape, dtype, None, 0, strides) if strides else whole
     spec = _array(dtype, shape, strides)
-    spec.high = math.prod(shape) * dtype.itemsize
-    return spec
+    spec.high = size
+    return partial(_maker(), ctypes.addressof(pool()), ctypes.byref(spec))
 
 
 @cache
 def _maker() -> Any:
     """The native `new_array`."""
-    kind = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_void_p)
+    kind = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.POINTER(layout.Spec))
     return kind(functions()["new_array"])
 
 

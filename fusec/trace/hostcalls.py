@@ -42,12 +42,11 @@ class Slot:
         self.index = index
         self.kind = kind
 
-    def fill(self, arrays: Any) -> Any:
-        """The array, NumPy scalar or Python number that NumPy's function is to see."""
-        value = np.asarray(arrays[self.index])
+    def text(self, ndim: int) -> str:
+        """The array, NumPy scalar or Python number that NumPy's function is to see of ``a0``."""
         if self.kind == "array":
-            return value
-        return value[()] if self.kind == "scalar" else value.item()
+            return f"a{self.index}" if ndim else f"asarray(a{self.index})"
+        return f"a{self.index}" + ("[()]" if self.kind == "scalar" else ".item()")
 
 
 def host_call(
@@ -69,18 +68,7 @@ def host_call(
     operands, filled = _operands(session, leaves)
     name = _name(func)
 
-    kinds = [c.cls for part in tree.children for c in part.children]
-    flat = all(cls is LEAF or cls is None for cls in kinds)
-    left = iter(filled)
-    given = [next(left) if cls is LEAF else None for cls in kinds] if flat else filled
-    count, names = len(tree.children[0].children), tree.children[1].aux
-
-    def invoke(arrays: Any) -> Any:
-        values = [v.fill(arrays) if type(v) is Slot else v for v in given]
-        if flat:
-            return func(*values[:count], **dict(zip(names, values[count:])))
-        made_args, made_kwargs = tree.unflatten(values)
-        return func(*made_args, **made_kwargs)
+    invoke = _invoker(func, tree, filled, [o._like.ndim for o in operands])
 
     def arguments(traced: Any) -> Any:
         return tree.unflatten([traced[v.index] if type(v) is Slot else v for v in filled])
@@ -107,6 +95,28 @@ def host_call(
     if out is not None:
         return _stored(session, made, out)
     return result_tree.unflatten(made)
+
+
+def _invoker(func: Any, tree: TreeDef, filled: list[Any], ndims: list[int]) -> Any:
+    """What calls ``func`` as the user does, given the arrays: ``lambda a0: func(a0, k1, axis=k2)``.
+
+    ndims: of the arrays.
+    """
+    names = {f"k{i}": v for i, v in enumerate(filled)} | {"func": func, "asarray": np.asarray}
+    texts = [v.text(ndims[v.index]) if type(v) is Slot else k for k, v in zip(names, filled)]
+    positional, named = tree.children
+    kinds = [c.cls for part in tree.children for c in part.children]
+    if all(cls is LEAF or cls is None for cls in kinds):
+        left = iter(texts)
+        given = [next(left) if cls is LEAF else "None" for cls in kinds]
+        count = len(positional.children)
+        pairs = [f"{k}={v}" for k, v in zip(named.aux, given[count:])]
+        call = f"func({', '.join([*given[:count], *pairs])})"
+    else:
+        names["unflatten"] = tree.unflatten
+        call = f"(lambda given: func(*given[0], **given[1]))(unflatten([{', '.join(texts)}]))"
+    every = ", ".join([f"a{i}" for i in range(len(ndims))])
+    return eval(compile(f"lambda {every}: {call}", "<fusec host call>", "eval"), names)
 
 
 def _key(tree: TreeDef, filled: list[Any]) -> Any:
@@ -163,7 +173,7 @@ def _operands(session: Session, leaves: list[Any]) -> tuple[list[Tracer], list[A
     return operands, filled
 
 
-def _runner(name: str, invoke: Callable[[Any], Any], likes: list[np.ndarray]) -> Any:
+def _runner(name: str, invoke: Callable[..., Any], likes: list[np.ndarray]) -> Any:
     """What the program calls: it gives all results as arrays, in order.
 
     Raises DataDependentShapeError where the data make it another result (``np.emath.sqrt``): then
@@ -172,9 +182,10 @@ def _runner(name: str, invoke: Callable[[Any], Any], likes: list[np.ndarray]) ->
     expected = [(x.shape, x.dtype) for x in likes]
 
     def run(*arrays: Any) -> tuple[Any, ...]:
-        result = invoke(arrays)
-        leaves = [result] if type(result) is np.ndarray else flatten(result)[0]
-        found = [np.asarray(x) for x in leaves]
+        result = invoke(*arrays)
+        if type(result) is np.ndarray and [(result.shape, result.dtype)] == expected:
+            return (result,)
+        found = [np.asarray(x) for x in flatten(result)[0]]
         made = [(x.shape, x.dtype) for x in found]
         if made != expected:
             raise DataDependentShapeError(f"{name} gave {made} where {expected} was planned")
@@ -188,7 +199,7 @@ def _runner(name: str, invoke: Callable[[Any], Any], likes: list[np.ndarray]) ->
 
 
 def _probe(
-    session: Session, name: str, invoke: Callable[[Any], Any], operands: list[Tracer]
+    session: Session, name: str, invoke: Callable[..., Any], operands: list[Tracer]
 ) -> tuple[Any, list[bool]]:
     """Stand-ins for the results, in the tree that ``invoke`` gives, and which are scalars."""
     shapes = [o._like.shape for o in operands]
@@ -208,7 +219,7 @@ def _probe(
 def _probe_short(
     session: Session,
     name: str,
-    invoke: Callable[[Any], Any],
+    invoke: Callable[..., Any],
     operands: list[Tracer],
     shapes: list[tuple[int, ...]],
 ) -> tuple[Any, list[bool]]:
@@ -259,7 +270,7 @@ def _scaled_up(
 def _dummy_call(
     session: Session,
     name: str,
-    invoke: Callable[[Any], Any],
+    invoke: Callable[..., Any],
     operands: list[Tracer],
     shapes: list[tuple[int, ...]],
 ) -> Any:
@@ -280,7 +291,7 @@ def _dummy_call(
 
 
 def _first_result(
-    invoke: Callable[[Any], Any], arrays: list[Any]
+    invoke: Callable[..., Any], arrays: list[Any]
 ) -> tuple[Any, list[np.ndarray]]:
     """``invoke`` on harmless values, or on others where those are not; and the values.
 
@@ -289,12 +300,12 @@ def _first_result(
     with silent():
         given = [_arranged(_dummy(a[0], a[1]), a[2]) for a in arrays]
         try:
-            return invoke(given), given
+            return invoke(*given), given
         except Exception as error:
             for fill in (np.ones, np.zeros, _mixed):
                 given = [_arranged(fill(a[0], a[1]), a[2]) for a in arrays]
                 with contextlib.suppress(Exception):
-                    return invoke(given), given
+                    return invoke(*given), given
             raise error
 
 

@@ -5,12 +5,11 @@ The value of a constant belongs to the program. What a number argument (a Python
 which it comes out differently is traced again.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusec.ir.graph import Graph, Node, evaluate, toposort
+from fusec.ir.graph import Graph, Node, evaluate, evaluator, toposort
 
 if TYPE_CHECKING:
     from fusec.trace.session import Session
@@ -21,7 +20,7 @@ def constant(session: "Session", node: Node) -> np.ndarray | None:
     params = _params(session, node)
     if params is None or any(p not in session.sized for p in params):
         return None
-    return _evaluated(params, node)([session.sized[p] for p in params])
+    return np.asarray(evaluate(Graph(params, [node]), [session.sized[p] for p in params])[0])
 
 
 def guarded(session: "Session", node: Node) -> np.ndarray | None:
@@ -34,12 +33,18 @@ def guarded(session: "Session", node: Node) -> np.ndarray | None:
     numbers = {p: session.numbers[p] for p in params if p in session.numbers}
     if not numbers:
         return constant(session, node)
-    run = _evaluated(params, node)
+    run = evaluator(
+        Graph(params, [node]), {p: session.sized[p] for p in params if p not in numbers}
+    )
+    last: list[Any] = [None, None]  # most calls have the numbers of the one before
 
     def number_of(*given: Any) -> Any:
-        now = dict(zip(numbers, given))
-        values = [np.array(now[p], p.dtype) if p in now else session.sized[p] for p in params]
-        return run(values).tolist()
+        text, value = last
+        if text != repr(given):  # which tells 2 from 2.0, and the zeros
+            pairs = zip(numbers, given)
+            value = np.asarray(run({p: np.array(now, p.dtype) for p, now in pairs})).tolist()
+            last[:] = repr(given), value
+        return value
 
     recipe = (number_of, *[n._recipe for n in numbers.values()])
     values = [n._value for n in numbers.values()]
@@ -58,8 +63,3 @@ def _params(session: "Session", node: Node) -> list[Node] | None:
         if not (number and varying.isdisjoint(n.inputs)):
             varying.add(n)
     return None if node in varying else params
-
-
-def _evaluated(params: list[Node], node: Node) -> Callable[[list[Any]], np.ndarray]:
-    graph = Graph(params, [node])
-    return lambda values: np.asarray(evaluate(graph, values)[0])
