@@ -198,6 +198,28 @@ def test_what_a_decision_has_computed_is_not_computed_again():
     assert [sum(n.op.name == "matmul" for n in x.graph.nodes()) for x in (low, ask)] == [0, 1]
 
 
+def spaced(x, t):
+    n = int(x[-1])
+    grid = np.arange(1, n + 1)
+    if grid[-1] % 2:
+        grid = grid[::-1]
+    if not 0 < t <= grid.max():
+        raise ValueError(f"{t} is outside of 1 to {grid[-1]}")
+    return grid * x[0]
+
+
+def test_what_follows_from_a_decision_is_no_other():
+    low = fusec.jit(spaced).lower(X + 2, 3.0)
+    assert [int(decision.value) for decision, _ in low.decisions] == [6]
+    jitted = fusec.jit(spaced)
+    for shift, t in [(2, 3.0), (2, 4.0), (1, 3.0), (3, 6.0), (2, 3.0), (1, -1.0)]:
+        compare(jitted, spaced, X + shift, t)
+    for shift, t in [(2, 6.0), (1, 4.5), (2, 6.0)]:
+        with pytest.raises(ValueError, match="outside of 1 to"):
+            jitted(X + shift, t)
+    assert jitted(X + 2, 5.0).shape == (5,)
+
+
 def test_explain_tells_of_decisions():
     text = str(fusec.jit(normalised).lower(-X - 2).explain())
     assert "decides: False here, found by 1 kernel" in text
