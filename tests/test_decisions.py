@@ -220,6 +220,25 @@ def test_what_follows_from_a_decision_is_no_other():
     assert jitted(X + 2, 5.0).shape == (5,)
 
 
+COUNTED = {
+    "how-many": lambda x: (x * np.flatnonzero(x > 0).size, np.flatnonzero(x).size),
+    "places": lambda x: (np.flatnonzero(x.reshape(1, -1) > 0).sum(), np.flatnonzero(x > 0).mean()),
+    "size": lambda x: (x[x > 0].size, np.stack([x, x], 1)[x > 1].size / 2),
+    "bins": lambda x: np.bincount(np.abs(x).astype(int)) / x.size,
+    "weights": lambda x: np.bincount(np.abs(x).astype("u1"), x),
+    "negative": lambda x: np.bincount(x.astype(int)),
+}
+
+
+@pytest.mark.parametrize("function", COUNTED.values(), ids=COUNTED)
+def test_counts_of_what_data_choose(function):
+    jitted = fusec.jit(function)
+    for shift in (2.0, 0.0, 3.0, 2.0):
+        compare(jitted, function, X + shift)
+    (plans,) = jitted._plans.values()
+    assert compiled(plans)
+
+
 def test_explain_tells_of_decisions():
     text = str(fusec.jit(normalised).lower(-X - 2).explain())
     assert "decides: False here, found by 1 kernel" in text

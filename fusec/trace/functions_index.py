@@ -21,6 +21,7 @@ from fusec.trace.table import (
     data_dependent,
     dim,
     implements,
+    iota,
     plain,
     sample,
     wrap,
@@ -31,11 +32,15 @@ from fusec.trace.ufuncs import as_element, store_out, weak_type
 
 @implements(np.bincount)
 def bincount(session: Session, x: Any, weights: Any = None, minlength: Any = 0) -> Any:
-    """``np.bincount``: planned for ``minlength`` counts; NumPy runs where the data need more."""
-    n = operator.index(minlength)
+    """``np.bincount``: planned for ``minlength`` counts; NumPy runs where the data need more.
+
+    Where there is none, how many of them there are is a decision on a value.
+    """
+    n, places = operator.index(minlength), as_tracer(session, x)
+    if not n and session.ask and places.dtype.kind in "iu" and places._like.size:
+        n = max(int(places.max()) + 1, 0)
     if not n:
         raise data_dependent(session, "np.bincount", "Say how many counts there are: minlength=n.")
-    places = as_tracer(session, x)
     if not places._like.size:
         weights = None
     values = places if weights is None else as_tracer(session, weights)
@@ -255,6 +260,17 @@ def of_constants(session: Session, func: Any, args: Any, kwargs: dict[str, Any])
 
 
 MANY = 4096  # elements; of fewer NumPy is done before a decision is
+
+
+@implements(np.flatnonzero)
+def flatnonzero(session: Session, a: Any) -> Any:
+    """``np.flatnonzero``: those of all places that the elements select."""
+    from fusec.trace.selection import Selection
+
+    mask = ravel(session, as_tracer(session, a) != 0)
+    if session.ask is None or mask.concrete() is not None:
+        return of_constants(session, np.flatnonzero, (a,), {})
+    return Selection(fresh(session, iota(session, mask._like.shape, 0)), mask)
 
 
 @implements(np.unique)

@@ -14,6 +14,7 @@ from fusec.errors import DataDependentShapeError, UnsupportedError
 from fusec.ir.graph import Graph, Node
 from fusec.ir.rewrite import rebuild
 from fusec.ops.reduce import IDENTITY
+from fusec.trace.pynumbers import python_number
 from fusec.trace.session import Session
 from fusec.trace.table import check, data_dependent, iota
 from fusec.trace.tracer import Tracer, fresh, power
@@ -66,12 +67,11 @@ class Selection(np.lib.mixins.NDArrayOperatorsMixin):
 
     @property
     def size(self) -> Tracer:
-        """The number of selected elements, as a traced integer."""
-        tail = self.source.shape[self.mask._like.ndim :]
+        """The number of selected elements, as a traced integer of Python's."""
         count = np.count_nonzero(self._mask())
-        for n in tail:
+        for n in self.source.shape[self.mask._like.ndim :]:
             count = count * n
-        return count
+        return python_number(count)
 
     def _mask(self) -> Tracer:
         return fresh(self._session, self._mask_node, self.mask._like)
