@@ -29,7 +29,7 @@ RANDOM = 500
 CLOSE = {
     *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logaddexp", "logaddexp2"),
     *("power", "float_power", "cbrt", "hypot", "sin", "cos", "tan", "arcsin", "arccos", "arctan"),
-    *("whole_power_", "inverse_power_", "power_by_one"),
+    *("whole_power_", "inverse_power_", "scalar_power"),
     *("arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "erf"),
 }
 """Within MAX_ULP of NumPy, which has an error of its own."""
@@ -112,7 +112,7 @@ def input_dtypes(op, dtype):
             return None
         return inputs if loop[: len(inputs)] == inputs else None
     kinds = {"scaled": "fc", "erf": "f", "real": "c", "imag": "c", "make_complex": "f"}
-    kinds |= {"crossed": "fc", "power_by_one": "f", "bitcast": "iuf", **dict.fromkeys(ATTRS, "f")}
+    kinds |= {"crossed": "fc", "scalar_power": "f", "bitcast": "iuf", **dict.fromkeys(ATTRS, "f")}
     if name in ("wrap_index", "count_index"):
         return (dtype,) * 2 if dtype == "i8" else None
     if dtype.kind not in kinds.get(name, "biufc") or (dtype == "f2" and name in kinds):
@@ -120,7 +120,7 @@ def input_dtypes(op, dtype):
     return {
         "scaled": (dtype,) * 2,
         "crossed": (dtype,) * 2,
-        "power_by_one": (dtype,) * 2,
+        "scalar_power": (dtype,) * 2,
         "make_complex": (dtype,) * 2,
         "multiply_add": (dtype,) * 3,
         "where": (np.dtype(bool), dtype, dtype),

@@ -209,13 +209,13 @@ _CHECK: dict[str, Any] = {"!": "exponent_bad({1})"}
 _COMPLEX_POWER = "cpow({0}, {1})"
 _binary(np.power, *_POWER, checked="i", iu="ipow({0}, {1})", c=_COMPLEX_POWER, **_CHECK)
 _binary(np.float_power, *_POWER, c=_COMPLEX_POWER)
-def _power_by_one(x: Any, y: Any) -> Any:
+def _scalar_power(x: Any, y: Any) -> Any:
     """Where the exponent of all elements is 0.5 NumPy takes the root: of -0.0 that is -0.0."""
     return np.where(y == 0.5, np.sqrt(np.where(y == 0.5, x, 0)), np.power(x, y))
 
 
-_BY_ONE: dict[str, Any] = {"impl": _power_by_one, "expr": {"f": "root_pow({0}, {1})"}}
-register(replace(OPS["power"], name="power_by_one", ufunc=None, checked="", **_BY_ONE))
+_BY_ONE: dict[str, Any] = {"impl": _scalar_power, "expr": {"f": "root_pow({0}, {1})"}}
+register(replace(OPS["power"], name="scalar_power", ufunc=None, checked="", **_BY_ONE))
 
 
 def _whole_power(name: str, sign: int) -> None:

@@ -158,7 +158,7 @@ def small_power(node: Node) -> Node | None:
         return None
     if n == 1:
         return x
-    if n == 0.5 and node.op.name == "power_by_one":
+    if n == 0.5 and node.op.name == "scalar_power":
         return node_of("sqrt", x)
     if n == 2:
         return node_of("square", x)
@@ -237,7 +237,7 @@ SIMPLIFY = {
     "multiply": [multiply_by_one],
     "divide": [multiply_by_one],
     "power": [small_power],
-    "power_by_one": [small_power],
+    "scalar_power": [small_power],
     "where": [where_same],
     "negative": [double_negation],
     "invert": [double_negation],

@@ -80,7 +80,7 @@ def elementwise(
     tracers = [v for v in operands if type(v) is Tracer]
     one = ufunc is np.power and _is_one(nodes[1].aval, nodes[0].aval.size)
     by_one = one and not all(t._scalar for t in tracers)
-    result = session.make("power_by_one" if by_one else BY_UFUNC[ufunc], *nodes)
+    result = session.make("scalar_power" if by_one else BY_UFUNC[ufunc], *nodes)
     if out is None and where is True:
         like = k_like(result, tracers) if order == "K" else None
         return fresh(session, result, like, scalar=result.aval.ndim == 0)
