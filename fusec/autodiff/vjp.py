@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from fusec.autodiff.pieces import Pieces
 from fusec.errors import DerivativeError
 from fusec.ir.aval import Aval, kind_of
 from fusec.ir.graph import Node, toposort
@@ -21,6 +22,7 @@ from fusec.ops.shape import summed_to
 from fusec.trace.session import Session
 from fusec.trace.tracer import fresh
 
+FEW = 4  # a part of more than one in so many elements is added as an array of zeros around it
 Contributions = Iterable[tuple[Node, Node]]
 
 
@@ -40,8 +42,9 @@ def pullback(
             sweep.add(node, g)
     first = len(session.checks)
     sweep.run()
+    found = [sweep.total(x) for x in inputs]
     del session.checks[first:]  # NumPy makes those of the function
-    return [sweep.cotangents.get(x) for x in inputs]
+    return found
 
 
 def dependent(order: Iterable[Node], inputs: Iterable[Node]) -> set[Node]:
@@ -67,7 +70,8 @@ def _passes(node: Node, active: set[Node]) -> bool:
 
 
 class Sweep:
-    """One walk from outputs to inputs. ``cotangents`` is what has arrived at each node so far."""
+    """One walk from outputs to inputs. What has arrived at each node so far is in ``cotangents``,
+    and in ``pieces`` what has at parts of it."""
 
     def __init__(
         self, session: Session, outputs: Sequence[Node], inputs: Sequence[Node]
@@ -77,6 +81,7 @@ class Sweep:
         self.order = toposort(outputs, inputs)
         self.active = dependent(self.order, inputs)
         self.cotangents: dict[Node, Node] = {}
+        self.pieces: dict[Node, Pieces] = {}
         self.parts: dict[Node, dict[int, Node]] = {}  # of nodes with several results
 
     def add(self, node: Node, g: Node) -> None:
@@ -84,6 +89,33 @@ class Sweep:
         g = undone(self.session, g, node.aval)
         before = self.cotangents.get(node)
         self.cotangents[node] = g if before is None else self.session.make("add", before, g)
+
+    def _add_part(self, read: Node, g: Node) -> None:
+        """One more use of a part of an array, which ``read`` is, has the cotangent ``g``."""
+        node = read.inputs[0]
+        pieces = self.pieces.setdefault(node, Pieces(node.aval))
+        start, step, shape = [read.attrs[k] for k in ("start", "step", "shape")]
+        if pieces.take(self.session, (start, step, shape), g):
+            return
+        pieces.closed = pieces.closed or g.aval.size * FEW <= node.aval.size
+        whole = self.total(node) if pieces.closed else None
+        if whole is None:
+            whole = zeros(self.session, node)
+        else:
+            g = self.session.make("add", self.session.make("slice", whole, **read.attrs), g)
+        whole = self.session.make("slice_update", whole, g, start=start, step=step)
+        if pieces.closed:
+            self.cotangents[node] = whole
+        else:
+            self.add(node, whole)
+
+    def total(self, node: Node) -> Node | None:
+        """All that has arrived at ``node``, which has no pieces then; None where nothing has."""
+        if node in self.pieces and self.pieces[node].found:
+            g = self.pieces[node].total(self.session)
+            self.pieces[node].found.clear()
+            self.add(node, g)
+        return self.cotangents.get(node)
 
     def run(self) -> None:
         outside = self.session.at
@@ -101,12 +133,16 @@ class Sweep:
                 if target in self.active:
                     self.add(target, g)
             return
-        if node not in self.cotangents:
+        g = self.total(node)
+        if g is None:
             return
-        g = self.cotangents.pop(node)
+        del self.cotangents[node]
         if node.op.name in ("host_out", "custom_out"):
             parts, index = self.parts.setdefault(node.inputs[0], {}), node.attrs["index"]
             parts[index] = self.session.make("add", parts[index], g) if index in parts else g
+            return
+        if node.op.name == "slice":
+            self._add_part(node, g)
             return
         traced = [fresh(self.session, n) for n in (g, node, *node.inputs)]
         for k, child in enumerate(node.inputs):

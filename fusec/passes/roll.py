@@ -57,6 +57,7 @@ SMALL = 16  # elements of constants that may vary
 def rolled(graph: Graph, worth: Callable[[Node], bool] = lambda loop: False) -> Graph:
     """The same graph with its repetitions as loops. worth: whether a small loop may be one."""
     nodes = graph.nodes()
+    count = len(nodes)
     while len(nodes) >= FEW:
         leaves: dict[Node, Any] = {}
         order = []
@@ -66,7 +67,7 @@ def rolled(graph: Graph, worth: Callable[[Node], bool] = lambda loop: False) -> 
                 order.append(node)
             else:
                 leaves[node] = kind
-        around = _looped(Around(graph, order), leaves, worth)
+        around = _looped(Around(graph, order), leaves, worth, count)
         if around is None:
             break
         graph = around.graph()
@@ -76,19 +77,23 @@ def rolled(graph: Graph, worth: Callable[[Node], bool] = lambda loop: False) -> 
 
 
 def _looped(
-    around: Around, leaves: dict[Node, Any], worth: Callable[[Node], bool]
+    around: Around, leaves: dict[Node, Any], worth: Callable[[Node], bool], count: int
 ) -> Around | None:
     """Put all loops there are of one period into a graph; None where none is found."""
-    order, count = around.order, len(around.order) + len(leaves)
+    order = around.order
     kinds, marks = _kinds(order)
     inputs, vain = _Inputs(order, leaves), list[int]()
-    for period in _periods(marks):
+    periods = _periods(marks)
+    for period in periods:
         if len(vain) >= TRIED or any(period % p == 0 for p in vain if p > 0):
             continue
-        links, same = inputs.links(kinds, period)
+        known = {p: inputs.links(kinds, p) for p in sorted(periods) if period % p == 0}
         tried = False
-        for start, stop in zip(*_runs(same, period)):
-            for found in _ways(order, inputs, kinds, links, period, max(start, around.end), stop):
+        for start, stop in zip(*_runs(known[period][1], period)):
+            # a multiple of the distance of one loop may be that of another
+            p = next(p for p in known if known[p][1][start : stop + period - p].all())
+            begin, end = max(start, around.end), stop + period - p
+            for found in _ways(around, inputs, kinds, known[p][0], p, begin, end):
                 tried = True
                 made = around.built(found)
                 if made is not None and _accepted(found, made, count, worth):
@@ -114,7 +119,7 @@ def _in_turn(nodes: list[Node]) -> list[Node]:
 
 
 def _accepted(found: Repeat, made: Made, count: int, worth: Callable[[Node], bool]) -> bool:
-    """Whether a repetition should be a loop; count: how many nodes there are with it."""
+    """Whether a repetition should be a loop; count: how many nodes there were without loops."""
     one, size = made.roll.nodes, found.rounds * found.period
     costly = [n for n in one if n.op.family == "elementwise" and n.op.cost >= COSTLY]
     slow = found.rounds * len(costly) * (COSTLY_SIZE - 1)
@@ -124,19 +129,21 @@ def _accepted(found: Repeat, made: Made, count: int, worth: Callable[[Node], boo
 
 
 def _ways(
-    order: list[Node], inputs: "_Inputs", kinds: np.ndarray, links: np.ndarray, period: int,
+    around: Around, inputs: "_Inputs", kinds: np.ndarray, links: np.ndarray, period: int,
     start: int, stop: int,
 ) -> Iterator[Repeat]:  # fmt: skip
     """A repetition, with the rounds beginning here or there."""
-    one = order[start : start + period]
+    one = around.order[start : start + period]
     if stop - start < period or all(n.op.family == "movement" for n in one):
         return
     found = [inputs.of(links, k) for k in range(start, start + period)]
     within = slice(int(inputs.first[start]), int(inputs.first[start + period]))
     if ((links[within] == SHARED) & (inputs.at[within] >= start)).any():
         return  # a value of one round is shared by all
-    many = 1
-    if all(n.op.family == "elementwise" for n in one) and not any(MOVED in x for x in found):
+    many, middle = 1, around.order[(start + stop) // 2 :][:period]
+    collected = any(around.last.get(n, 0) >= stop + period for n in middle)
+    moved = collected or any(MOVED in x for x in found)
+    if not moved and all(n.op.family == "elementwise" for n in one):
         many = max(1, UNROLLED // period)
     for begin in _boundaries(one, found, stop - start):
         first = start + begin
@@ -179,7 +186,9 @@ def _periods(marks: np.ndarray) -> list[int]:
         start, stop = _longest(marks[period:] == marks[:-period])
         saved[period] = (stop - start) // period * period
     found = [p for p in tried if saved[p] >= p * (ROUNDS - 1)]
-    return sorted(found, key=lambda p: (-saved[p], p))
+    found.sort(key=lambda p: (-saved[p], p))
+    first = [p for k, p in enumerate(found) if all(p % q for q in found[:k])]
+    return [*first, *[p for p in found if p not in first]]  # the others are rounds of several loops
 
 
 def _longest(flags: np.ndarray) -> tuple[int, int]:

@@ -162,5 +162,5 @@ class Made:
 
 
 def _located(node: Node, like: Node) -> Node:
-    node.loc, node.serial = like.loc, like.serial
+    node.loc = like.loc  # not its turn: it comes before the first node that needs it
     return node

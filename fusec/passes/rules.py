@@ -223,9 +223,9 @@ def wrapped_twice(node: Node) -> Node | None:
 
 FOLD = {name: [fold_constants] for name, op in OPS.items() if op.family == "elementwise"}
 STORED = {
-    "slice": [slice_of_last_update], "slice_update": [update_of_update],
+    "slice": [slice_of_last_update], "slice_update": [update_of_update], "identity": [same_value],
 }  # fmt: skip
-"""``x[t] += 1`` is two updates for Python, and reads in between."""
+"""``x[t] += 1`` is two updates for Python, and reads in between; variables are identities."""
 SIMPLIFY = {
     "cast": [same_cast],
     "transpose": [trivial_move],
