@@ -108,11 +108,13 @@ def _looped(
 def _in_turn(nodes: list[Node]) -> list[Node]:
     """Inputs before users, and otherwise in the order in which the function was traced.
 
-    What passes have made comes right before the first node that needs it.
+    What passes have made comes right before the first node that needs it, and so do parts, which
+    the sweep back through ``np.stack`` takes for all rounds at once.
     """
     turns: dict[Node, int] = {}
     for node in reversed(nodes):
-        turn = turns[node] = min(turns.get(node, node.serial), node.serial)
+        turn = turns.get(node, node.serial)
+        turn = turns[node] = turn if node.op.name == "slice" else min(turn, node.serial)
         for i in node.inputs:
             turns[i] = min(turns.get(i, turn), turn)
     return sorted(nodes, key=turns.__getitem__)
