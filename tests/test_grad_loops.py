@@ -60,6 +60,14 @@ def recurrent(x, into, again):
     return (h * h).sum()
 
 
+def stacked(x, into, again):
+    h, rows = np.zeros((x.shape[1], 4)), []
+    for t in range(len(x)):
+        h = np.tanh(x[t] @ into + h @ again)
+        rows.append(h)
+    return (np.stack(rows) ** 2).mean()
+
+
 def heat(u):
     u = u.copy()
     for _ in range(100):
@@ -87,6 +95,7 @@ LOOPS = [  # function, arguments, loops, nodes at most
     (garch, [np.array([0.1, 0.1, 0.8]), uniform(300)], 2, 120),
     (windows, [uniform(200)], 2, 60),
     (recurrent, [uniform(150, 3, 5), uniform(5, 4), uniform(4, 4)], 3, 60),
+    (stacked, [uniform(150, 3, 5), uniform(5, 4), uniform(4, 4)], 2, 60),
     (heat, [uniform(64)], 2, 60),
     (runge_kutta, [uniform(20)], 2, 200),
 ]
@@ -146,3 +155,16 @@ def test_parts_that_lie_apart_are_put_together():
 
     ops = [n.op.name for n in fusec.grad(halves).trace(uniform(6)).graph.nodes()]
     assert "concatenate" in ops and "slice_update" not in ops
+
+
+def test_many_parts_that_calls_compute():
+    def loss(x, w):
+        s = np.zeros((x.shape[1], w.shape[1]))
+        for t in range(len(x)):
+            s = s + x[t] @ w
+        return (s * s).sum()
+
+    x, w = uniform(110, 8, 5), uniform(5, 4)
+    low = fusec.grad(loss).lower(x, w)
+    assert 0 < len(low.kernels) <= 4
+    assert_allclose(fusec.grad(loss)(x, w), np.broadcast_to(2 * (x.sum(0) @ w) @ w.T, x.shape))

@@ -30,6 +30,8 @@ LEAST = 8  # updates; fewer are soon chosen from where the array is read
 FILLED = 4  # so many elements of an array that begins as one number are stored for each of ours
 MOST = 512  # numbers that one kernel stores: LLVM takes more than twice as long for twice as many
 ROW = 16  # elements of rows that may be stored one after the other
+PARTS = 64  # of a concatenation; more are put together in two steps, SOME at a time
+SOME = 16
 Shape = tuple[int, ...]
 
 
@@ -55,7 +57,7 @@ def numbers_stored(graph: Graph) -> Graph:
             base = done[chain[0].inputs[0]]
             found = _updated(base, [(n, done[n.inputs[1]]) for n in chain])
         elif node.op.name == "concatenate" and len(inputs) >= LEAST:
-            found = _joined(done[node])
+            found = _joined(done[node]) or _nested(done[node])
         if found is not None:
             done[node] = _located(found, node)
     outputs, checks = ([done[n] for n in found] for found in (graph.outputs, graph.checks))
@@ -102,6 +104,17 @@ def _joined(node: Node) -> Node | None:
     if any(i.shape != (1, *rest) for i in node.inputs) or axis or prod(rest) > ROW:
         return None
     return rows_of([reshaped(i, rest) for i in node.inputs])
+
+
+def _nested(node: Node) -> Node | None:
+    """A concatenation of many parts as one of concatenations: a kernel asks for the part at a place
+    by as many branches in each other as there are parts."""
+    parts, axis = node.inputs, node.attrs["axis"]
+    if len(parts) <= PARTS:
+        return None
+    some = [parts[k : k + SOME] for k in range(0, len(parts), SOME)]
+    joints = [node_of("concatenate", *x, axis=axis) if len(x) > 1 else x[0] for x in some]
+    return node_of("concatenate", *joints, axis=axis)
 
 
 def _splits(value: Node) -> bool:
