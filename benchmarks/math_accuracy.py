@@ -130,7 +130,7 @@ def compiled_loop(name: str, kind_name: str) -> Loop:
 LONG = {
     "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "atan2": np.arctan2,
     "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh, "pow_": np.power,
-    "root_pow": OPS["power_by_one"].impl,
+    "root_pow": OPS["scalar_power"].impl,
 }  # fmt: skip
 LONG |= {f"{name}{n}": lambda x, k=sign * n: np.power(x, x.dtype.type(k))
          for n in range(2, MOST_POWER + 1) for name, sign in WHOLE.items()}  # fmt: skip
