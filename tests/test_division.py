@@ -32,7 +32,22 @@ def two_results(x):
     return x / top, np.maximum(x, 0) / (top * top)
 
 
-COMPILED = {f: fusec.jit(f) for f in (by_largest, in_place, centred, two_results)}
+def by_first(x):
+    return x / x[:1, :1]
+
+
+def by_first_in_place(x, y):
+    x /= y[:1, :1]
+    return x
+
+
+def by_numbers(x):
+    return x[1:] / 3.0 - x[:-1] / 1e-3, x.ravel() / 7
+
+
+FUNCTIONS = (by_largest, in_place, centred, two_results)
+MAPS = (by_first, by_first_in_place, by_numbers)
+COMPILED = {f: fusec.jit(f) for f in (*FUNCTIONS, *MAPS)}
 
 
 def compare(fn, *args):
@@ -80,12 +95,12 @@ def test_quotients_near_the_middle_of_two_floats(dtype, bits, rows):
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("fn", [by_largest, in_place, two_results])
+@pytest.mark.parametrize("fn", [by_largest, in_place, two_results, *MAPS])
 def test_what_can_go_wrong_with_a_product(fn, dtype):
     """Overflow, underflow, infinities, NaN, zeros of both signs, negative and tiny divisors."""
 
     def check(fn, x):
-        compare(fn, *[x] * (1 + (fn is in_place)))
+        compare(fn, *[x] * (1 + (fn in (in_place, by_first_in_place))))
 
     rng, limits = np.random.default_rng(1), np.finfo(dtype)
     x = rng.standard_normal((40, 100)).astype(dtype)
@@ -107,27 +122,44 @@ def test_any_floats(dtype):
     shapes = st.tuples(st.integers(1, 12), st.integers(1, 70))
 
     @settings(deadline=None)
-    @given(st.data(), shapes, st.sampled_from([by_largest, in_place, centred]))
+    @given(st.data(), shapes, st.sampled_from([by_largest, in_place, *MAPS]))
     def run(data, shape, fn):
         numbers = st.floats(width=8 * np.dtype(dtype).itemsize)
         x = data.draw(arrays.arrays(dtype, shape, elements=numbers))
-        weights = np.linspace(-1, 2, shape[1], dtype=dtype)
-        more = {by_largest: [], in_place: [x], centred: [weights]}[fn]
-        compare(fn, x, *more)
+        compare(fn, x, *[x] * (fn in (in_place, by_first_in_place)))
+        compare(centred, x, np.linspace(-1, 2, shape[1], dtype=dtype))
 
     run()
 
 
-def test_rows_are_multiplied_where_that_can_be_undone():
+def test_what_is_multiplied():
     """In pairs of loops; not where a loop also reduces, nor complex numbers, nor with exp."""
 
     def text(fn, *args):
         return "\n".join(k.source for k in fusec.jit(fn).lower(*args).kernels)
 
     x = np.ones((40, 64), "f4")
-    for fn, *args in ((by_largest, x), (centred, x, x[0]), (two_results, x)):
-        assert text(fn, *args).count("fquotient(") == 1 + (fn is two_results)
-        assert "| flagged():" in text(fn, *args) and "clear_flags()" in text(fn, *args)
+    one, two, by_exp = ([x], 1), ([x], 2), lambda x: by_largest(np.exp(x))
+    table = {by_largest: one, centred: ([x, x[0]], 1), two_results: two, by_first: one, by_exp: one}
+    for fn, (args, count) in {**table, by_numbers: ([x], 3)}.items():
+        assert text(fn, *args).count("fquotient(") == count
+        assert "flagged():" in text(fn, *args) and "clear_flags()" in text(fn, *args)
     assert "fquotient" not in text(by_largest, x.astype("c8"))
-    assert "fquotient" not in text(lambda x: by_largest(np.exp(x)), x)
     assert "fquotient" not in text(lambda x: by_largest(x).sum(axis=1), x)
+    assert "fquotient" not in text(lambda x: np.exp(x / 3), x)
+    assert "fquotient" not in text(lambda x: 3 / x + x / 4, x)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("scale", [1, 200, 2000])
+def test_rows_of_what_is_costly(dtype, scale):
+    """The quotients are those of what was computed, also where that is tiny or 0."""
+
+    def shares(x):
+        e = np.exp(x - largest(x))
+        return e, e / e.sum(axis=1, keepdims=True)
+
+    x = (np.random.default_rng(2).standard_normal((50, 77)) * scale).astype(dtype)
+    e, got = fusec.jit(shares)(x)
+    total = fusec.jit(lambda e: e.sum(axis=1, keepdims=True))(e)
+    np.testing.assert_array_equal(got.view(f"u{e.itemsize}"), (e / total).view(f"u{e.itemsize}"))

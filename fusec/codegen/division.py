@@ -13,11 +13,12 @@ For float32 the simpler q may be farther away, but |e * r| errs by 3 * 2**-24 un
 place at most; all quotients so near to the middle of two floats, 93 million pairs of significands,
 have been tried.
 
-That holds for y > 0 and unless something overflows, underflows, or is not a number: the processor
-notes that, ``flagged`` tells, and the kernel divides. So loops come in pairs::
+That holds for y > 0 that is neither tiny nor huge, and unless something overflows, underflows, or
+is not a number: the processor notes that, ``flagged`` tells, and the kernel divides. So loops come
+in pairs::
 
+    clear_flags()
     if apart(x0, y0):              # y0 may stand in the place of x0
-        clear_flags()
         for i1 in range(n_i1):
             y0[i1] = fquotient(x0[i1], t)
     if (not apart(x0, y0)) | flagged():
@@ -25,6 +26,7 @@ notes that, ``flagged`` tells, and the kernel divides. So loops come in pairs::
             y0[i1] = x0[i1] / t
 """
 
+import math
 from typing import Any
 
 from llvmlite import ir
@@ -36,7 +38,7 @@ from fusec.codegen.target import host
 _I32 = ir.IntType(32)
 _BYTES = ir.IntType(8).as_pointer()
 _FLAGS = 0b011111  # of MXCSR: invalid, denormal, division by zero, overflow, underflow
-_SIGNALLING = {32: 0x7FA00000, 64: 0x7FF4000000000000}  # NaNs that raise the first of them
+_USUAL = {32: 100, 64: 900}  # the largest exponents of a divisor
 
 
 def _multiplies() -> bool:
@@ -61,30 +63,29 @@ def _read(b: Any) -> tuple[Any, Any]:
 
 @intrinsic(2)
 def fquotient(b: Any, t: Any, x: Any, y: Any) -> Any:
-    """x / y, unless that is ``flagged``; for y that is the same all along a loop."""
+    """x / y, unless that is ``flagged``; for y that is the same all along a loop.
+
+    What follows from y alone may be computed before the flags are cleared. So a y that something
+    could go wrong with becomes infinities, of which each x gives one less the other.
+    """
     if not _multiplies():
         return b.fdiv(x, y)
-    one, bits = y.type(1.0), ir.IntType(t.bitwidth)
-    none = b.bitcast(bits(_SIGNALLING[t.bitwidth]), y.type)
-    inverse = b.select(b.fcmp_ordered(">", y, y.type(0.0)), b.fdiv(one, y), none)
-    first = b.fmul(x, inverse)
+    bits, one, inf = ir.IntType(t.bitwidth), y.type(1.0), y.type(math.inf)
+    least, most = [y.type(2.0 ** (sign * _USUAL[t.bitwidth])) for sign in (-1, 1)]
+    usual = b.and_(b.fcmp_ordered(">", y, least), b.fcmp_ordered("<", y, most))
+    inverse = b.fdiv(one, y)
     if t.bitwidth == 64:
-        first = _nearer(b, x, y, inverse)
+        below = b.bitcast(b.sub(b.bitcast(inverse, bits), bits(1)), y.type)
+        over = b.fcmp_ordered("<", b.fma(b.fneg(inverse), y, one), y.type(0.0))
+        high = b.select(over, below, inverse)  # high + low is 1 / y, and low is never below 0,
+        low = b.fmul(b.fma(b.fneg(high), y, one), inverse)  # so that zeros keep their signs
+        high, low = b.select(usual, high, inf), b.select(usual, low, y.type(-math.inf))
+        first = b.fma(x, high, b.fmul(x, low))
+    inverse, y = b.select(usual, inverse, inf), b.select(usual, y, inf)
+    if t.bitwidth == 32:
+        first = b.fmul(x, inverse)
     left = b.fma(first, y, b.fneg(x))
     return b.fma(b.fneg(left), inverse, first)
-
-
-def _nearer(b: Any, x: Any, y: Any, inverse: Any) -> Any:
-    """x / y to less than one unit in the last place, by 1 / y as a sum of two floats.
-
-    The second one is never below 0, so that the terms of a zero have the same sign.
-    """
-    bits, one = ir.IntType(64), y.type(1.0)
-    below = b.bitcast(b.sub(b.bitcast(inverse, bits), bits(1)), y.type)
-    over = b.fcmp_ordered("<", b.fma(b.fneg(inverse), y, one), y.type(0.0))
-    first = b.select(over, below, inverse)
-    second = b.fmul(b.fma(b.fneg(first), y, one), inverse)
-    return b.fma(x, first, b.fmul(x, second))
 
 
 @intrinsic(0, to=types.boolean, mixed=True)

@@ -1,15 +1,15 @@
 """Rows that are cheap: a few of them take each stage together, so that none waits for itself.
 
-What a later stage reads of a row is kept in an array ``k_<name>``. Division by a value of the row
-is multiplication where that is exact (``division``). ``x / np.max(x, axis=1, keepdims=True)``::
+What a later stage reads of a row is kept in an array ``k_<name>``. ``x / np.max(x, axis=1,
+keepdims=True)``, with a division that is multiplication where it can be (``emit_quotients``)::
 
-    clear_flags()
     first = start
     while first < stop:
         last = min(first + batch, stop)
         for i0 in range(first, last):
             ...
             k_r0[i0 - first] = r0
+        clear_flags()
         if apart(x0, y0):
             for i0 in range(first, last):
                 r0 = k_r0[i0 - first]
@@ -19,21 +19,18 @@ is multiplication where that is exact (``division``). ``x / np.max(x, axis=1, ke
                     y0[i0 * y0_s0 + i1] = t0
         if (not (apart(x0, y0))) | flagged():
             ...                                # the same with v0 / r0
-            clear_flags()
         first = last
 """
 
 import re
-from collections.abc import Callable
-from itertools import product
 
 import numpy as np
 
 from fusec.codegen.emit import loaded, stored
 from fusec.codegen.emit_rows import RowEmitter
 from fusec.codegen.loops import Line, closure, operands
-from fusec.codegen.schedule import Schedule, inner_stores, is_inner, row_stores, stage_targets
-from fusec.ops.registry import COSTLY, OPS
+from fusec.codegen.schedule import Schedule, is_inner, row_stores, stage_targets
+from fusec.ops.registry import COSTLY
 from fusec.passes.groups import CACHE
 
 ROWS = 8  # rows that take a stage together, at most
@@ -51,7 +48,6 @@ def waits(plan: Schedule) -> bool:
 class BatchEmitter(RowEmitter):
     """See the module."""
 
-    quotients: frozenset[Line] = frozenset()  # divisions that are written as multiplications
     row = together = ""  # the number of the row, and how many take a stage together
 
     def whole_rows(self, row: str) -> None:
@@ -64,8 +60,6 @@ class BatchEmitter(RowEmitter):
         self.row, self.together = row, self.int_arg("batch", count)
         reads = [self.read_by(stage) for stage in range(stages)]
         quotients = [self.divided(stage) for stage in range(stages)]
-        if any(quotients):
-            w("clear_flags()")
         w("first = start")
         with w.block("while first < stop:"):
             w(f"last = min(first + {self.together}, stop)")
@@ -141,53 +135,3 @@ class BatchEmitter(RowEmitter):
         need += [x for x in self.row_values() if x.stage == stage + 1]
         read = {a for x in need for a in (*operands(x), *x.data.values())} | {*targets}
         return read | {s.value for s in row_stores(self.plan, stage)}
-
-    # -- division by values of the row ----------------------------------------------------------
-
-    def attempts(self, stage: int, quotients: frozenset[Line], write: Callable[[], None]) -> None:
-        """Write a loop; twice if it has quotients: a second pass divides if the first fails."""
-        if not quotients:
-            write()
-            return
-        apart = self.apart(stage)
-        with self.w.block(f"if {apart or 'first < last'}:"):
-            self.quotients = quotients
-            write()
-            self.quotients = frozenset()
-        with self.w.block(f"if (not ({apart})) | flagged():" if apart else "if flagged():"):
-            write()
-            self.w("clear_flags()")
-
-    def divided(self, stage: int) -> frozenset[Line]:
-        """The lines of a loop that divide floats by a value of the row, if it may run twice."""
-        need = closure(stage_targets(self.plan, stage), set(self.known))
-        inner = [x for x in need if is_inner(x, self.plan)]
-        plain = all(x.kind in ("op", "load", "index") and not x.effect for x in inner)
-        folds = any(f.value.stage == stage for f in self.body.folds)
-        found = frozenset([x for x in inner if self.divides(x)])
-        return found if plain and not folds else frozenset()
-
-    def divides(self, line: Line) -> bool:
-        moves = [is_inner(a, self.plan) for a in line.args]
-        wide = line.dtype.kind == "f" and line.dtype.itemsize >= 4
-        return line.text == OPS["divide"].expr["f"] and wide and moves == [True, False]
-
-    def apart(self, stage: int) -> str:
-        """Whether no store overwrites what a second pass would have to read again, as source."""
-        need = closure(stage_targets(self.plan, stage), set(self.known))
-        found: dict[str, None] = {}
-        for load, store in product(self.body.lines, inner_stores(self.plan, stage)):
-            if load.kind != "load" or load not in need:
-                continue
-            assert load.buffer is not None and load.index is not None
-            if load.index.variables() == store.index.variables():
-                self.data = load.data
-                source, _ = self.address(load.buffer, load.index)
-                target, _ = self.address(store.buffer, store.index)
-                found[f"apart({source}, {target})"] = None
-        return " & ".join(found)
-
-    def expression(self, line: Line) -> str:
-        if line in self.quotients:
-            return "fquotient({}, {})".format(*[self.read(a) for a in line.args])
-        return super().expression(line)

@@ -16,6 +16,8 @@ from fusec.codegen.schedule import all_lines, stage_targets
 from fusec.ops.registry import COSTLY
 from fusec.passes.access import Index, make
 
+PIECE = 4096  # elements of a loop whose divisions are tried together
+
 
 class MapEmitter(SpanEmitter):
     """Elementwise groups."""
@@ -97,6 +99,15 @@ class MapEmitter(SpanEmitter):
         if stores:
             streamed(self, stores, first, last, self._element)
             return
+        quotients = frozenset() if self.few or self.far() else self.divided(0)
+        if not quotients:
+            self._plain(first, last)
+            return
+        with self.w.block(f"for piece in range({first}, {last}, {PIECE}):"):
+            self.w(f"end = min(piece + {PIECE}, {last})")
+            self.attempts(0, quotients, lambda: self._plain("piece", "end"))
+
+    def _plain(self, first: str, last: str) -> None:
         with self.w.block(f"for {self.plan.reduced[0]} in range({first}, {last}):"):
             self._element()
 

@@ -15,7 +15,7 @@ A pad, a concatenation, updates at edges::
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
-from fusec.codegen.emit_loop import LoopEmitter
+from fusec.codegen.emit_quotients import QuotientEmitter
 from fusec.codegen.loops import Bound, Line, closure
 from fusec.codegen.schedule import is_inner
 from fusec.passes.access import var
@@ -27,7 +27,7 @@ Cut = tuple[Line, list[Bound], list[Bound]]
 """A branch, its bounds along the loop, and those that hold for all of it."""
 
 
-class SpanEmitter(LoopEmitter):
+class SpanEmitter(QuotientEmitter):
     """Loops over spans. here: the lines of the loop; once: writes the loop over one span."""
 
     here: Sequence[Line] = ()
