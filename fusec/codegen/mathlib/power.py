@@ -142,7 +142,7 @@ def _factors(x: Parts, n: int) -> tuple[Val, Val, Val]:
         square, low = _times(x, x)
         assert low is not None
         fourth = square * square
-        return fourth, square, fourth * (low + low + low)
+        return fourth, square, fourth * (low * 3.0)
     if n % 2 == 0:
         h, low = _parts(x, n // 2)
         assert low is not None
