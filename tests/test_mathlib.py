@@ -12,7 +12,7 @@ import pytest
 from llvmlite import ir
 
 from benchmarks import math_accuracy as accuracy
-from fusec.codegen import mathlib
+from fusec.codegen import mathlib, target
 from fusec.codegen.mathlib import dsl
 from fusec.codegen.mathlib.emit import NAMES, arity, define
 
@@ -100,6 +100,16 @@ def test_loops_are_vector_code_without_calls(name: str, kind: str) -> None:
     assert [d for d in declared if not d.startswith("llvm.")] == []
     called = re.findall(r"call [^@\n]*@([\w.]+)\(", body)
     assert [c for c in called if not ALLOWED.match(c)] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["exp", "exp2", "pow_"])
+@pytest.mark.skipif(not target.wide(), reason="no vscalef")
+def test_powers_that_round_to_0_are_not_computed(name: str, kind: str) -> None:
+    call = r"call [^\n]*avx512\.mask\.scalef[^\n]*, i\d+ ([^,]+),"
+    masks = re.findall(call, loop(name, kind).llvm)
+    assert masks
+    assert "-1" not in masks
 
 
 def test_vector_code_agrees_with_scalar_code_beyond_the_fast_range() -> None:

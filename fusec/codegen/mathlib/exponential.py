@@ -14,10 +14,10 @@ from fusec.codegen.mathlib.dsl import (
     polynomial,
     where,
 )
-from fusec.codegen.mathlib.instructions import scaled
+from fusec.codegen.mathlib.instructions import exponential
 
-# (below: e**x rounds to 0, above: to inf), and the same for 2**x; a little beyond the edges.
-EXP_RANGE = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
+# e**x rounds to inf above; 2**x rounds to 0 below and to inf above; a little beyond the edges.
+EXP_MOST = {"f32": 89.0, "f64": 710.0}
 EXP2_RANGE = {"f32": (-151.0, 129.0), "f64": (-1076.0, 1025.0)}
 # expm1 rounds to -1 below these.
 EXPM1_LEAST = {"f32": -20.0, "f64": -42.0}
@@ -59,8 +59,8 @@ def power_of_two(n: Val, add: int = 0) -> Val:
 
 def exp(x: Val) -> Val:
     """e**x."""
-    n, p = exp_parts(clamp(x, EXP_RANGE[x.kind.name]))
-    return scaled(p + 1.0, n)
+    n, p = exp_parts(at_most(x, EXP_MOST[x.kind.name]))
+    return exponential(p + 1.0, n)
 
 
 def exp_unscaled(x: Val) -> Val:
@@ -81,13 +81,13 @@ def exp2_parts(x: Val, tail: Val | None = None) -> tuple[Val, Val]:
 
 def exp2(x: Val) -> Val:
     """2**x: the rounding to n is exact, so only r is scaled by ln 2."""
-    n, p = exp2_parts(clamp(x, EXP2_RANGE[x.kind.name]))
-    return scaled(p + 1.0, n)
+    n, p = exp2_parts(at_most(x, EXP2_RANGE[x.kind.name][1]))
+    return exponential(p + 1.0, n)
 
 
 def expm1(x: Val) -> Val:
     """2**n * e**r - 1, with (2**n - 1) exact; all halved, so that 2**1024 is not needed."""
-    least, most = EXPM1_LEAST[x.kind.name], EXP_RANGE[x.kind.name][1]
+    least, most = EXPM1_LEAST[x.kind.name], EXP_MOST[x.kind.name]
     n, r = exp_reduced(clamp(x, (least, most)))
     half = power_of_two(n, -1)
     y = fma(half, r * r * polynomial(r, "exp"), fma(half, r, half - 0.5))

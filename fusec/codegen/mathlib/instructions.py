@@ -49,13 +49,23 @@ def _vector(scalar: ir.Function, kind: Kind, lanes: int, form: Form) -> ir.Funct
     return function
 
 
-def _avx512(b: ir.IRBuilder, name: str, operands: list[Any]) -> Any:
-    """One instruction on all lanes of ``operands``, the first of which is a vector."""
+def _avx512(b: ir.IRBuilder, name: str, operands: list[Any], chosen: Any = None) -> Any:
+    """One instruction on the lanes of ``operands``, the first of which is a vector.
+
+    chosen: a condition a lane; the other lanes are 0, and nothing is computed for them.
+    """
     vector = operands[0].type
     wide = vector.count * (64 if isinstance(vector.element, ir.DoubleType) else 32)
     letters = "pd" if isinstance(vector.element, ir.DoubleType) else "ps"
     mask = ir.IntType(max(vector.count, 8))
-    given = [*operands, vector(ir.Undefined), mask(-1), *([_NOW] if wide == 512 else [])]
+    which, others = mask(-1), vector(ir.Undefined)
+    if chosen is not None:
+        none = chosen.type([0] * vector.count)
+        places = [min(k, vector.count) for k in range(mask.width)]
+        lanes = ir.Constant(ir.VectorType(_I32, mask.width), places)
+        which = b.bitcast(b.shuffle_vector(chosen, none, lanes), mask)
+        others = splat(vector, 0.0)
+    given = [*operands, others, which, *([_NOW] if wide == 512 else [])]
     symbol = f"llvm.x86.avx512.mask.{name}.{letters}.{wide}"
     kind = ir.FunctionType(vector, [x.type for x in given])
     return b.call(b.module.globals.get(symbol) or ir.Function(b.module, kind, symbol), given)
@@ -74,6 +84,13 @@ def _near_exponent(b: ir.IRBuilder, kind: Kind, xs: list[Any]) -> Any:
 def _scaled(b: ir.IRBuilder, kind: Kind, xs: list[Any]) -> Any:
     magic = splat(xs[0].type, kind.magic)
     return _avx512(b, "scalef", [xs[0], b.fsub(xs[1], magic)])
+
+
+def _scaled_or_none(b: ir.IRBuilder, kind: Kind, xs: list[Any]) -> Any:
+    """As an instruction under a mask."""
+    last = splat(xs[0].type, kind.magic + _gone(kind))
+    exponent = b.fsub(xs[1], splat(xs[0].type, kind.magic))
+    return _avx512(b, "scalef", [xs[0], exponent], b.fcmp_unordered(">", xs[1], last))
 
 
 def kept(name: str, formula: Callable[[Val], Val], x: Val) -> Val:
@@ -115,6 +132,26 @@ def scaled(y: Val, n: Val) -> Val:
     |n| is at most twice the range of exponents.
     """
     return _instruction("scaled", _in_two_steps, _scaled, [y, n.real()])
+
+
+def exponential(y: Val, n: Val) -> Val:
+    """``scaled`` for 1/2 < y < 3/2, where n may be as low as it likes, and y nan there.
+
+    Intel's processors take some 160 cycles for a vector of which one result underflows: so what
+    rounds to 0, as e**-1000 does, is not computed. 102,400 float32 of which half are
+    -infinity, one thread of a Xeon 6: ``exp`` 211 -> 14 us.
+    """
+    return _instruction("exponential", _exponential, _scaled_or_none, [y, n.real()])
+
+
+def _gone(kind: Kind) -> int:
+    """3/2 times two to this power rounds to 0."""
+    return -kind.bias - kind.mantissa - 1
+
+
+def _exponential(y: Val, n: Val) -> Val:
+    least = n.const(n.kind.magic + _gone(n.kind))
+    return _in_two_steps(where(n <= least, 0.0, y), where(n <= least, least, n))
 
 
 def _in_two_steps(y: Val, n: Val) -> Val:

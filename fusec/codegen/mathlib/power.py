@@ -19,7 +19,7 @@ from fusec.codegen.mathlib.dsl import (
     where,
 )
 from fusec.codegen.mathlib.exponential import EXP2_RANGE, clamp, exp2_parts
-from fusec.codegen.mathlib.instructions import kept, scaled, split
+from fusec.codegen.mathlib.instructions import exponential, kept, split
 
 
 def _log2_of_sum(x: Val) -> tuple[Val, Val]:
@@ -59,7 +59,7 @@ def _power_of_size(a: Val, y: Val) -> Val:
     tail = fma(y, low, fma(y, high, -product))
     exponent = clamp(product, EXP2_RANGE[a.kind.name])
     n, p = exp2_parts(exponent, where(exponent == product, tail, 0.0))
-    return scaled(p + 1.0, n)
+    return exponential(p + 1.0, n)
 
 
 def pow_(x: Val, y: Val) -> Val:
