@@ -5,6 +5,7 @@ Column kernels keep ``LANES`` such rows for a block, and then one for every bloc
     fill_sum(p, 32 * pitch)              # p[k] = -0.0, for k < 32 * pitch
     lanes_sum(p, x, stride, m, width)    # into lane l: rows l, l + 32, ... of m rows of x
     halves_sum(p, pitch)                 # lane l with l + 16, l + 8, ..., l + 1, into lane 0
+    carry_sum(p, pitch, l)               # of that what is possible with the lanes up to l
     pairs_sum(p, n, pitch, wide)         # n blocks: adjacent pairs, an odd one carried up
 
 ``pitch``, from one row to the next, is ``width``, mostly rounded up to a multiple of 32: what lies
@@ -27,6 +28,7 @@ from fusec.codegen.folds import (
     FOLDS,
     LANES,
     Loop,
+    Values,
     _combine,
     _identity,
     _join,
@@ -97,7 +99,7 @@ def _fill(b: Any, p: Any, n: Any, *, t: Any, name: str) -> None:
 
 
 def _lanes(b: Any, p: Any, x: Any, stride: Any, m: Any, width: Any, *, t: Any, name: str) -> None:
-    """Each lane adds its rows in registers and is stored once.
+    """Each lane adds its rows in registers, then what it is combined with; the result is lane 0.
 
     Its rows lie apart, and the next lane's behind them: what is read soon is asked for.
     """
@@ -122,8 +124,7 @@ def _lanes(b: Any, p: Any, x: Any, stride: Any, m: Any, width: Any, *, t: Any, n
                     prefetch.emit(b, (types.CPointer(t),), b.gep(start, [soon]))
                     values = fetch(b.gep(start, [k]))
                     loop.next = _combine(b, t, name, loop.values, values)
-                place = b.gep(p, [b.add(b.mul(lane.index, pitch), k)])
-                _store(b, _join(b, loop.values), place)
+                _carried(b, t, name, b.gep(p, [k]), pitch, lane.index, loop.values)
             done = whole
 
 
@@ -133,6 +134,34 @@ def _soon(b: Any, t: Any, k: Any, width: Any, stride: Any) -> Any:
     far = b.select(b.icmp_unsigned("<", far, width), far, width)
     soon = b.add(k, far)
     return b.select(b.icmp_unsigned("<", soon, width), soon, b.add(b.sub(soon, width), stride))
+
+
+def _carried(b: Any, t: Any, name: str, p: Any, pitch: Any, lane: Any, values: Values) -> None:
+    """Combine values of a lane with those 16, 8, ... lanes before, while it is in an upper half.
+
+    Lane 31 combines five times, and lane 0 is done: no pass over all lanes comes behind them.
+    """
+    top = 64 - (LANES - 1).bit_length()
+    absent = b.not_(b.shl(lane, _I64(top)))
+    times = b.ctlz(absent, ir.IntType(1)(1))
+    with Loop(b, times, values) as up:
+        low = b.and_(lane, b.lshr(_I64(LANES // 2 - 1), up.index))
+        up.next = _combine(b, t, name, load(b, t, b.gep(p, [b.mul(low, pitch)]), LANES), up.values)
+    place = b.and_(lane, b.lshr(_I64(LANES - 1), times))
+    _store(b, _join(b, up.values), b.gep(p, [b.mul(place, pitch)]))
+
+
+def _carry(b: Any, p: Any, pitch: Any, lane: Any, *, t: Any, name: str) -> None:
+    """What ``_carried`` does, for a lane that has been stored."""
+
+    def some(k: Any) -> None:
+        column = b.gep(p, [k])
+        values = load(b, t, b.gep(column, [b.mul(lane, pitch)]), LANES)
+        _carried(b, t, name, column, pitch, lane, values)
+
+    wide = b.and_(b.add(pitch, _I64(LANES - 1)), _I64(-LANES))
+    with b.if_then(b.icmp_unsigned(">=", lane, _I64(LANES // 2))):
+        _wide(b, wide, some)
 
 
 def _halves(b: Any, p: Any, pitch: Any, *, t: Any, name: str) -> None:
@@ -181,6 +210,7 @@ def _primitive(kind: str, name: str, arity: int, emit: Callable[..., None]) -> A
 _KINDS: dict[str, tuple[int, Callable[..., None]]] = {
     "fill": (2, _fill),
     "lanes": (5, _lanes),
+    "carry": (3, _carry),
     "halves": (2, _halves),
     "pairs": (4, _pairs),
 }

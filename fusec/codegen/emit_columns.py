@@ -211,12 +211,19 @@ class ColumnEmitter(SpanEmitter):
             with self.w.block(f"if m == {BLOCK}:"):
                 self.whole_block(targets, folds)
             with self.w.block("else:"):
-                self.fill(folds)
-                self.loop("b", "b + m", stage, targets, folds, keep)
+                self.added(stage, targets, folds, keep)
         else:
-            self.fill(folds)
-            self.loop("b", "b + m", stage, targets, folds, keep)
+            self.added(stage, targets, folds, keep)
         self.combine(folds)
+
+    def added(
+        self, stage: int, targets: list[Line], folds: list[Fold], keep: list[Line]
+    ) -> None:
+        """A block whose lanes are in memory while rows are added to them."""
+        self.fill(folds)
+        self.loop("b", "b + m", stage, targets, folds, keep)
+        for fold in folds if self.laned(folds) else ():
+            self.w(f"halves_{fold.op}(a_{fold.result.name}, pitch)")
 
     @staticmethod
     def laned(folds: list[Fold]) -> bool:
@@ -311,14 +318,14 @@ class ColumnEmitter(SpanEmitter):
         """A full block: each lane adds its elements in a register and is stored once."""
         w = self.w
         w(f"lanes = {LANES}")
-        with (
-            w.block("for lane in range(lanes):"),
-            w.block(f"for {self.col} in range(begin, begin + width):"),
-        ):
-            self.turns(targets, folds, "b + lane")
+        with w.block("for lane in range(lanes):"):
+            with w.block(f"for {self.col} in range(begin, begin + width):"):
+                self.turns(targets, folds, "b + lane")
+                for fold in folds:
+                    place = f"a_{fold.result.name}[lane * pitch + {self.at}]"
+                    w(f"{place} = {stored(fold.value.dtype, f'sum_{fold.result.name}')}")
             for fold in folds:
-                place = f"a_{fold.result.name}[lane * pitch + {self.at}]"
-                w(f"{place} = {stored(fold.value.dtype, f'sum_{fold.result.name}')}")
+                w(f"carry_{fold.op}(a_{fold.result.name}, pitch, lane)")
 
     def turns(self, targets: list[Line], folds: list[Fold], first: str) -> None:
         """The sums over row ``first`` of a block and every 32nd after it."""
@@ -334,11 +341,9 @@ class ColumnEmitter(SpanEmitter):
                 self.w(f"{total} = {value if turn == 0 else pair(fold, total, value)}")
 
     def combine(self, folds: list[Fold]) -> None:
-        """The lanes of a block by halves, then to where a second kernel reads them."""
+        """The result of a block, its first lane, to where a second kernel reads it."""
         for fold in folds:
             a = f"a_{fold.result.name}"
-            if self.laned(folds):
-                self.w(f"halves_{fold.op}({a}, pitch)")
             if self.split:
                 buffer = Buffer(f"p_{fold.result.name}_all", fold.value.dtype, (), "partial")
                 self.partials[fold] = buffer

@@ -15,8 +15,8 @@ are added as they lie in memory. What belongs to a column is written out for 32 
                 sum_r0 = sum_r0 + x0[i0 * x0_s0 + i1]
                 ...
                 a_r0[i1 - begin] = sum_r0
+            halves_sum(a_r0, pitch)
         ...
-        halves_sum(a_r0, pitch)
         for k in range(width):
             p_r0[(b >> 8) * wide + k] = a_r0[k]
     pairs_sum(p_r0, (n + 255) >> 8, wide, wide)
@@ -104,6 +104,8 @@ class NarrowEmitter(ColumnEmitter):
             for fold in folds:
                 place = f"a_{fold.result.name}[{self.at}]"
                 w(f"{place} = {stored(fold.value.dtype, f'sum_{fold.result.name}')}")
+        for fold in folds:
+            w(f"halves_{fold.op}(a_{fold.result.name}, pitch)")
         self.known.clear()
         self.known.update(known)
 
