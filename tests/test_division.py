@@ -32,6 +32,12 @@ def two_results(x):
     return x / top, np.maximum(x, 0) / (top * top)
 
 
+def kept(x, w):
+    """The first quotients are kept for the second."""
+    y = x / w
+    return y / largest(y)
+
+
 def by_first(x):
     return x / x[:1, :1]
 
@@ -45,7 +51,7 @@ def by_numbers(x):
     return x[1:] / 3.0 - x[:-1] / 1e-3, x.ravel() / 7
 
 
-FUNCTIONS = (by_largest, in_place, centred, two_results)
+FUNCTIONS = (by_largest, in_place, centred, two_results, kept)
 MAPS = (by_first, by_first_in_place, by_numbers)
 COMPILED = {f: fusec.jit(f) for f in (*FUNCTIONS, *MAPS)}
 
@@ -95,12 +101,13 @@ def test_quotients_near_the_middle_of_two_floats(dtype, bits, rows):
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("fn", [by_largest, in_place, two_results, *MAPS])
+@pytest.mark.parametrize("fn", [by_largest, in_place, two_results, kept, *MAPS])
 def test_what_can_go_wrong_with_a_product(fn, dtype):
     """Overflow, underflow, infinities, NaN, zeros of both signs, negative and tiny divisors."""
 
     def check(fn, x):
-        compare(fn, *[x] * (1 + (fn in (in_place, by_first_in_place))))
+        rows = [x] * (fn in (in_place, by_first_in_place))
+        compare(fn, x, *rows, *[np.linspace(1, 2, x.shape[1], dtype=dtype)] * (fn is kept))
 
     rng, limits = np.random.default_rng(1), np.finfo(dtype)
     x = rng.standard_normal((40, 100)).astype(dtype)
@@ -144,7 +151,10 @@ def test_what_is_multiplied():
     for fn, (args, count) in {**table, by_numbers: ([x], 3)}.items():
         assert text(fn, *args).count("fquotient(") == count
         assert "flagged():" in text(fn, *args) and "clear_flags()" in text(fn, *args)
+    for made in (text(by_exp, x), text(kept, x, x[0])):
+        assert "fquotient(w_" in made
     assert "fquotient" not in text(by_largest, x.astype("c8"))
+    assert "fquotient" not in text(lambda x: np.log(by_exp(x)), x)
     assert "fquotient" not in text(lambda x: by_largest(x).sum(axis=1), x)
     assert "fquotient" not in text(lambda x: np.exp(x / 3), x)
     assert "fquotient" not in text(lambda x: 3 / x + x / 4, x)

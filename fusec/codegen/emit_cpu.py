@@ -3,7 +3,7 @@
 import numpy as np
 
 from fusec.codegen.emit import GRAIN_NS, KernelSource
-from fusec.codegen.emit_batches import BatchEmitter, waits
+from fusec.codegen.emit_batches import BatchEmitter, divides_saved, waits
 from fusec.codegen.emit_columns import ColumnEmitter
 from fusec.codegen.emit_map import MapEmitter
 from fusec.codegen.emit_recur import RoundsEmitter
@@ -45,7 +45,7 @@ def emit(body: Body, split: bool) -> list[KernelSource]:
         columns = (NarrowEmitter if narrow(plan) else ColumnEmitter)(plan, split)
         kernels = [columns.emit()]
         return [*kernels, ColumnFinishEmitter(plan, columns).emit()] if split else kernels
-    if not split and waits(plan):
+    if not split and (waits(plan) or divides_saved(plan)):
         return [BatchEmitter(plan, split).emit()]
     rows = RowEmitter(plan, split)
     kernels = [rows.emit()]

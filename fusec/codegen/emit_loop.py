@@ -85,6 +85,10 @@ class LoopEmitter(Emitter):
         pointer, where = self.address(store.buffer, store.index)
         self.w(f"{pointer}[{where}] = {value}")
 
+    def keep_row(self, line: Line, length: int) -> None:
+        """Room for what later loops read of a row."""
+        self.scratch(f"w_{line.name}", line.dtype, length)
+
     def interleave(self, targets: list[Line], axis: str) -> None:
         """The last statements of a loop: how its vectors run, where LLVM should be told."""
         need = closure(targets, set(self.known))

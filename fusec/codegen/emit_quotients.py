@@ -5,7 +5,8 @@ Such loops come in pairs (see ``division``): the second one divides where the fi
 
     for piece in range(start, stop, 4096):
         end = min(piece + 4096, stop)
-        clear_flags()
+        if flagged():
+            clear_flags()
         if apart(x0, y0):
             for i0 in range(piece, end):
                 y0[i0] = fquotient(x0[i0], v1)
@@ -22,7 +23,7 @@ from itertools import product
 
 from fusec.codegen.emit_loop import LoopEmitter
 from fusec.codegen.loops import Line, closure
-from fusec.codegen.schedule import inner_stores, is_inner, stage_targets
+from fusec.codegen.schedule import Schedule, inner_stores, is_inner, stage_targets
 from fusec.ops.registry import COSTLY, OPS
 
 
@@ -36,7 +37,8 @@ class QuotientEmitter(LoopEmitter):
         if not quotients:
             write()
             return
-        self.w("clear_flags()")
+        with self.w.block("if flagged():"):
+            self.w("clear_flags()")
         apart = self.twice(stage)
         with self.w.block(f"if {apart}:") if apart else nullcontext():
             self.quotients = quotients
@@ -47,27 +49,25 @@ class QuotientEmitter(LoopEmitter):
 
     def divided(self, stage: int) -> frozenset[Line]:
         """The lines of a loop that divide floats by a value of the row, if it may run twice."""
-        need = closure(stage_targets(self.plan, stage), set(self.known))
-        inner = [x for x in need if is_inner(x, self.plan) and x not in self.known]
+        need = closure(stage_targets(self.plan, stage), self.at_hand(stage))
+        inner = [x for x in need if is_inner(x, self.plan) and x not in self.at_hand(stage)]
         plain = all(x.kind in ("op", "load", "index") and not x.effect for x in inner)
         cheap = all(x.cost < COSTLY for x in inner)
         others = (*self.plan.saved, *[f.value for f in self.body.folds])
         ends = any(x.stage == stage for x in others)
-        found = [x for x in inner if self.divides(x)]
+        found = [x for x in inner if divides(x, self.plan)]
         return frozenset(found if plain and cheap and not ends else ())
 
-    def divides(self, line: Line) -> bool:
-        moves = [is_inner(a, self.plan) for a in line.args]
-        wide = line.dtype.kind == "f" and line.dtype.itemsize >= 4
-        found = line.text == OPS["divide"].expr["f"] and wide and moves == [True, False]
-        return found and not _power_of_two(line.args[1])
+    def at_hand(self, stage: int) -> set[Line]:
+        """What a stage need not compute."""
+        return {*self.known, *[x for x in self.plan.saved if x.stage < stage]}
 
     def twice(self, stage: int) -> str:
         """Whether the loop may run twice, as source: no store overwrites what it reads."""
-        need = closure(stage_targets(self.plan, stage), set(self.known))
+        need = closure(stage_targets(self.plan, stage), self.at_hand(stage))
         found: dict[str, None] = {}
         for load, store in product(self.body.lines, inner_stores(self.plan, stage)):
-            if load.kind != "load" or load not in need or load in self.known:
+            if load.kind != "load" or load not in need or load in self.at_hand(stage):
                 continue
             assert load.buffer is not None and load.index is not None
             if load.index.variables() == store.index.variables():
@@ -81,6 +81,14 @@ class QuotientEmitter(LoopEmitter):
         if line in self.quotients:
             return "fquotient({}, {})".format(*[self.read(a) for a in line.args])
         return super().expression(line)
+
+
+def divides(line: Line, plan: Schedule) -> bool:
+    """Whether a line divides floats by what stays the same along the loop."""
+    moves = [is_inner(a, plan) for a in line.args]
+    wide = line.dtype.kind == "f" and line.dtype.itemsize >= 4
+    found = line.text == OPS["divide"].expr["f"] and wide and moves == [True, False]
+    return found and not _power_of_two(line.args[1])
 
 
 def _power_of_two(line: Line) -> bool:

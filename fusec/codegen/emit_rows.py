@@ -117,7 +117,7 @@ class RowEmitter(SpanEmitter):
                 self.w(f"carry_{line.name} = {line.buffer.name}")
         keep = [x for x in plan.saved if x.stage == stage]
         for line in keep:
-            self.scratch(f"w_{line.name}", line.dtype, self.length)
+            self.keep_row(line, self.length)
         if folds and self.one_block:
             self.block(stage, folds, keep, targets)
         elif folds:
