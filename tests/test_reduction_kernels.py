@@ -191,6 +191,11 @@ def squares(x):
     return (x * x).sum(axis=-1)
 
 
+def softmax(x):
+    e = np.exp(x - np.max(x, axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
 def asked(f, *args):
     """Where the first kernel's text asks for data that it reads later."""
     text = fusec.jit(f).lower(*args).kernels[0].source
@@ -216,6 +221,12 @@ def asked(f, *args):
             lambda x, y, z: (x * y + z).var(axis=1),  # the second sum asks, in a fixed order
             [(4000, 100)] * 3,
             [f"(at(x{k}, (i0 + batch) * x{k}_s0 + g))" for k in (0, 1, 2)],
+        ),
+        (softmax, [(4000, 100)], ["(at(x0, (i0 + batch) * x0_s0 + g))"]),
+        (
+            lambda x, y: softmax(x + y),
+            [(40, 100, 100), (100, 100)],  # rows of y come again, rows of x follow each other
+            ["(at(x0, i0 * x0_s0 + i1 * x0_s1 + g + batch * n_i2))"],
         ),
     ],
 )

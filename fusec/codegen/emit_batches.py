@@ -29,6 +29,7 @@ import re
 import numpy as np
 
 from fusec.codegen.emit import loaded, stored
+from fusec.codegen.emit_ahead import follows
 from fusec.codegen.emit_quotients import divides
 from fusec.codegen.emit_rows import RowEmitter
 from fusec.codegen.loops import Fold, Line, closure, operands
@@ -144,13 +145,16 @@ class BatchEmitter(RowEmitter):
         (axis,), first = self.plan.reduced, [f.value for f in self.body.folds if not f.value.stage]
         need, texts = closure(first, set()), []
         for line in self.body.lines:  # in their order: the text is a key of the cache
-            near = line not in need or line.kind != "load" or line.data
-            if near or line.variables != {self.row, axis}:
+            beside = line.variables == {self.row, axis} or follows(line, self.plan)
+            if line not in need or line.kind != "load" or line.data or not beside:
                 continue
             assert line.buffer is not None and line.index is not None
             pointer, place = self.address(line.buffer, line.index)
-            place = re.sub(rf"\b{self.row}\b", f"({self.row} + {self.together})", place)
             place = re.sub(rf"\b{axis}\b", "g", place)
+            if self.row in line.variables:
+                place = re.sub(rf"\b{self.row}\b", f"({self.row} + {self.together})", place)
+            else:
+                place += f" + {self.together} * {self.n}"
             texts.append(f"prefetch(at({pointer}, {place}))")
         return texts
 
