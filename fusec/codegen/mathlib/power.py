@@ -11,6 +11,7 @@ from fusec.codegen.mathlib.dsl import (
     INF,
     NAN,
     Val,
+    at_most,
     constant,
     fast_two_sum,
     fma,
@@ -18,7 +19,7 @@ from fusec.codegen.mathlib.dsl import (
     polynomial,
     where,
 )
-from fusec.codegen.mathlib.exponential import EXP2_RANGE, clamp, exp2_parts
+from fusec.codegen.mathlib.exponential import EXP2_MOST, exp2_parts
 from fusec.codegen.mathlib.instructions import exponential, kept, split
 
 
@@ -57,7 +58,7 @@ def _power_of_size(a: Val, y: Val) -> Val:
     high, low = _log2_of_sum(a)
     product = y * high
     tail = fma(y, low, fma(y, high, -product))
-    exponent = clamp(product, EXP2_RANGE[a.kind.name])
+    exponent = at_most(product, EXP2_MOST[a.kind.name])
     n, p = exp2_parts(exponent, where(exponent == product, tail, 0.0))
     return exponential(p + 1.0, n)
 
