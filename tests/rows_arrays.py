@@ -352,6 +352,45 @@ row("polynomial-polyval", lambda x: np.polynomial.polynomial.polyval(x, [1, 2, 3
 row("polyval", lambda x: np.polyval([1, 2, 3], x), LINE, rel=1e-15)
 row("masked-sum", lambda x: np.ma.sum(x), LINE, refuse=True)
 
+
+# --- results of calls of NumPy's that are no new plain arrays
+class Kind(np.ndarray):
+    """An array with a class of its own."""
+
+
+def sometimes(a, axis):
+    """Its argument's memory, but not for the values that a call is tried with."""
+    return a[:1] if a.tolist()[0][0] not in (0.0, 1.0, 0.25) else a[:1] * 2
+
+
+def swapped(a, axis):
+    return (a * 2).astype(">f8") if a.tolist() else a
+
+
+def padded(row, widths, axis, given):
+    row[:1] = given["a b"]
+    row[-1:] = given["for"]
+
+
+def two_of(call):
+    """Two calls on temporaries that may lie in the same memory."""
+    return lambda x: (call(np.sin(x)), call(np.sort(np.cos(x) * 3, 0) * 2))
+
+
+for name, call in {
+    "class": lambda a: np.apply_over_axes(lambda a, axis: (a * 2).view(Kind), a, [0]),
+    "class-of-slices": lambda a: np.apply_along_axis(lambda r: np.sort(r).view(Kind), 0, a),
+    "matrix": lambda a: np.asmatrix(a) * a, "matrix-of-blocks": lambda a: np.bmat([[a, a]]),
+    "view-class": lambda a: a.view(Kind) + 1, "view-by-name": lambda a: a.view(type=Kind),
+    "view-as-class": lambda a: a.view("i8", Kind), "view-plain": lambda a: a.view(type=np.ndarray),
+    "argument-sometimes": lambda a: np.apply_over_axes(sometimes, a, [0]),
+    "byte-order": lambda a: np.apply_over_axes(swapped, a, [0]) + 1,
+    "apart-in-one-memory": lambda a: np.unravel_index((a > 0).astype(int), (2, 2)),
+    "python-numbers": lambda a: (a.astype("f4") * np.count_nonzero(a), np.allclose(a, a)),
+    "odd-names": lambda a: np.pad(a, 1, padded, **{"a b": a[0, 0], "for": 1}),
+}.items():
+    row(f"host-{name}", two_of(call), ramp("f8", 3, 4), rel=1e-15)
+
 # --- memory order of np.round, what np.squeeze gives where it does nothing
 PART, TURNED = ramp("f8", 6, 8).T[:6, :6], ramp("f8", 2, 3, 4).transpose(1, 0, 2)
 for name, a in {"part": PART, "turned": TURNED, "fortran": TURNED.T.copy("F"),

@@ -6,8 +6,10 @@ the result's axes are read off from what moved with what. The real call checks t
 """
 
 import contextlib
+import itertools
+import keyword
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,9 +77,9 @@ def host_call(
 
     if likes is not None:
         result: Any = likes[0] if len(likes) == 1 else tuple(likes)
-        scalars = [not x.shape for x in likes]
+        kinds = ["array" if x.shape else "scalar" for x in likes]
     else:
-        result, scalars = _probe(session, name, invoke, operands)
+        result, kinds = _probe(session, name, invoke, operands)
     parts, result_tree = flatten(result)
     if not parts:  # it is called for what it does to its arguments
         raise UnsupportedError(f"np.{name} gives no array: NumPy runs the function")
@@ -86,9 +88,10 @@ def host_call(
     call = HostCall(name, runner, avals, source=func, arguments=arguments, key=key)
     node = session.make("host_call", *[o.node for o in operands], call=call)
     made = []
-    for k, (like, scalar) in enumerate(zip(parts, scalars)):
+    for k, (like, kind) in enumerate(zip(parts, kinds)):
         part = session.make("host_out", node, index=k, aval=Aval(like.shape, like.dtype))
-        made.append(fresh(session, part, like, scalar=scalar))
+        made.append(fresh(session, part, like, scalar=kind != "array"))
+        made[k]._storage.item = kind == "number"
     quiet = any(func is f for f in NEVER_RAISE) and "period" not in kwargs  # np.interp refuses 0
     if not quiet and getattr(func, "__module__", "") != "numpy.fft":
         session.checks.append(made[0].node)
@@ -106,7 +109,8 @@ def _invoker(func: Any, tree: TreeDef, filled: list[Any], ndims: list[int]) -> A
     texts = [v.text(ndims[v.index]) if type(v) is Slot else k for k, v in zip(names, filled)]
     positional, named = tree.children
     kinds = [c.cls for part in tree.children for c in part.children]
-    if all(cls is LEAF or cls is None for cls in kinds):
+    sayable = all(k.isidentifier() and not keyword.iskeyword(k) for k in named.aux)
+    if sayable and all(cls is LEAF or cls is None for cls in kinds):
         left = iter(texts)
         given = [next(left) if cls is LEAF else "None" for cls in kinds]
         count = len(positional.children)
@@ -176,18 +180,24 @@ def _operands(session: Session, leaves: list[Any]) -> tuple[list[Tracer], list[A
 def _runner(name: str, invoke: Callable[..., Any], likes: list[np.ndarray]) -> Any:
     """What the program calls: it gives all results as arrays, in order.
 
-    Raises DataDependentShapeError where the data make it another result (``np.emath.sqrt``): then
-    NumPy runs the user's function.
+    Raises DataDependentShapeError where the data make it another result (``np.emath.sqrt``), or
+    one that lies in memory of the program's: then NumPy runs the user's function.
     """
     expected = [(x.shape, x.dtype) for x in likes]
 
     def run(*arrays: Any) -> tuple[Any, ...]:
         result = invoke(*arrays)
-        if type(result) is np.ndarray and [(result.shape, result.dtype)] == expected:
+        if (
+            type(result) is np.ndarray
+            and [(result.shape, result.dtype)] == expected
+            and result.base is None
+            and _is_new(result, arrays)
+        ):
             return (result,)
-        found = [np.asarray(x) for x in flatten(result)[0]]
+        leaves = flatten(result)[0]
+        found = [np.asarray(x) for x in leaves]
         made = [(x.shape, x.dtype) for x in found]
-        if made != expected:
+        if made != expected or not all(_is_plain(x, arrays) for x in leaves):
             raise DataDependentShapeError(f"{name} gave {made} where {expected} was planned")
         return tuple(found)
 
@@ -195,13 +205,28 @@ def _runner(name: str, invoke: Callable[..., Any], likes: list[np.ndarray]) -> A
     return run
 
 
+def _is_new(result: Any, arrays: Sequence[Any]) -> bool:
+    """Whether it is none of the arguments."""
+    for array in arrays:  # noqa: SIM110  (a generator takes three times as long)
+        if result is array:
+            return False
+    return True
+
+
+def _is_plain(leaf: Any, arrays: Sequence[Any]) -> bool:
+    """Whether it is a number, or an array of no other class that lies apart from the arguments."""
+    if type(leaf) is not np.ndarray or (leaf.base is None and _is_new(leaf, arrays)):
+        return not isinstance(leaf, np.ndarray) or type(leaf) is np.ndarray
+    return not any(np.may_share_memory(leaf, a) for a in arrays)
+
+
 # -- shapes of results ----------------------------------------------------------------------------
 
 
 def _probe(
     session: Session, name: str, invoke: Callable[..., Any], operands: list[Tracer]
-) -> tuple[Any, list[bool]]:
-    """Stand-ins for the results, in the tree that ``invoke`` gives, and which are scalars."""
+) -> tuple[Any, list[str]]:
+    """Stand-ins for the results, in the tree that ``invoke`` gives, and their kinds."""
     shapes = [o._like.shape for o in operands]
     if sum(math.prod(s) for s in shapes) > SMALL:
         try:
@@ -212,8 +237,15 @@ def _probe(
             pass
     result = _dummy_call(session, name, invoke, operands, shapes)
     leaves, tree = flatten(result)
-    likes = [stand_in(np.shape(x), x.dtype, getattr(x, "strides", None)) for x in leaves]
-    return tree.unflatten(likes), [isinstance(x, np.generic) for x in leaves]
+    likes = [stand_in(x.shape, x.dtype, x.strides) for x in map(np.asarray, leaves)]
+    return tree.unflatten(likes), [_kind(x) for x in leaves]
+
+
+def _kind(value: Any) -> str:
+    """What a result is, in the words of ``Slot``."""
+    if isinstance(value, np.ndarray):
+        return "array"
+    return "number" if type(value) in NUMBERS else "scalar"
 
 
 def _probe_short(
@@ -222,7 +254,7 @@ def _probe_short(
     invoke: Callable[..., Any],
     operands: list[Tracer],
     shapes: list[tuple[int, ...]],
-) -> tuple[Any, list[bool]]:
+) -> tuple[Any, list[str]]:
     """The same from calls with short axes."""
     lengths = sorted({n for s in shapes for n in s if n > _LONG})[: len(_SIZES[0])]
     tables = [dict(zip(lengths, sizes)) for sizes in _SIZES]
@@ -232,9 +264,9 @@ def _probe_short(
         found.append(flatten(_dummy_call(session, name, invoke, operands, small)))
     likes = [
         in_order(_scaled_up(session, name, a.shape, b.shape, tables), a.dtype, a.strides)
-        for a, b in zip(found[0][0], found[1][0])
+        for a, b in zip(*[map(np.asarray, leaves) for leaves, tree in found])
     ]
-    return found[0][1].unflatten(likes), [isinstance(x, np.generic) for x in found[0][0]]
+    return found[0][1].unflatten(likes), [_kind(x) for x in found[0][0]]
 
 
 def _scaled_up(
@@ -276,18 +308,19 @@ def _dummy_call(
 ) -> Any:
     arrays = [(shape, o.dtype, o._like.strides) for shape, o in zip(shapes, operands)]
     result, given = _first_result(invoke, arrays)
-    leaves, tree = flatten(result)
-    if any(np.may_share_memory(x, a) for x in leaves for a in given if type(x) is np.ndarray):
+    found = [np.asanyarray(x) for x in flatten(result)[0]]
+    if any(not is_number(x.dtype) for x in found):
+        raise _unknown(session, name)
+    odd = [type(x).__name__ for x in found if type(x) is not np.ndarray]
+    odd += [str(x.dtype) for x in found if not x.dtype.isnative]
+    pairs = itertools.combinations([*given, *found], 2)
+    odd += ["view of its argument" for a, b in pairs if np.may_share_memory(a, b, max_work=1000)]
+    if odd:
         raise UnsupportedError(
-            f"{session.location()}: {name} gives a view of its argument, which fusec does not "
-            "trace: NumPy runs the function"
+            f"{session.location()}: {name} gives a {odd[0]}, which fusec does not trace: NumPy "
+            "runs the function"
         )
-    leaves = [np.asarray(x)[()] if type(x) in NUMBERS else x for x in leaves]
-    for leaf in leaves:
-        dtype = getattr(leaf, "dtype", None)
-        if dtype is None or not is_number(dtype):
-            raise _unknown(session, name)
-    return tree.unflatten(leaves)
+    return result
 
 
 def _first_result(

@@ -84,12 +84,14 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         storage.version += 1
 
     def view(self, *args: Any, **kwargs: Any) -> Any:
-        dtype = args[0] if args else kwargs.get("dtype")
-        if dtype is None or dtype is np.ndarray:
+        given = [*args, *kwargs.values()]
+        if given in ([], [None], [np.ndarray]):
             return Tracer(self._session, self._storage, self._path, self._like, self._scalar)
         from fusec.trace.views import with_dtype
 
-        return with_dtype(self, dtype)
+        if len(given) > 1 or "type" in kwargs:
+            return self._session.function(np.ndarray.view, (self, *args), kwargs)
+        return with_dtype(self, given[0])
 
     def step(self, like: np.ndarray, *steps: Step, scalar: bool = False) -> "Tracer":
         """The view that ``steps`` select, a copy of a NumPy number; ``like``: NumPy's stand-in."""
