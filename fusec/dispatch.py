@@ -128,7 +128,7 @@ class JitFunction:
         try:
             held = plan.held((args, kwargs), leaves)
             result = plan.run(leaves, arrays, hidden)
-        except (KernelError, UnsupportedError):
+        except (KernelError, UnsupportedError, OverflowError):  # a number has no room
             return self.fn(*args, **kwargs)
         self._hasten(route, tree, leaves, arrays)
         return plan.delivered(held, leaves, result)

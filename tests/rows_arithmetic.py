@@ -325,3 +325,46 @@ for name, fn in {
     "item-of-many": lambda x: x.item(), "numpy-division": lambda x: x[1] / x[0],
 }.items():
     row(f"python-raises-{name}", fn, np.array([0.0, 2.0, 300.0]), rel=1e-15)
+
+# --- Python's ints have any size
+LARGE = np.array([9, -7, 0, 2**62, -(2**63), 2**63 - 1, 2**53 + 1])
+for name, fn in {
+    "branch": lambda k: k + 1 if int(k[0]) * 10**10 * 10**10 > 5 else k - 1,
+    "add": lambda k: (int(k[5]) + 1, int(k[3]) + int(k[3])), "sum": lambda k: sum(map(int, k)),
+    "sub": lambda k: (int(k[4]) - 1, -2 - int(k[5])), "mul": lambda k: int(k[3]) * 2,
+    "neg": lambda k: (-int(k[4]), -int(k[5])), "abs": lambda k: abs(int(k[4])),
+    "power": lambda k: [int(k[0]) ** n for n in (2, 19, 20)], "power-of": lambda k: 2 ** int(k[0]),
+    "power-of-three": lambda k: pow(int(k[0]), 3, 7), "negative": lambda k: int(k[0]) ** int(k[1]),
+    "shift": lambda k: (int(k[1]) << 61, int(k[2]) << 99), "shifted-out": lambda k: int(k[0]) << 60,
+    "shift-back": lambda k: int(k[2]) << int(k[1]), "shift-down": lambda k: 1 >> int(k[1]),
+    "quotient": lambda k: int(k[4]) // -1, "divmod": lambda k: divmod(int(k[4]), int(k[1]) + 6),
+    "division": lambda k: (int(k[5]) / 3, int(k[0]) / int(k[1])),
+    "literal": lambda k: (int(k[0]) + 10**30, 10**30 % int(k[0]), int(k[0]) & 2**64),
+    "compare": lambda k: (int(k[0]) < 10**30, int(k[0]) == 10**19, int(k[4]) > -(10**19)),
+    "compare-float": lambda k: (int(k[5]) == 2.0**63, int(k[6]) == float(k[6]), int(k[0]) < 0.5),
+    "float-and-literal": lambda k: (float(k[0]) < 10**400, float(k[0]) + 10**30),
+    "extreme": lambda k: max(int(k[3]), 2**63) * 1.0, "of-float": lambda k: int(3e18) * int(k[0]),
+    "into-array": lambda k: k.__setitem__(0, int(k[3]) * 2),
+    "with-array": lambda k: k + int(k[3]) * 2,
+    "generator": lambda k: [s for s in [int(k[0])] for _ in range(4)
+        for s in [(6364136223846793005 * s + 1442695040888963407) % 2**64]],
+    "congruential": lambda k: [s for s in [int(k[0])] for _ in range(4)
+        for s in [(1664525 * s + 1013904223) % 2**32]],
+    "methods": lambda k: (int(k[0]).bit_length(), int(k[0]).to_bytes(2, "big"), int(k[0]).real),
+}.items():
+    row(f"python-int-{name}", fn, LARGE)
+for dtype in ("u1", "u4", "u8", "i1"):
+    for name, fn in {
+        "below-zero": lambda x: (x[0].item() - 5, -x[0].item(), ~x[1].item(), x[0].item() * -1),
+        "large": lambda x: (x[1].item() + 1, x[1].item() * x[1].item(), x[1].item()),
+        "array": lambda x: (np.array(x[0].item()), np.zeros(2) + x[1].item(), x * x[0].item()),
+    }.items():
+        row(f"python-int-{name}-{dtype}", fn, np.array([3, np.iinfo(dtype).max], dtype))
+for name, fn in {
+    "parts": lambda z: (z.item().real, z.item().imag, z.item().conjugate()),
+    "parts-of-real": lambda z: (lambda x: (x.real, x.imag, x.conjugate()))(float(z.imag)),
+    "methods": lambda z: (z.real.item().is_integer(), z.imag.item().as_integer_ratio()),
+    "hypot": lambda z: math.hypot(float(z.real), float(z.imag), 1),
+}.items():
+    row(f"python-number-{name}", fn, np.array(2.5 + 4j), rel=1e-15)
+row("python-int-argument", lambda k, n: (int(k[0]) + n, int(k[0]) < n), LARGE, 2**70)

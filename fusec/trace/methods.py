@@ -76,9 +76,18 @@ for _name, _implementation in {
     METHODS[_name] = _by_function(_name, _implementation)
 for _name in ("dot", "argsort", "argpartition", "searchsorted"):
     METHODS[_name] = _through_numpy(getattr(np, _name))
-METHODS["conj"] = METHODS["conjugate"] = lambda x, out=None: (
-    x if x.dtype.kind != "c" and out is None else np.conjugate(x, out=out)
-)
+
+
+@_method
+def conjugate(x: Tracer, out: Any = None) -> Any:
+    """``x.conjugate()``: real arrays and numbers themselves."""
+    if x.dtype.kind != "c" and out is None:
+        return x
+    made = np.conjugate(x, out=out)
+    return pynumbers.python_number(made) if x._storage.item else made
+
+
+METHODS["conj"] = METHODS["conjugate"]
 
 
 @_method

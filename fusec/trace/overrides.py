@@ -15,7 +15,7 @@ import numpy as np
 from fusec.errors import UnsupportedError
 from fusec.ir.aval import is_number
 from fusec.trace import create, flat, functions_shape, methods
-from fusec.trace.pynumbers import python_number, rounded
+from fusec.trace.pynumbers import python_number, refuse_large, rounded, to_whole
 from fusec.trace.scalars import PyScalar, py_apply, sized
 from fusec.trace.selection import Selection
 from fusec.trace.session import Session
@@ -214,7 +214,10 @@ def _traced_math(session: Session, name: str, real: Any, args: Any, kwargs: Any)
     values = [a if type(a) is PyScalar else plain(a) for a in args]
     if not any(type(v) is Tracer for v in flatten((values, kwargs))[0]):
         return real(*values, **kwargs)
-    if kwargs or name not in (*_UFUNCS, "log", "floor", "ceil", "trunc"):
+    known = name in ("log", "floor", "ceil", "trunc") or (
+        name in _UFUNCS and _UFUNCS[name].nin == len(values)
+    )
+    if kwargs or not known:
         raise UnsupportedError(f"{session.location()}: math.{name} needs the values of arrays")
     if name in ("floor", "ceil", "trunc"):
         return to_int(session, getattr(np, name)(to_float(session, values[0])))
@@ -259,11 +262,7 @@ def to_int(session: Session, value: Any = 0, *base: Any) -> Any:
     if type(known) is not Tracer:
         return int(known)
     _one_number(value, int)
-    node = session.cast(value.node, np.dtype(np.int64))
-    if value.dtype.kind == "f" or value.dtype == np.uint64:
-        fits = np.abs(value.astype(np.float64)) < 2.0**63
-        node = check(session, node, fits.node)
-    return python_number(fresh(session, node))
+    return to_whole(value)
 
 
 def to_complex(session: Session, *args: Any) -> Any:
@@ -305,6 +304,7 @@ def _extreme(real: Any, ufunc: np.ufunc) -> Callable[[Session], Override]:
                 return real(*args, **kwargs) if len(args) > 1 else real(items, **kwargs)
             best = items[0]
             for item in items[1:]:
+                refuse_large(session, real.__name__, (item, best))
                 chosen = np.where(ufunc(item, best), item, best)
                 weak = weak_type(item) and weak_type(best)
                 best = fresh(session, chosen.node, scalar=True)

@@ -2,21 +2,30 @@
 
 They are weak among arrays (``float32_array * float(x)`` is float32), and operators between them
 are Python's: they give Python numbers and raise where Python does, by a check that hands the call
-to NumPy.
+to NumPy. So does one where a Python int might need more than 64 bits.
 """
 
-from collections.abc import Callable
+import math
+import operator
+from collections.abc import Callable, Iterator
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
+from fusec.errors import UnsupportedError
 from fusec.ir.aval import kind_of
+from fusec.ir.graph import Node
 from fusec.trace.hostcalls import host_call
 from fusec.trace.scalars import NUMBERS, PyScalar
+from fusec.trace.session import Session
 from fusec.trace.tracer import Tracer, as_tracer, fresh
-from fusec.trace.ufuncs import elementwise
+from fusec.trace.ufuncs import elementwise, weak_type
 
-_WIDE = {"b": "?", "i": "i8", "u": "u8", "f": "f8", "c": "c16"}
+_WIDE = {"b": "?", "f": "f8", "c": "c16"}
+_HIGH = 2**63
+_SAFE = 9.2e18  # below 2**63 by far more than what is rounded in float64
+_EXACT = 2**53  # ints up to here are float64
 
 
 def python_number(x: Tracer) -> Tracer:
@@ -32,7 +41,18 @@ def item(x: Tracer, *args: Any) -> Tracer:
         x._like.item()  # raises
     place = args[0] if len(args) == 1 else args
     chosen = (x[place] if isinstance(place, tuple) else x.ravel()[place]) if args else x
+    if x.dtype.kind in "iu":
+        return to_whole(chosen.reshape(()))
     return to_python(chosen, _WIDE[kind_of(x.dtype)])
+
+
+def to_whole(x: Tracer) -> Tracer:
+    """A number as a Python int; NumPy runs what has nan, infinities and more than 64 bits."""
+    session = x._session
+    node = session.cast(x.node, np.dtype(np.int64))
+    if x.dtype.kind == "f" or x.dtype == np.uint64:
+        node = session.make("check", node, (np.abs(x.astype(np.float64)) < 2.0**63).node)
+    return python_number(fresh(session, node))
 
 
 def rounded(x: Tracer, digits: Any) -> Any:
@@ -53,8 +73,10 @@ def _is_python(value: Any) -> bool:
 def _python_operator(name: str) -> Callable[..., Any]:
     """An operator that gives Python numbers for Python numbers, and raises as Python does."""
     bare, repeats, plain = name.strip("_"), name.endswith("mul__"), getattr(Tracer, name)
-    if bare.removeprefix("r") in _UFUNCS:
-        plain = _direct(_UFUNCS[bare.removeprefix("r")], plain, bare not in _UFUNCS)
+    turned = bare[0] == "r" and bare != "rshift"
+    bare = bare.removeprefix("r") if turned else bare
+    if bare in _UFUNCS:
+        plain = _direct(_UFUNCS[bare], plain, turned)
 
     def method(self: Tracer, *others: Any) -> Any:
         if repeats and self._scalar and isinstance(others[0], list | tuple):
@@ -65,24 +87,94 @@ def _python_operator(name: str) -> Callable[..., Any]:
         number = self._storage.item and all(map(_is_python, others))
         if number and self.dtype.kind == "b" and bare not in _OF_BOOLS:
             return getattr(to_python(self, np.int64), name)(*others)
+        pair = (*others, self) if turned else (self, *others)
+        if number:
+            refuse_large(self._session, bare, pair)
         result = plain(self, *others)
         if not number or type(result) is not Tracer:
             return result
-        node = result.node
-        if bare in _QUOTIENTS:
-            divisor = self if name[2] == "r" else others[0]
-            fits = np.not_equal(as_tracer(self._session, divisor), 0)
-            node = self._session.make("check", node, fits.node)
-        elif name in ("__pow__", "__rpow__"):
-            fits = np.isfinite(result) | ~np.isfinite(self + others[0])
-            node = self._session.make("check", node, fits.node)
-        elif bare in ("lshift", "rlshift"):
-            bits = self if name[2] == "r" else others[0]
-            back = result >> bits == (others[0] if name[2] == "r" else self)
-            node = self._session.make("check", node, as_tracer(self._session, back).node)
-        return python_number(fresh(self._session, node, scalar=True))
+        node, session = result.node, self._session
+        fits = list(_conditions(bare, pair, result))
+        if fits:
+            node = session.make("check", node, reduce(operator.and_, fits).node)
+        return python_number(fresh(session, node, scalar=True))
 
     return method
+
+
+def refuse_large(session: Session, name: str, pair: tuple[Any, ...]) -> None:
+    """Python's ints have any size; what is an int here has 64 bits."""
+    values = [x._value if type(x) is PyScalar else x for x in pair if type(x) is not Tracer]
+    most = _EXACT if name in _COMPARISONS else _HIGH
+    real = any(weak_type(x) is float for x in pair)
+    large = any(type(v) is int and not -most <= v < most for v in values)
+    if len(pair) > 2 or (large and real == (name in _COMPARISONS)):
+        what = "Python's operator on ints of more than 64 bits" if large else "pow() of three numbers"
+        raise UnsupportedError(
+            f"{session.location()}: {what}, one of them from an array: NumPy runs the function"
+        )
+
+
+def _conditions(name: str, pair: tuple[Any, ...], result: Tracer) -> Iterator[Tracer]:
+    """What has to hold for Python's operator to give ``result``."""
+    session, first, last = result._session, pair[0], pair[-1]
+    whole = all(weak_type(x) in (int, bool) for x in pair)
+    if name in _QUOTIENTS:
+        yield np.not_equal(as_tracer(session, last), 0)
+    if name in ("lshift", "rshift"):
+        yield np.greater_equal(as_tracer(session, last), 0)
+    if name == "lshift":
+        yield result >> last == first
+    if name == "floordiv" and whole and (type(last) is Tracer or last == -1):
+        least = np.equal(as_tracer(session, first), -_HIGH)
+        yield ~least | np.not_equal(as_tracer(session, last), -1)
+    if name == "pow" and not whole:
+        yield np.isfinite(result) | ~np.isfinite(first + last)
+    if whole and name in _GROWING and _bits_of(result.node) > 63:
+        yield np.abs(_GROWING[name](*[_real(session, x) for x in pair])) < _SAFE
+    if (name == "truediv" and whole) or (name in _COMPARISONS and _mixed(pair)):
+        for x in pair:
+            if type(x) is Tracer and x.dtype.kind == "i" and _bits(x.node) > 53:
+                yield np.abs(_real(session, x)) <= _EXACT
+
+
+def _mixed(pair: tuple[Any, ...]) -> bool:
+    """Whether an int is compared with a float that may be so large that ints are none."""
+    known = [x for x in pair if type(x) is float and (abs(x) <= _EXACT or not math.isfinite(x))]
+    return {weak_type(x) for x in pair} == {int, float} and not known
+
+
+def _real(session: Session, x: Any) -> Tracer:
+    return as_tracer(session, x).astype(np.float64)
+
+
+def _bits(node: Node, depth: int = 6) -> int:
+    """The least known b with all values between -2**b and 2**b - 1, of integers."""
+    if node.dtype.kind == "i":
+        return min(8 * node.dtype.itemsize - 1, _bits_of(node, depth))
+    return 8 * node.dtype.itemsize if node.dtype.kind in "bu" else 64
+
+
+def _bits_of(node: Node, depth: int = 6) -> int:
+    """The same of the operator's result, if it had room for it."""
+    if node.op.name == "const":
+        values = node.attrs["value"].value.ravel().tolist()
+        return max([max(v, ~v).bit_length() for v in values], default=0)
+    if node.op.name not in _GROWTH or not depth:
+        return 64
+    return _GROWTH[node.op.name](*[_bits(i, depth - 1) for i in node.inputs])
+
+
+_GROWTH: dict[str, Callable[..., int]] = {
+    "add": lambda a, b: max(a, b) + 1, "subtract": lambda a, b: max(a, b) + 1,
+    "multiply": lambda a, b: a + b + 1, "negative": lambda a: a + 1, "absolute": lambda a: a + 1,
+    "remainder": lambda a, b: b, "cast": lambda a: a, "check": lambda a, holds: a,
+}  # fmt: skip
+_GROWING = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "pow": np.power, "neg": np.negative,
+    "abs": np.abs,
+}  # fmt: skip
+_COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
 
 
 def _direct(ufunc: np.ufunc, plain: Any, swaps: bool) -> Callable[..., Any]:
@@ -101,14 +193,14 @@ _UFUNCS = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide,
     "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
 }  # fmt: skip
-_OF_BOOLS = ("and", "rand", "or", "ror", "xor", "rxor", "lt", "le", "gt", "ge", "eq", "ne")
-_QUOTIENTS = ("truediv", "floordiv", "mod", "rtruediv", "rfloordiv", "rmod")
+_OF_BOOLS = ("and", "or", "xor", *_COMPARISONS)
+_QUOTIENTS = ("truediv", "floordiv", "mod")
 
 
-for _name in ["add", "sub", "mul", "pow", *_QUOTIENTS[:3], "lshift", "rshift", "and", "or", "xor"]:
+for _name in ["add", "sub", "mul", "pow", *_QUOTIENTS, "lshift", "rshift", "and", "or", "xor"]:
     for _side in (f"__{_name}__", f"__r{_name}__"):
         setattr(Tracer, _side, _python_operator(_side))
-for _name in ["neg", "pos", "abs", "invert", "lt", "le", "gt", "ge", "eq", "ne"]:
+for _name in ["neg", "pos", "abs", "invert", *_COMPARISONS]:
     setattr(Tracer, f"__{_name}__", _python_operator(f"__{_name}__"))
 
 

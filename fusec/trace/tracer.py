@@ -277,13 +277,14 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         method = METHODS.get(name)
         if method is not None:
             return lambda *args, **kwargs: method(self, *args, **kwargs)
-        kind = self.dtype.type if self._scalar else np.ndarray
+        kind = self.__class__
         if hasattr(kind, name) and not name.startswith("__"):
             raise UnsupportedError(
                 f"{self._session.location()}: fusec does not trace {kind.__name__}.{name}; use a "
                 "NumPy function in its place, or call it outside the jitted function"
             )
-        raise AttributeError(f"'numpy.{kind.__name__}' object has no attribute '{name}'")
+        place = "" if self._storage.item else "numpy."
+        raise AttributeError(f"'{place}{kind.__name__}' object has no attribute '{name}'")
 
     T = property(lambda self: self.transpose())
     mT = property(lambda self: self.swapaxes(-1, -2))

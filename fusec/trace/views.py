@@ -124,6 +124,7 @@ def part(x: Tracer, name: str) -> Tracer:
         return x
     zero = x._session.broadcast(x._session.const(0, x.dtype), x._like.shape)
     made = fresh(x._session, zero, copy(x, "A")._like, scalar=x._scalar)
+    made._storage.item = x._storage.item
     return made if x._scalar else broadcast_to(made, made._like.shape)  # read-only
 
 
