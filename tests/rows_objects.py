@@ -66,6 +66,18 @@ for name, fn in {
     row(f"ndarray-{name}", fn, LINE, rel=1e-15)
 
 
+# --- memory: arrays have a buffer
+def with_memory(x):
+    try:
+        return x + memoryview(x).nbytes
+    except TypeError:
+        return x - 1
+
+
+does(LINE)(with_memory)
+row("memory-class", lambda x: (x + memoryview(b"ab").nbytes, isinstance(x, memoryview)), LINE)
+
+
 # --- methods that are called through their class
 class Scaled:
     def __init__(self, by):

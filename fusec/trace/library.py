@@ -194,6 +194,15 @@ def _isinstance(capture: "Capture") -> Any:
     return lambda value, classes: inner(value, _real_classes(capture, classes))
 
 
+def _memoryview(capture: "Capture") -> Any:
+    def memory_of(value: Any) -> memoryview:
+        if isinstance(value, np.ndarray) and not issubclass(type(value), np.ndarray):
+            raise UnsupportedError("memoryview() of an array: NumPy runs the function")
+        return memoryview(value)
+
+    return type_stand_in(memoryview, memory_of, isinstance)
+
+
 def _issubclass(capture: "Capture") -> Any:
     return lambda cls, classes: issubclass(unwrap(cls), _real_classes(capture, classes))
 
@@ -317,6 +326,7 @@ _OWN: dict[str, Callable[["Capture"], Any]] = {
     "builtins.type": _type,
     "builtins.isinstance": _isinstance,
     "builtins.issubclass": _issubclass,
+    "builtins.memoryview": _memoryview,
     "builtins.super": _super,
     "builtins.__import__": _import,
     "builtins.__build_class__": _build_class,

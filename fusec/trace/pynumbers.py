@@ -109,9 +109,9 @@ def refuse_large(session: Session, name: str, pair: tuple[Any, ...]) -> None:
     real = any(weak_type(x) is float for x in pair)
     large = any(type(v) is int and not -most <= v < most for v in values)
     if len(pair) > 2 or (large and real == (name in _COMPARISONS)):
-        what = "Python's operator on ints of more than 64 bits" if large else "pow() of three numbers"
+        what = "an int of more than 64 bits" if large else "pow() of three numbers"
         raise UnsupportedError(
-            f"{session.location()}: {what}, one of them from an array: NumPy runs the function"
+            f"{session.location()}: {what} beside a number of an array: NumPy runs the function"
         )
 
 
