@@ -159,6 +159,8 @@ row("out-sum-f4", sum_into, cube, np.zeros((4, 5), "f4"), rel=1e-6)
 row("out-sum-wrong-shape", sum_into, cube, np.zeros((4, 4)))
 row("out-sum-strided", sum_into, cube, np.zeros((8, 10))[::2, ::2], rel=4e-15)
 row("out-cumsum", lambda x: np.cumsum(x, axis=0, out=x), ramp("f8", 3, 4), rel=4e-15)
+row("initial-text", lambda x: x.max(initial="a"), ramp("f8"))
+row("initial-list", lambda x: np.sum(x, initial=[1, 2]), ramp("f8"))
 row("ufunc-reduce", lambda x: (np.add.reduce(x), np.maximum.reduce(x, axis=1),
     np.multiply.reduce(x, axis=None), np.logical_or.reduce(x)), ramp("f8", 3, 4), rel=1e-14)
 row("ufunc-accumulate", lambda x: (np.add.accumulate(x), np.maximum.accumulate(x)), ramp("i8"))

@@ -60,6 +60,20 @@ def _(x, y, z):
     z[::2] = z[1::2][::-1]
 
 
+# NumPy reads what it has written where the steps differ and have one sign
+for name, put, read in (
+    ("spread", slice(0, 6, 2), slice(0, 3)), ("spread-behind", slice(1, 7, 2), slice(3)),
+    ("gathered", slice(0, 6), slice(0, 12, 2)), ("gathered-behind", slice(3, 9), slice(0, 12, 2)),
+    ("backwards", slice(8, 2, -2), slice(11, 2, -3)), ("turned", slice(6, 9), slice(9, 3, -2)),
+    ("backwards-behind", slice(9, 3, -2), slice(6, 3, -1)),
+    ("element", slice(2, 9, 3), slice(5, 6)),
+):
+    row(f"overlapping-{name}", lambda x, put=put, read=read: x.__setitem__(put, x[read]),
+        ramp("f8"))
+    row(f"overlapping-copyto-{name}", lambda x, put=put, read=read: np.copyto(x[put], x[read]),
+        ramp("i4"))
+
+
 @does("overlapping-update", LINE)
 def _(x):
     x[1:] += x[:-1]

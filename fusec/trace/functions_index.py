@@ -28,6 +28,7 @@ from fusec.trace.table import (
 )
 from fusec.trace.tracer import Tracer, as_tracer, contains_traced, fresh
 from fusec.trace.ufuncs import as_element, store_out, weak_type
+from fusec.trace.views import assign
 
 
 @implements(np.bincount)
@@ -161,7 +162,7 @@ def copyto(session: Session, dst: Any, src: Any, casting: str = "same_kind",
     if where is not True:
         mask = session.broadcast(as_dtype(session, where, BOOL), target._like.shape)
         value = session.make("where", mask, value, target.node)
-    target.write(value)
+    assign(target, src, value)
 
 
 def _nothing(x: Tracer) -> np.ndarray:

@@ -28,7 +28,7 @@ from fusec.trace.table import (
     sample,
 )
 from fusec.trace.tracer import Tracer, as_tracer, fresh
-from fusec.trace.ufuncs import store_out, weak_type
+from fusec.trace.ufuncs import store_out
 
 _OPS: dict[np.ufunc, tuple[str, str]] = {
     np.add: ("sum", "any"),
@@ -63,7 +63,8 @@ def _probe(ufunc: np.ufunc, x: Tracer, axis: Any, dtype: Any, out: Any, **option
     tiny = np.ones(tiny_shape(x._like.shape), x.dtype)
     if given(options.get("initial")):
         value = options["initial"]
-        options["initial"] = sample(value) if weak_type(value) else np.ones((), value.dtype)[()]
+        known = isinstance(value, np.ndarray | np.generic)
+        options["initial"] = np.ones((), value.dtype)[()] if known else sample(value)
     else:
         options.pop("initial", None)
     if options.get("where") is not True:

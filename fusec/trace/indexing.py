@@ -17,6 +17,7 @@ from fusec.trace.standin import in_order, stand_in
 from fusec.trace.steps import Step, flat_places
 from fusec.trace.tracer import ROWS, Tracer, as_tracer, contains_traced, fresh
 from fusec.trace.ufuncs import as_element, weak_type
+from fusec.trace.views import assign
 from fusec.trace.windows import windowed
 
 INT = np.dtype(np.int64)
@@ -112,7 +113,7 @@ def setitem(x: Tracer, index: Any, value: Any) -> None:
         if target._scalar:
             value = single(x, value)
             target = Tracer(session, target._storage, target._path, target._like)
-        return target.write(assigned(target, value, target._like.shape, item=True))
+        return assign(target, value, assigned(target, value, target._like.shape, item=True))
     if len(items) == 1 and is_mask(items[0]):
         return set_mask(x, as_tracer(session, items[0]), value)
     masked = _mask_and_view(x, items)

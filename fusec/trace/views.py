@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from fusec.errors import UnsupportedError
+from fusec.ir.graph import Node
 from fusec.trace.standin import copy_like, stand_in
 from fusec.trace.tracer import Tracer, fresh
 
@@ -145,3 +147,31 @@ def copy(x: Tracer, order: str = "K") -> Tracer:
     elif order == "F":
         like = stand_in(x._like.shape[::-1], x.dtype).T
     return fresh(x._session, x.node, like)
+
+
+def assign(target: Tracer, value: Any, node: Node) -> None:
+    """Write ``node`` into a view, to which ``value`` is assigned.
+
+    NumPy copies a vector into another one of the same memory element by element, unless they run
+    in different directions. Raises UnsupportedError where it reads what it has assigned before.
+    """
+    if type(value) is Tracer and value._storage is target._storage:
+        put, read = target._like, value._like
+        if put.ndim == read.ndim == 1 < len(read) and _overtakes(put, read):
+            session = target._session
+            raise UnsupportedError(f"{session.location()}: an assignment that reads what it wrote")
+    target.write(node)
+
+
+def _overtakes(put: np.ndarray, read: np.ndarray) -> bool:
+    """Whether an element is read after it was assigned to, in NumPy's order."""
+    (step,), (other,) = put.strides, read.strides
+    if step == other or step * other <= 0:
+        return False
+    rounds = np.arange(len(put))
+    first, second = (x.__array_interface__["data"][0] for x in (put, read))
+    ends = len(put) - 1
+    if (step < 0) != (second + min(other * ends, 0) < first + min(step * ends, 0)):
+        first, second, step, other = first + step * ends, second + other * ends, -step, -other
+    when, rest = np.divmod(second + other * rounds - first, step)
+    return bool(((rest == 0) & (when >= 0) & (when < rounds)).any())
