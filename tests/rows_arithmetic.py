@@ -320,6 +320,7 @@ for dtype in ("f4", "f8", "i1", "f2"):
         row(f"python-{name}-{dtype}", fn, np.array([1.25, 2, 3.5, 0]).astype(dtype), rel=1e-3)
 for name, fn in {
     "division": lambda x: float(x[1]) / float(x[0]), "remainder": lambda x: 5 % int(x[0]),
+    "divmod": lambda x: divmod(5, float(x[0]))[1] + x, "divmod-array": lambda x: divmod(5, x[0]),
     "power": lambda x: float(x[0]) ** -1, "complex-power": lambda x: (-float(x[1])) ** 0.5,
     "shift": lambda x: 1 << int(x[2]), "too-large": lambda x: x.astype("u1") + int(x[2]),
     "item-of-many": lambda x: x.item(), "numpy-division": lambda x: x[1] / x[0],
@@ -367,4 +368,5 @@ for name, fn in {
     "hypot": lambda z: math.hypot(float(z.real), float(z.imag), 1),
 }.items():
     row(f"python-number-{name}", fn, np.array(2.5 + 4j), rel=1e-15)
+row("python-int-beside-bool", lambda k: (k[0] > 0).item() == 2**63, LARGE)
 row("python-int-argument", lambda k, n: (int(k[0]) + n, int(k[0]) < n), LARGE, 2**70)

@@ -27,3 +27,21 @@ def test_another_number_gives_another_shape(name):
         want, got = function(LINE, n), compiled(LINE, n)
         assert np.shape(got) == np.shape(want)
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("function", "numbers"),
+    [
+        (lambda x, n: x * n**0.5, (2.0, 3.0, -1.0, 0.0)),
+        (lambda x, n: (n**0.5, 2**n), (2.0, -1.0)),
+        (lambda x, n: x * 2**n, (3, 5, -1, 0)),
+        (lambda x, n: int(x[1]) + n, (3, 10**30, -4)),
+        (lambda x, n: (int(x[2]) < n, max(int(x[3]), n) * 1.0), (3, 2**63, -(10**30))),
+    ],
+    ids=["root", "returned", "power", "sum", "order"],
+)
+def test_a_later_number_may_make_another_type(function, numbers):
+    compiled = fusec.jit(function)
+    for n in numbers:
+        want, got = function(LINE.astype(int), n), compiled(LINE.astype(int), n)
+        assert repr(got) == repr(want)

@@ -106,9 +106,10 @@ def refuse_large(session: Session, name: str, pair: tuple[Any, ...]) -> None:
     """Python's ints have any size; what is an int here has 64 bits."""
     values = [x._value if type(x) is PyScalar else x for x in pair if type(x) is not Tracer]
     most = _EXACT if name in _COMPARISONS else _HIGH
-    real = any(weak_type(x) is float for x in pair)
+    kinds = {weak_type(x) for x in pair}
     large = any(type(v) is int and not -most <= v < most for v in values)
-    if len(pair) > 2 or (large and real == (name in _COMPARISONS)):
+    known = kinds == {int} if name in _COMPARISONS else float in kinds
+    if len(pair) > 2 or (large and not known):
         what = "an int of more than 64 bits" if large else "pow() of three numbers"
         raise UnsupportedError(
             f"{session.location()}: {what} beside a number of an array: NumPy runs the function"
@@ -204,11 +205,12 @@ for _name in ["neg", "pos", "abs", "invert", *_COMPARISONS]:
     setattr(Tracer, f"__{_name}__", _python_operator(f"__{_name}__"))
 
 
-def _divmod(self: Tracer, other: Any) -> Any:
+def _divmod(first: Any, second: Any) -> Any:
     """As two operators where Python's own is meant."""
-    if self._storage.item and _is_python(other):
-        return self // other, self % other
-    return np.divmod(self, other)
+    if _is_python(first) and _is_python(second):
+        return first // second, first % second
+    return np.divmod(first, second)
 
 
 Tracer.__divmod__ = _divmod  # type: ignore[method-assign]
+Tracer.__rdivmod__ = lambda self, other: _divmod(other, self)  # type: ignore[method-assign]

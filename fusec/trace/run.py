@@ -26,7 +26,7 @@ from fusec.ir.graph import Graph, Node, toposort
 from fusec.trace import capture, indexing, ufuncs  # noqa: F401  (each completes a class)
 from fusec.trace.decisions import Decision, Way, after, checks_of, cut, looped, told
 from fusec.trace.guards import Guards
-from fusec.trace.scalars import NUMBERS, PyScalar, Recipe, compute
+from fusec.trace.scalars import NUMBERS, PyScalar, Recipe, compute, returned
 from fusec.trace.session import Retrace, Session, Source, Storage, escaped
 from fusec.trace.standin import copy_like, stand_in
 from fusec.trace.steps import Step
@@ -388,7 +388,7 @@ def _result(
         view = leaf is not storage.root()
         return Result("output", number, leaf._path, leaf._scalar, view, storage.item)
     if type(leaf) is PyScalar:
-        return Result("python", leaf._recipe)
+        return Result("python", returned(leaf._recipe))
     if type(leaf).__module__ == "fusec.trace.selection":
         leaf.refuse("returned")
     if id(leaf) in session.opaque:

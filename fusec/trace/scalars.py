@@ -137,7 +137,39 @@ def py_apply(function: Callable[..., Any], session: Any, *operands: Any) -> Any:
         return value
     if all(r[0] == "lit" for r in recipes):
         return sized(value, session)
+    if function is operator.pow and _may_turn(values, recipes):
+        function = _POWERS[type(value)]
     return PyScalar(value, (function, *recipes), session, size)
+
+
+def _may_turn(values: Sequence[Any], recipes: Sequence[Recipe]) -> bool:
+    """Whether a power may be of another type: complex of negative floats, float of 2 ** -1. For
+    arrays it has to stay what it is; where it does not NumPy runs."""
+    base, exponent = [v if r[0] == "lit" else -1 for v, r in zip(values, recipes)]
+    if type(values[1]) is float:
+        return base < 0 and type(values[0]) is not complex
+    return type(values[0]) is int and exponent < 0
+
+
+def _power(kind: type) -> Callable[..., Any]:
+    def power(base: Any, exponent: Any) -> Any:
+        value = base**exponent
+        if type(value) is not kind:
+            raise OverflowError(f"{base!r} ** {exponent!r} is no {kind.__name__}")
+        return value
+
+    return power
+
+
+_POWERS = {kind: _power(kind) for kind in (int, float, complex)}
+
+
+def returned(recipe: Recipe) -> Recipe:
+    """The recipe of a result, which may be of any type."""
+    if recipe[0] in ("arg", "lit"):
+        return recipe
+    head = operator.pow if recipe[0] in _POWERS.values() else recipe[0]
+    return (head, *map(returned, recipe[1:]))
 
 
 def _item(function: Callable[..., Any], k: int, *operands: Any) -> Any:
