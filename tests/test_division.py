@@ -51,9 +51,24 @@ def by_numbers(x):
     return x[1:] / 3.0 - x[:-1] / 1e-3, x.ravel() / 7
 
 
+def by_row(x):
+    return x / x[0]
+
+
+def by_row_in_place(x, y):
+    x /= y[0]
+    return x
+
+
+def by_largest_of_columns(x):
+    return x / (np.max(np.abs(x), axis=0) + np.zeros((), x.dtype))
+
+
+BY_ROWS = (by_row, by_row_in_place, by_largest_of_columns)
+IN_PLACE = (in_place, by_first_in_place, by_row_in_place)
 FUNCTIONS = (by_largest, in_place, centred, two_results, kept)
 MAPS = (by_first, by_first_in_place, by_numbers)
-COMPILED = {f: fusec.jit(f) for f in (*FUNCTIONS, *MAPS)}
+COMPILED = {f: fusec.jit(f) for f in (*FUNCTIONS, *MAPS, *BY_ROWS)}
 
 
 def compare(fn, *args):
@@ -98,15 +113,17 @@ def test_quotients_near_the_middle_of_two_floats(dtype, bits, rows):
     assert (x != 0).sum() > 5 * rows
     compare(by_largest, x)
     compare(by_largest, x * np.dtype(dtype).type(2.0**-40))
+    compare(by_row, x.T.copy())
+    compare(by_largest_of_columns, x.T.copy())
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("fn", [by_largest, in_place, two_results, kept, *MAPS])
+@pytest.mark.parametrize("fn", [by_largest, in_place, two_results, kept, *MAPS, *BY_ROWS])
 def test_what_can_go_wrong_with_a_product(fn, dtype):
     """Overflow, underflow, infinities, NaN, zeros of both signs, negative and tiny divisors."""
 
     def check(fn, x):
-        rows = [x] * (fn in (in_place, by_first_in_place))
+        rows = [x] * (fn in IN_PLACE)
         compare(fn, x, *rows, *[np.linspace(1, 2, x.shape[1], dtype=dtype)] * (fn is kept))
 
     rng, limits = np.random.default_rng(1), np.finfo(dtype)
@@ -133,7 +150,7 @@ def test_any_floats(dtype):
     def run(data, shape, fn):
         numbers = st.floats(width=8 * np.dtype(dtype).itemsize)
         x = data.draw(arrays.arrays(dtype, shape, elements=numbers))
-        compare(fn, x, *[x] * (fn in (in_place, by_first_in_place)))
+        compare(fn, x, *[x] * (fn in IN_PLACE))
         compare(centred, x, np.linspace(-1, 2, shape[1], dtype=dtype))
 
     run()
@@ -148,6 +165,9 @@ def test_what_is_multiplied():
     x = np.ones((40, 64), "f4")
     one, two, by_exp = ([x], 1), ([x], 2), lambda x: by_largest(np.exp(x))
     table = {by_largest: one, centred: ([x, x[0]], 1), two_results: two, by_first: one, by_exp: one}
+    for fn in (by_row, by_largest_of_columns):
+        assert text(fn, x).count("fquotient_by(") == 1
+        assert "fquotient" not in text(fn, x[:20])
     for fn, (args, count) in {**table, by_numbers: ([x], 3)}.items():
         assert text(fn, *args).count("fquotient(") == count
         assert "flagged():" in text(fn, *args) and "clear_flags()" in text(fn, *args)

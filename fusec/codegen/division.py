@@ -71,9 +71,7 @@ def fquotient(b: Any, t: Any, x: Any, y: Any) -> Any:
     if not _multiplies():
         return b.fdiv(x, y)
     bits, one, inf = ir.IntType(t.bitwidth), y.type(1.0), y.type(math.inf)
-    least, most = [y.type(2.0 ** (sign * _USUAL[t.bitwidth])) for sign in (-1, 1)]
-    usual = b.and_(b.fcmp_ordered(">", y, least), b.fcmp_ordered("<", y, most))
-    inverse = b.fdiv(one, y)
+    usual, inverse = _usual(b, t, y), b.fdiv(one, y)
     if t.bitwidth == 64:
         below = b.bitcast(b.sub(b.bitcast(inverse, bits), bits(1)), y.type)
         over = b.fcmp_ordered("<", b.fma(b.fneg(inverse), y, one), y.type(0.0))
@@ -84,6 +82,40 @@ def fquotient(b: Any, t: Any, x: Any, y: Any) -> Any:
     inverse, y = b.select(usual, inverse, inf), b.select(usual, y, inf)
     if t.bitwidth == 32:
         first = b.fmul(x, inverse)
+    return _corrected(b, first, x, y, inverse)
+
+
+@intrinsic(1)
+def usual_divisor(b: Any, t: Any, y: Any) -> Any:
+    """y; infinity where ``fquotient_by`` must not succeed."""
+    return b.select(_usual(b, t, y), y, y.type(math.inf)) if _multiplies() else y
+
+
+@intrinsic(1)
+def usual_inverse(b: Any, t: Any, y: Any) -> Any:
+    """1 / y, or infinity."""
+    inverse = b.fdiv(y.type(1.0), y)
+    return b.select(_usual(b, t, y), inverse, y.type(math.inf)) if _multiplies() else inverse
+
+
+@intrinsic(3)
+def fquotient_by(b: Any, t: Any, x: Any, y: Any, inverse: Any) -> Any:
+    """x / y, unless that is ``flagged``; for y and 1 / y of ``usual_divisor`` and its like."""
+    if not _multiplies():
+        return b.fdiv(x, y)
+    first = b.fmul(x, inverse)
+    if t.bitwidth == 64:  # within two units in the last place, and then one of the neighbours
+        first = _corrected(b, first, x, y, inverse)
+    return _corrected(b, first, x, y, inverse)
+
+
+def _usual(b: Any, t: Any, y: Any) -> Any:
+    least, most = [y.type(2.0 ** (sign * _USUAL[t.bitwidth])) for sign in (-1, 1)]
+    return b.and_(b.fcmp_ordered(">", y, least), b.fcmp_ordered("<", y, most))
+
+
+def _corrected(b: Any, first: Any, x: Any, y: Any, inverse: Any) -> Any:
+    """A quotient and what is left of x; zeros keep their signs."""
     left = b.fma(first, y, b.fneg(x))
     return b.fma(b.fneg(left), inverse, first)
 

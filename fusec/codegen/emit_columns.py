@@ -25,8 +25,10 @@ The order of every sum is that of a row program, so the bits do not depend on th
 """
 
 import os
+from functools import partial
 
 from fusec.codegen.emit import KernelSource, loaded, pair, stored
+from fusec.codegen.emit_quotients import ROWS
 from fusec.codegen.emit_rows import BLOCK, LANES
 from fusec.codegen.emit_spans import SpanEmitter
 from fusec.codegen.loops import Buffer, Fold, Line, closure, operands, ordered
@@ -192,7 +194,10 @@ class ColumnEmitter(SpanEmitter):
             self.tree(folds)
         else:
             self.fill(folds)
-            self.loop("0", self.n, stage, targets, folds, keep)
+            if not folds and self.length >= ROWS:
+                self.share(stage, self.col, ("begin", "begin + width"), self.at, self.strip)
+            loop = partial(self.loop, "0", self.n, stage, targets, folds, keep)
+            self.attempts(stage, self.divided(stage), loop)
             for fold in folds:
                 self.known[fold.result] = loaded(
                     fold.value.dtype, f"a_{fold.result.name}[{self.at}]"

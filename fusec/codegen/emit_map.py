@@ -9,9 +9,10 @@ A map over one merged axis::
 
 from fusec.codegen.emit import KernelSource, loaded
 from fusec.codegen.emit_gathers import Gathers
+from fusec.codegen.emit_quotients import ROWS
 from fusec.codegen.emit_spans import SpanEmitter
 from fusec.codegen.emit_streams import streamed, streams
-from fusec.codegen.loops import Buffer, Line, closure
+from fusec.codegen.loops import Buffer, Line, Store, closure
 from fusec.codegen.schedule import all_lines, stage_targets
 from fusec.ops.registry import COSTLY
 from fusec.passes.access import Index, make
@@ -43,6 +44,9 @@ class MapEmitter(SpanEmitter):
                     self.behind()
             return self.finish("map", rows + (left > 0), self.work())
         row = plan.outer[0] if len(plan.outer) == 1 else "row"
+        if self.count(plan.outer) >= ROWS and not self.past():
+            span = "0", self.size(vector)
+            self.share(0, vector, span, vector, self.body.extents[vector])
         with w.block(f"for {row} in range(start, stop):"):
             self.rows(plan.outer, row)
             self.row_lines(0)
@@ -95,7 +99,7 @@ class MapEmitter(SpanEmitter):
 
     def _loop(self, first: str, last: str) -> None:
         """One loop."""
-        stores = [] if self.few or self.far() else streams(self, self.most)
+        stores = self.past()
         if stores:
             streamed(self, stores, first, last, self._element)
             return
@@ -106,6 +110,10 @@ class MapEmitter(SpanEmitter):
         with self.w.block(f"for piece in range({first}, {last}, {PIECE}):"):
             self.w(f"end = min(piece + {PIECE}, {last})")
             self.attempts(0, quotients, lambda: self._plain("piece", "end"))
+
+    def past(self) -> list[Store]:
+        """The stores that go past the caches."""
+        return [] if self.few or self.far() else streams(self, self.most)
 
     def _plain(self, first: str, last: str) -> None:
         with self.w.block(f"for {self.plan.reduced[0]} in range({first}, {last}):"):

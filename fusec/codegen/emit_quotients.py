@@ -13,11 +13,19 @@ Such loops come in pairs (see ``division``): the second one divides where the fi
         if (not (apart(x0, y0))) | flagged():
             for i0 in range(piece, end):
                 y0[i0] = x0[i0] / v1
+
+Rows that are divided by the same row, element by element, share what products need of it::
+
+    for i1 in range(n_i1):
+        d_v1[i1] = usual_divisor(x1[i1])
+        r_v1[i1] = usual_inverse(x1[i1])
+    ...
+                    t0 = fquotient_by(v0, d_v1[i1], r_v1[i1])
 """
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from itertools import product
 
@@ -26,11 +34,19 @@ from fusec.codegen.loops import Line, closure
 from fusec.codegen.schedule import Schedule, inner_stores, is_inner, stage_targets
 from fusec.ops.registry import COSTLY, OPS
 
+LONG = 64  # elements of a row that is tried alone, at least
+ROWS = 32  # that share a divisor, at least
+NEAR = 64 << 10  # bytes of what they share, at most: it stays in a cache
+
 
 class QuotientEmitter(LoopEmitter):
-    """quotients: the divisions of a loop that are written as multiplications."""
+    """quotients: the divisions of a loop that are written as multiplications.
+
+    divisors: that change along a row, and where they and their inverses are.
+    """
 
     quotients: frozenset[Line] = frozenset()
+    divisors: Mapping[Line, str] = {}
 
     def attempts(self, stage: int, quotients: frozenset[Line], write: Callable[[], None]) -> None:
         """Write a loop; twice if it has quotients."""
@@ -47,16 +63,49 @@ class QuotientEmitter(LoopEmitter):
         with self.w.block(f"if (not ({apart})) | flagged():" if apart else "if flagged():"):
             write()
 
+    @property
+    def long(self) -> bool:
+        """Whether the rows are worth asking for the flags."""
+        plan = self.plan
+        return not plan.outer or bool(plan.column) or self.count(plan.reduced) >= LONG
+
+    def share(self, stage: int, axis: str, span: tuple[str, str], at: str, room: int) -> None:
+        """Compute once what products need of the divisors of a stage that all rows share.
+
+        axis: of the row, from and to ``span``; at: the place in it; room: for so many elements.
+        """
+        lines = [x for x in self._repeatable(stage) if _divides(x) and x.variables != {axis}]
+        found = [x for x in dict.fromkeys([x.args[1] for x in lines]) if x.variables == {axis}]
+        need = closure(found, self.at_hand(stage))
+        size = 2 * room * sum(x.dtype.itemsize for x in found)
+        simple = all(x.kind in ("op", "load", "index") and x.variables <= {axis} for x in need)
+        if not found or not simple or size > NEAR:
+            return
+        names = {x: (self.scratch(f"{k}_{x.name}", x.dtype, room) for k in "dr") for x in found}
+        with self.w.block(f"for {axis} in range({', '.join(span)}):"):
+            for line in self.body.lines:
+                if line in need and axis in line.variables:
+                    self.line(line)
+            for line, (divisor, inverse) in names.items():
+                self.w(f"{divisor}[{at}] = usual_divisor({self.read(line)})")
+                self.w(f"{inverse}[{at}] = usual_inverse({self.read(line)})")
+        self.divisors = {x: f"d_{x.name}[{at}], r_{x.name}[{at}]" for x in found}
+
     def divided(self, stage: int) -> frozenset[Line]:
         """The lines of a loop that divide floats by a value of the row, if it may run twice."""
+        lines = self._repeatable(stage)
+        shared = [x for x in lines if _divides(x) and x.args[1] in self.divisors]
+        return frozenset([*shared, *[x for x in lines if divides(x, self.plan)]])
+
+    def _repeatable(self, stage: int) -> list[Line]:
+        """The lines of a loop, if it may run twice."""
         need = closure(stage_targets(self.plan, stage), self.at_hand(stage))
         inner = [x for x in need if is_inner(x, self.plan) and x not in self.at_hand(stage)]
         plain = all(x.kind in ("op", "load", "index") and not x.effect for x in inner)
         cheap = all(x.cost < COSTLY for x in inner)
         others = (*self.plan.saved, *[f.value for f in self.body.folds])
         ends = any(x.stage == stage for x in others)
-        found = [x for x in inner if divides(x, self.plan)]
-        return frozenset(found if plain and cheap and not ends else ())
+        return inner if plain and cheap and not ends and self.long else []
 
     def at_hand(self, stage: int) -> set[Line]:
         """What a stage need not compute."""
@@ -78,6 +127,8 @@ class QuotientEmitter(LoopEmitter):
         return " & ".join(found)
 
     def expression(self, line: Line) -> str:
+        if line in self.quotients and line.args[1] in self.divisors:
+            return f"fquotient_by({self.read(line.args[0])}, {self.divisors[line.args[1]]})"
         if line in self.quotients:
             return "fquotient({}, {})".format(*[self.read(a) for a in line.args])
         return super().expression(line)
@@ -86,9 +137,12 @@ class QuotientEmitter(LoopEmitter):
 def divides(line: Line, plan: Schedule) -> bool:
     """Whether a line divides floats by what stays the same along the loop."""
     moves = [is_inner(a, plan) for a in line.args]
+    return _divides(line) and moves == [True, False] and not _power_of_two(line.args[1])
+
+
+def _divides(line: Line) -> bool:
     wide = line.dtype.kind == "f" and line.dtype.itemsize >= 4
-    found = line.text == OPS["divide"].expr["f"] and wide and moves == [True, False]
-    return found and not _power_of_two(line.args[1])
+    return wide and line.text == OPS["divide"].expr["f"]
 
 
 def _power_of_two(line: Line) -> bool:
