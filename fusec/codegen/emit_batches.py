@@ -69,10 +69,6 @@ class BatchEmitter(RowEmitter):
     quotients: frozenset[Line] = frozenset()  # divisions that are written as multiplications
     row = together = ""  # the number of the row, and how many take a stage together
 
-    @property
-    def long(self) -> bool:
-        return True  # together
-
     def whole_rows(self, row: str) -> None:
         w, plan = self.w, self.plan
         stages = plan.stages - (not stage_targets(plan, plan.stages - 1))

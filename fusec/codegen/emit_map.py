@@ -7,6 +7,8 @@ A map over one merged axis::
         y0[i0] = v0 * c0
 """
 
+from collections.abc import Callable
+
 from fusec.codegen.emit import KernelSource, loaded
 from fusec.codegen.emit_gathers import Gathers
 from fusec.codegen.emit_quotients import ROWS
@@ -43,17 +45,37 @@ class MapEmitter(SpanEmitter):
                 with w.block("if stop > whole:"):
                     self.behind()
             return self.finish("map", rows + (left > 0), self.work())
-        row = plan.outer[0] if len(plan.outer) == 1 else "row"
         if self.count(plan.outer) >= ROWS and not self.past():
             span = "0", self.size(vector)
             self.share(0, vector, span, vector, self.body.extents[vector])
-        with w.block(f"for {row} in range(start, stop):"):
+        quotients = frozenset() if self.past() else self.divided(0)
+        self.pieces("start", "stop", quotients, self.body.extents[vector], self.each_row)
+        return self.finish("map", self.count(plan.outer), self.work() * self.body.extents[vector])
+
+    def each_row(self, first: str, last: str) -> None:
+        plan, vector = self.plan, self.plan.reduced[0]
+        row = plan.outer[0] if len(plan.outer) == 1 else "row"
+        with self.w.block(f"for {row} in range({first}, {last}):"):
             self.rows(plan.outer, row)
             self.row_lines(0)
             self.places_by_row()
             self.vectors("0", self.size(vector))
             self.behind()
-        return self.finish("map", self.count(plan.outer), self.work() * self.body.extents[vector])
+
+    def pieces(
+        self, first: str, last: str, quotients: frozenset[Line], size: int,
+        write: Callable[[str, str], None],
+    ) -> None:  # fmt: skip
+        """Write a loop, with quotients a few thousand elements at a time; size: of a round."""
+        if not quotients:
+            write(first, last)
+            return
+        step = str(PIECE) if size == 1 else self.int_arg("together", max(1, PIECE // size))
+        self.w(f"piece = {first}")
+        with self.w.block(f"while piece < {last}:"):
+            self.w(f"end = min(piece + {step}, {last})")
+            self.attempts(0, quotients, lambda: write("piece", "end"))
+            self.w("piece = end")
 
     def vectors(self, first: str, last: str) -> None:
         """The innermost loop."""
@@ -103,13 +125,9 @@ class MapEmitter(SpanEmitter):
         if stores:
             streamed(self, stores, first, last, self._element)
             return
-        quotients = frozenset() if self.few or self.far() else self.divided(0)
-        if not quotients:
-            self._plain(first, last)
-            return
-        with self.w.block(f"for piece in range({first}, {last}, {PIECE}):"):
-            self.w(f"end = min(piece + {PIECE}, {last})")
-            self.attempts(0, quotients, lambda: self._plain("piece", "end"))
+        alone = self.plan.outer or self.few or self.far()
+        quotients = frozenset() if alone else self.divided(0)
+        self.pieces(first, last, quotients, 1, self._plain)
 
     def past(self) -> list[Store]:
         """The stores that go past the caches."""

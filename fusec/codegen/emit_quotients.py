@@ -1,9 +1,11 @@
 """Division by what stays the same along a loop is multiplication where that is exact.
 
 Such loops come in pairs (see ``division``): the second one divides where the first may be wrong.
+Some thousand elements are tried together, since reading the flags waits for all that is under way.
 ``x / d`` along one axis::
 
-    for piece in range(start, stop, 4096):
+    piece = start
+    while piece < stop:
         end = min(piece + 4096, stop)
         if flagged():
             clear_flags()
@@ -13,6 +15,7 @@ Such loops come in pairs (see ``division``): the second one divides where the fi
         if (not (apart(x0, y0))) | flagged():
             for i0 in range(piece, end):
                 y0[i0] = x0[i0] / v1
+        piece = end
 
 Rows that are divided by the same row, element by element, share what products need of it::
 
@@ -34,7 +37,6 @@ from fusec.codegen.loops import Line, closure
 from fusec.codegen.schedule import Schedule, inner_stores, is_inner, stage_targets
 from fusec.ops.registry import COSTLY, OPS
 
-LONG = 64  # elements of a row that is tried alone, at least
 ROWS = 32  # that share a divisor, at least
 NEAR = 64 << 10  # bytes of what they share, at most: it stays in a cache
 
@@ -62,12 +64,6 @@ class QuotientEmitter(LoopEmitter):
             self.quotients = frozenset()
         with self.w.block(f"if (not ({apart})) | flagged():" if apart else "if flagged():"):
             write()
-
-    @property
-    def long(self) -> bool:
-        """Whether the rows are worth asking for the flags."""
-        plan = self.plan
-        return not plan.outer or bool(plan.column) or self.count(plan.reduced) >= LONG
 
     def share(self, stage: int, axis: str, span: tuple[str, str], at: str, room: int) -> None:
         """Compute once what products need of the divisors of a stage that all rows share.
@@ -102,10 +98,10 @@ class QuotientEmitter(LoopEmitter):
         need = closure(stage_targets(self.plan, stage), self.at_hand(stage))
         inner = [x for x in need if is_inner(x, self.plan) and x not in self.at_hand(stage)]
         plain = all(x.kind in ("op", "load", "index") and not x.effect for x in inner)
-        cheap = all(x.cost < COSTLY for x in inner)
+        cheap = all(x.cost < COSTLY and not x.data for x in inner)
         others = (*self.plan.saved, *[f.value for f in self.body.folds])
         ends = any(x.stage == stage for x in others)
-        return inner if plain and cheap and not ends and self.long else []
+        return inner if plain and cheap and not ends else []
 
     def at_hand(self, stage: int) -> set[Line]:
         """What a stage need not compute."""

@@ -86,7 +86,7 @@ class RowEmitter(SpanEmitter):
             self.rows(self.plan.outer, row)
             self.row_lines(0)
             for stage in range(self.plan.stages):
-                self.attempts(stage, self.divided(stage), partial(self.part, stage))
+                self.part(stage)
 
     def part(self, stage: int) -> None:
         """One stage of a row, and what follows from it before the next loop along the row."""

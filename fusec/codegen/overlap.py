@@ -107,6 +107,9 @@ class OverlapEmitter(MapEmitter):
             self.vectors("0", self.size(vector))
         return self.finish("map", 1, self.work() * self.count([*plan.outer, vector]))
 
+    def divided(self, stage: int) -> frozenset[Line]:
+        return frozenset()  # what it reads it may have overwritten
+
     def vectors(self, first: str, last: str) -> None:
         w, (name,) = self.w, self.plan.reduced
         stores = inner_stores(self.plan, 0)
