@@ -1,19 +1,24 @@
 """Matrix products on the CPU: by a kernel of ours where vectors are wider than those of BLAS.
 
-A row of the kernel is a strip of the result, two vectors wide. A part of the second matrix that the
-L1 cache holds is packed, and all rows of the first one are multiplied with it (``products``)::
+A row of the kernel is a panel of the result. Of the second matrix 256 rows at a time are packed in
+strips of two vectors, which the L1 cache holds one by one, and then of the first one a panel at a
+time, which the L2 cache holds (``products``; after Goto and van de Geijn, "Anatomy of
+High-Performance Matrix Multiplication", 2008)::
 
-    for row in range(start, stop):
-        ...
-        for begin in range(0, k, 256):
-            depth = min(k - begin, 256)
-            source = at(b, b_at + begin * b_down)
-            status |= pack_strip(packed, source, depth, width, b_down, b_across)
-            source = at(a, a_at + begin * a_across)
-            status |= add_tiles(rows, width, depth, source, a_down, a_across, packed, 32,
-                                at(y, y_at), y_down, begin > 0)
+    for begin in range(0, k, 256):
+        depth = min(k - begin, 256)
+        strips = at(b, b_at + begins * b_across + begin * b_down)
+        status |= pack_strips(packed, strips, depth, ends - begins, b_down, b_across)
+        for panel in range(low, high):
+            ...
+            status |= pack_rows(left, source, depth, rows, a_across, a_down)
+            for first in range(begins, ends, 32):
+                ...
+                status |= add_tiles(rows, width, depth, left, 8 * (depth + 1), 1, 8, column, 32,
+                                    at(y, place + first), y_down, begin > 0)
 
-A second matrix of a few kB is read where it lies. NumPy's OpenBLAS chooses its own kernels by the
+What a second matrix of a few kB has is read where it lies, and so is the first one if few columns
+share the work of packing it. NumPy's OpenBLAS chooses its own kernels by the
 name of the processor, and takes older ones for what it does not know yet.
 """
 
@@ -24,13 +29,17 @@ import numpy as np
 
 from fusec.codegen import blas
 from fusec.codegen.emit import HEADER, KernelSource, Pointer
+from fusec.codegen.emit_columns import CPUS
 from fusec.codegen.loops import Buffer
 from fusec.codegen.matrices import Layout, Problem, batch_places, problem
 from fusec.codegen.target import host, lanes_of, offers, wide
+from fusec.codegen.products import side
 from fusec.codegen.writer import Writer
 
 DEPTH = 256  # rows of the second matrix at a time
-PANEL = 512  # rows of the result, at most: what they read of the first matrix stays in a cache
+PANEL = 1 << 10  # bytes of a column of the first matrix: a panel is a quarter of an L2 cache
+LEAST = 64  # rows of a panel, and columns of a group: each is packed for those of the other
+GROUP = 8 << 10  # bytes of a row of the second matrix that are packed together, at most
 NEAR = 16 << 10  # bytes of a second matrix that is read where it lies
 SMALL = 32**3  # multiplications that take less time than a call of BLAS
 FLOPS_PER_NS = 100.0  # of one core, roughly
@@ -65,26 +74,43 @@ def product(a: Layout, b: Layout, out: Layout, dtype: np.dtype) -> KernelSource 
 
 def _kernel(of: Problem) -> KernelSource:
     first, second, result, order, batch, dtype = of
-    (m, n), k, pitch = result[:2], first.columns, 2 * lanes_of(8 * dtype.itemsize)
-    near = second.across == 1 and k * n * dtype.itemsize <= NEAR
-    strips = -(-n // pitch)
-    panel = min(m, PANEL)
-    panels = -(-m // panel)
-    ints = [("m", m), ("n", n), ("k", k), ("strips", strips), ("panels", panels), ("panel", panel),
-            ("a_down", first.down), ("a_across", first.across), ("b_down", second.down),
-            ("b_across", second.across), ("y_down", result.down), *of.batch_ints]  # fmt: skip
-    rows = strips * panels * of.products
-    work = 10.0 + 2.0 * min(m, panel) * min(n, pitch) * k / FLOPS_PER_NS
-    names = [name for name, _ in ints]
-    text = _text(order, names, len(batch), dtype, near, pitch)
+    (m, n), k, size = result[:2], first.columns, dtype.itemsize
+    pitch = 2 * lanes_of(8 * size)
+    near = second.across == 1 and k * n * size <= NEAR
+    turned = not near and n >= LEAST
+    panel, group = _shares(of, pitch)
+    groups, panels = -(-n // group), -(-m // panel)
+    ints = [("m", m), ("n", n), ("k", k), ("groups", groups), ("group", group), ("panels", panels),
+            ("panel", panel), ("a_down", first.down), ("a_across", first.across),
+            ("b_down", second.down), ("b_across", second.across), ("y_down", result.down),
+            *of.batch_ints]  # fmt: skip
+    packed = 0 if near else (min(k, DEPTH) + 1) * group * size
+    left = turned * (min(k, DEPTH) + 1) * panel * size
+    if turned:
+        ints.append(("left_at", packed))
+    text = _text(order, [name for name, _ in ints], len(batch), dtype, near, turned)
     buffers = [Buffer(name, dtype, (), role) for name, role in zip("aby", ("in", "in", "out"))]
     pointers = [Pointer(x.name, x, 0) for x in buffers]
-    scratch = 0 if near else DEPTH * pitch * dtype.itemsize
-    return KernelSource("matmul", text, ints, pointers, rows, work, scratch)
+    work = 10.0 + 2.0 * panel * group * k / FLOPS_PER_NS
+    rows = groups * panels * of.products
+    return KernelSource("matmul", text, ints, pointers, rows, work, packed + left)
+
+
+def _shares(of: Problem, pitch: int) -> tuple[int, int]:
+    """Rows of a panel and columns of a group: two of each for every processor, if they last."""
+    (m, n), size = of.result[:2], of.dtype.itemsize
+    share = -(-m * of.products // (2 * CPUS))
+    panel = _whole(min(max(share, LEAST), PANEL // size, m), side())
+    share = -(-m // panel) * of.products * n // (2 * CPUS)
+    return panel, _whole(min(max(share, LEAST), GROUP // size, n), pitch)
+
+
+def _whole(n: int, unit: int) -> int:
+    return -(-n // unit) * unit
 
 
 def _text(
-    order: str, names: list[str], axes: int, dtype: np.dtype, near: bool, pitch: int
+    order: str, names: list[str], axes: int, dtype: np.dtype, near: bool, turned: bool
 ) -> str:
     p, q, w, letters = order[0], order[1], Writer(), dtype.str[1:]
     given = ["start", "stop", *names, "a", "b", "y", *["scratch"] * (not near)]
@@ -92,29 +118,41 @@ def _text(
         w("status = 0")
         if not near:
             w(f"packed = scratch_{letters}(scratch, 0)")
-        with w.block("for row in range(start, stop):"):
-            w(f"first = remainder(row, strips) * {pitch}")
-            w("panel_number = quotient(row, strips)")
-            w("top = remainder(panel_number, panels) * panel")
-            w("number = quotient(panel_number, panels)")
+        if turned:
+            w(f"left = scratch_{letters}(scratch, left_at)")
+        with w.block("for row in range(quotient(start, panels), "
+                     "quotient(stop + panels - 1, panels)):"):  # fmt: skip
+            w("low = max(start - row * panels, 0)")
+            w("high = min(stop - row * panels, panels)")
+            w("begins = remainder(row, groups) * group")
+            w("ends = min(n, begins + group)")
+            w("number = quotient(row, groups)")
             batch_places(w, axes)
-            w(f"width = min(n - first, {pitch})")
-            w("rows = min(m - top, panel)")
-            w(f"{p}_at += top * a_down")
-            w(f"{q}_at += first * b_across")
-            w("y_at += top * y_down + first")
-            if near:
-                w(f"source = at({p}, {p}_at)")
-                w(f"strip = at({q}, {q}_at)")
-                w("status |= add_tiles(rows, width, k, source, a_down, a_across, strip, b_down, "
-                  "at(y, y_at), y_down, False)")  # fmt: skip
-            else:
-                with w.block(f"for begin in range(0, k, {DEPTH}):"):
-                    w(f"depth = min(k - begin, {DEPTH})")
-                    w(f"strip = at({q}, {q}_at + begin * b_down)")
-                    w("status |= pack_strip(packed, strip, depth, width, b_down, b_across)")
-                    w(f"source = at({p}, {p}_at + begin * a_across)")
-                    w("status |= add_tiles(rows, width, depth, source, a_down, a_across, packed, "
-                      f"{pitch}, at(y, y_at), y_down, begin > 0)")  # fmt: skip
+            with w.block(f"for begin in range(0, k, {DEPTH}):"):
+                w(f"depth = min(k - begin, {DEPTH})")
+                w(f"strips = at({q}, {q}_at + begins * b_across + begin * b_down)")
+                if not near:
+                    w("status |= pack_strips(packed, strips, depth, ends - begins, "
+                      "b_down, b_across)")  # fmt: skip
+                with w.block("for panel_number in range(low, high):"):
+                    _panel(w, p, 2 * lanes_of(8 * dtype.itemsize), near, turned)
         w("return status")
     return f"# matmul {letters}\n{HEADER}\n\n{w.text()}\n"
+
+
+def _panel(w: Writer, p: str, pitch: int, near: bool, turned: bool) -> None:
+    """A panel of the first matrix times the strips of a group."""
+    steps = f"source, {side()} * a_down, a_down, a_across"
+    w("top = panel_number * panel")
+    w("rows = min(m - top, panel)")
+    w(f"source = at({p}, {p}_at + top * a_down + begin * a_across)")
+    if turned:
+        w("status |= pack_rows(left, source, depth, rows, a_across, a_down)")
+        steps = f"left, {side()} * (depth + 1), 1, {side()}"
+    with w.block(f"for first in range(begins, ends, {pitch}):"):
+        w(f"width = min(n - first, {pitch})")
+        w("column = at(strips, first - begins)" if near
+          else "column = at(packed, (first - begins) * (depth + 1))")  # fmt: skip
+        w(f"status |= add_tiles(rows, width, depth, {steps}, column, "
+          f"{'b_down' if near else pitch}, at(y, y_at + top * y_down + first), y_down, "
+          "begin > 0)")  # fmt: skip

@@ -61,14 +61,17 @@ def prefetch(b: Any, t: Any, pointer: Any) -> Any:
     return _I64(0)
 
 
-def ask_for(b: Any, pointer: Any, nbytes: int, writes: bool) -> None:
-    """Ask for the cache lines from a pointer on, to be read or written soon."""
+def ask_for(b: Any, pointer: Any, nbytes: int, writes: bool, near: int = 3) -> None:
+    """Ask for the cache lines from a pointer on, to be read or written soon.
+
+    near: 3 for the cache next to the processor, 2 for the one behind it.
+    """
     memory = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [memory, _I32, _I32, _I32])
     ask = b.module.declare_intrinsic("llvm.prefetch", [memory], kind)
     start = b.bitcast(pointer, memory)
     for k in range(0, nbytes, CACHE_LINE):
-        b.call(ask, [b.gep(start, [_I64(k)]), _I32(int(writes)), _I32(3), _I32(1)])
+        b.call(ask, [b.gep(start, [_I64(k)]), _I32(int(writes)), _I32(near), _I32(1)])
 
 
 @intrinsic(1, to=types.int64, mixed=True)

@@ -3,11 +3,14 @@
 A tile of the result, some rows of two vectors each, takes a column of the first matrix and a row of
 the second at a time, in their order: each element is one chain of fused multiply-adds::
 
-    pack_strip(packed, b, depth, width, b_down, b_across)    # packed[p * pitch + j] = b[p, j]
-    add_tiles(m, width, depth, a, a_down, a_across, packed, pitch, y, y_down, begin != 0)
+    pack_strips(packed, b, depth, n, b_down, b_across)    # packed[p * pitch + j] = b[p, j]
+    pack_rows(left, a, depth, m, a_across, a_down)        # left[p * 8 + i] = a[i, p]
+    add_tiles(m, width, depth, left, 8 * (depth + 1), 1, 8, packed, pitch, y, y_down, begin != 0)
 
-``down``, ``across``: elements from row to row and from column to column. ``width`` is at most
-``pitch``, two vectors; the last argument says whether the result is added to what is there.
+``down``, ``across``: elements from row to row and from column to column; ``a`` is given with those
+from tile to tile before. ``width`` is at most ``pitch``, two vectors; the last argument says whether
+the result is added to what is there. Strips and tiles are packed one behind the other, with as much
+as a row between: else those of 256 rows would lie in the same sets of a cache.
 """
 # mypy: disable-error-code="no-untyped-call"
 
@@ -24,54 +27,81 @@ from fusec.codegen.pointers import CACHE_LINE, ask_for
 from fusec.codegen.target import lanes_of, wide
 from fusec.codegen.tiles import turned
 
+STEPS = 8  # columns of the first matrix; after so many others lines are asked for
+SOON = 12  # columns until a packed one is read from the cache behind the first
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
 
 
-def _vector(t: Any) -> Any:
-    return ir.VectorType(scalar(t), lanes_of(t.bitwidth))
+def side() -> int:
+    """Rows of a tile: those for which there are registers."""
+    return 8 if wide() else 4
 
 
-def _place(b: Any, t: Any, pointer: Any, v: int) -> Any:
+def _vector(t: Any, lanes: int = 0) -> Any:
+    return ir.VectorType(scalar(t), lanes or lanes_of(t.bitwidth))
+
+
+def _place(b: Any, t: Any, pointer: Any, v: int, lanes: int = 0) -> Any:
     """Where vector ``v`` of a row is."""
-    kind = _vector(t)
+    kind = _vector(t, lanes)
     return b.bitcast(b.gep(pointer, [_I64(v * kind.count)]), kind.as_pointer())
 
 
-def _suffix(t: Any) -> str:
-    return f"v{lanes_of(t.bitwidth)}f{t.bitwidth}"
+def _suffix(t: Any, lanes: int = 0) -> str:
+    return f"v{lanes or lanes_of(t.bitwidth)}f{t.bitwidth}"
 
 
 def _some(b: Any, t: Any, pointer: Any, v: int, mask: Any) -> Any:
     """Vector ``v`` of a row under a mask."""
-    kind = _vector(t)
+    lanes = mask.type.count
+    kind = _vector(t, lanes)
     zero = ir.Constant(kind, [0.0] * kind.count)
-    name, size = f"llvm.masked.load.{_suffix(t)}.p0", _I32(t.bitwidth // 8)
-    return foreign(b, name, kind, _place(b, t, pointer, v), size, mask, zero)
+    name, size = f"llvm.masked.load.{_suffix(t, lanes)}.p0", _I32(t.bitwidth // 8)
+    return foreign(b, name, kind, _place(b, t, pointer, v, lanes), size, mask, zero)
 
 
 def _tile(
     b: Any, t: Any, rows: int, count: int, width: Any, k: Any, a: Any, down: Any, across: Any,
-    x: Any, step: Any, y: Any, y_step: Any, more: Any,
+    x: Any, step: Any, y: Any, y_step: Any, more: Any, ahead: Any, ahead_step: Any,
 ) -> None:  # fmt: skip
-    """``rows`` x ``width`` elements, in ``count`` vectors a row."""
+    """``rows`` x ``width`` elements, in ``count`` vectors a row.
+
+    The lines of the result lie apart, and those from ``ahead`` on are the next strip: they are
+    asked for one by one, since a processor waits for a dozen lines at a time and no more.
+    """
     kind, size = _vector(t), _I32(t.bitwidth // 8)
     masks = [below(b, width, v * kind.count, kind.count) for v in range(count)]
     zero = ir.Constant(kind, [0.0] * kind.count)
-    for r in range(rows):  # which lie apart, and are written when the sums are done
-        ask_for(b, b.gep(y, [b.mul(_I64(r), y_step)]), 2 * CACHE_LINE, writes=True)
-    with Loop(b, k, (zero,) * (rows * count)) as loop:
-        row = b.gep(x, [b.mul(loop.index, step)])
+    last = _I64(rows - 1)
+
+    def add(at: Any, sums: Any) -> Any:
+        """The sums, and a column of the first matrix times a row of the second."""
+        row = b.gep(x, [b.mul(at, step)])
         given = [_some(b, t, row, v, mask) for v, mask in enumerate(masks)]
-        column = b.gep(a, [b.mul(loop.index, across)])
+        column = b.gep(a, [b.mul(at, across)])
+        ask_for(b, b.gep(column, [b.mul(across, _I64(SOON))]), CACHE_LINE, writes=False)
         found = []
         for r in range(rows):
             one = b.load(b.gep(column, [b.mul(_I64(r), down)]))
             single = b.insert_element(ir.Constant(kind, ir.Undefined), one, _I32(0))
             spread = pick(b, single, [0] * kind.count)
             for v in range(count):
-                old = loop.values[r * count + v]
+                old = sums[r * count + v]
                 found.append(foreign(b, f"llvm.fma.{_suffix(t)}", kind, spread, given[v], old))
-        loop.next = tuple(found)
+        return tuple(found)
+
+    turns = b.udiv(k, _I64(STEPS))
+    with Loop(b, turns, (zero,) * (rows * count)) as turn:
+        first = b.mul(turn.index, _I64(STEPS))
+        line = b.select(b.icmp_unsigned("<", turn.index, last), turn.index, last)
+        ask_for(b, b.gep(y, [b.mul(line, y_step)]), 2 * CACHE_LINE, writes=True)
+        ask_for(b, b.gep(ahead, [b.mul(first, ahead_step)]), 2 * CACHE_LINE, writes=False, near=2)
+        with Loop(b, _I64(STEPS), turn.values) as loop:
+            loop.next = add(b.add(first, loop.index), loop.values)
+        turn.next = loop.values
+    first = b.mul(turns, _I64(STEPS))
+    with Loop(b, b.sub(k, first), turn.values) as loop:
+        loop.next = add(b.add(first, loop.index), loop.values)
     none = ir.Constant(ir.VectorType(ir.IntType(1), kind.count), None)
     before = [b.select(more, mask, none) for mask in masks]
     name = f"llvm.masked.store.{_suffix(t)}.p0"
@@ -83,17 +113,22 @@ def _tile(
 
 
 def _tiles(
-    b: Any, m: Any, n: Any, k: Any, a: Any, down: Any, across: Any, x: Any, step: Any, y: Any,
-    y_step: Any, more: Any, *, t: Any,
+    b: Any, m: Any, n: Any, k: Any, a: Any, tile_step: Any, down: Any, across: Any, x: Any,
+    step: Any, y: Any, y_step: Any, more: Any, *, t: Any,
 ) -> None:  # fmt: skip
     """Emit the function: tiles of the result, from the top down."""
-    lanes, most = lanes_of(t.bitwidth), 8 if wide() else 4  # rows for which there are registers
+    lanes, most = lanes_of(t.bitwidth), side()
+    following = b.bitcast(b.gep(x, [b.mul(b.add(k, _I64(1)), step)]), ir.IntType(8).as_pointer())
+    share = b.udiv(_I64(2 * CACHE_LINE), b.add(b.udiv(m, _I64(most)), _I64(1)))  # of a tile
 
     def strip(count: int) -> None:
         def tile(rows: int, row: Any) -> None:
             place = b.gep(y, [b.mul(row, y_step)])
-            first = b.gep(a, [b.mul(row, down)])
-            _tile(b, t, rows, count, n, k, first, down, across, x, step, place, y_step, more)
+            number, inside = b.udiv(row, _I64(most)), b.urem(row, _I64(most))
+            first = b.gep(a, [b.add(b.mul(number, tile_step), b.mul(inside, down))])
+            ahead = b.gep(following, [b.mul(b.mul(number, k), share)])
+            _tile(b, t, rows, count, n, k, first, down, across, x, step, place, y_step, more,
+                  ahead, share)  # fmt: skip
 
         with Loop(b, b.udiv(m, _I64(most))) as loop:
             tile(most, b.mul(loop.index, _I64(most)))
@@ -117,30 +152,38 @@ def _call(b: Any, t: Any, name: str, emit: Callable[..., None], args: tuple[Any,
     return b.call(internal(b, f"fusec.{name}.{t}", kind, partial(emit, t=t)), args)
 
 
-@intrinsic(11, to=types.int64, mixed=True)
+@intrinsic(12, to=types.int64, mixed=True)
 def add_tiles(b: Any, t: Any, *args: Any) -> Any:
     """y = a @ b, or y += a @ b; see the module. The result is 0."""
     return _call(b, t[3].dtype, "tiles", _tiles, args)
 
 
 def _pack(
-    b: Any, packed: Any, x: Any, rows: Any, columns: Any, down: Any, across: Any, *, t: Any
-) -> None:
+    b: Any, packed: Any, x: Any, rows: Any, columns: Any, down: Any, across: Any, *, t: Any,
+    lanes: int, vectors: int,
+) -> None:  # fmt: skip
     """Emit the function: rows as they lie, squares of columns turned, or all one by one."""
-    lanes, size = lanes_of(t.bitwidth), t.bitwidth // 8
-    pitch = _I64(2 * lanes)
+    size, width = t.bitwidth // 8, vectors * lanes
+    pitch = _I64(width)
+    step = b.mul(b.add(rows, _I64(1)), pitch)
+
+    def to(row: Any, column: Any) -> Any:
+        strip, inside = b.udiv(column, pitch), b.urem(column, pitch)
+        return b.gep(packed, [b.add(b.add(b.mul(strip, step), inside), b.mul(row, pitch))])
 
     def singly(row: Any, column: Any) -> None:
         value = b.load(b.gep(x, [b.add(b.mul(row, down), b.mul(column, across))]))
-        b.store(value, b.gep(packed, [b.add(b.mul(row, pitch), column)]))
+        b.store(value, to(row, column))
 
     with b.if_then(b.icmp_unsigned("==", across, _I64(1))):
-        masks = [below(b, columns, v * lanes, lanes) for v in range(2)]
-        with Loop(b, rows) as loop:
-            source = b.gep(x, [b.mul(loop.index, down)])
-            to = b.gep(packed, [b.mul(loop.index, pitch)])
-            for v, mask in enumerate(masks):
-                b.store(_some(b, t, source, v, mask), _place(b, t, to, v), align=size)
+        strips = b.udiv(b.add(columns, _I64(width - 1)), pitch)
+        with Loop(b, rows) as loop, Loop(b, strips) as strip:
+            row, first = loop.index, b.mul(strip.index, pitch)
+            source = b.gep(x, [b.add(b.mul(row, down), first)])
+            target, left = to(row, first), b.sub(columns, first)
+            for v in range(vectors):
+                some = _some(b, t, source, v, below(b, left, v * lanes, lanes))
+                b.store(some, _place(b, t, target, v, lanes), align=size)
         b.ret(_I64(0))
     squares = b.select(b.icmp_unsigned("==", down, _I64(1)), _I64(-lanes), _I64(0))
     whole, wide = b.and_(rows, squares), b.and_(columns, squares)
@@ -148,10 +191,11 @@ def _pack(
         row, column = b.mul(loop.index, _I64(lanes)), b.mul(right.index, _I64(lanes))
         places = [b.mul(b.add(column, _I64(j)), across) for j in range(lanes)]
         starts = [b.gep(x, [b.add(at, row)]) for at in places]
-        lines = [b.load(_place(b, t, start, 0), align=size) for start in starts]
+        lines = [b.load(_place(b, t, start, 0, lanes), align=size) for start in starts]
+        for start in starts:
+            ask_for(b, b.gep(start, [b.mul(across, _I64(lanes))]), CACHE_LINE, writes=False)
         for j, line in enumerate(turned(b, lines, t.bitwidth)):
-            at = b.add(b.mul(b.add(row, _I64(j)), pitch), column)
-            b.store(line, _place(b, t, b.gep(packed, [at]), 0), align=size)
+            b.store(line, _place(b, t, to(b.add(row, _I64(j)), column), 0, lanes), align=size)
     with Loop(b, wide) as right, Loop(b, b.sub(rows, whole)) as loop:
         singly(b.add(whole, loop.index), right.index)
     with Loop(b, b.sub(columns, wide)) as right, Loop(b, rows) as loop:
@@ -160,9 +204,16 @@ def _pack(
 
 
 @intrinsic(6, to=types.int64, mixed=True)
-def pack_strip(b: Any, t: Any, *args: Any) -> Any:
-    """Copy a strip of the second matrix, row after row; see the module. The result is 0."""
-    return _call(b, t[0].dtype, "pack", _pack, args)
+def pack_strips(b: Any, t: Any, *args: Any) -> Any:
+    """Copy strips of the second matrix, row after row; see the module. The result is 0."""
+    emit = partial(_pack, lanes=lanes_of(t[0].dtype.bitwidth), vectors=2)
+    return _call(b, t[0].dtype, "pack", emit, args)
+
+
+@intrinsic(6, to=types.int64, mixed=True)
+def pack_rows(b: Any, t: Any, *args: Any) -> Any:
+    """Copy tiles of the first matrix, column after column; see the module. The result is 0."""
+    return _call(b, t[0].dtype, "turn", partial(_pack, lanes=side(), vectors=1), args)
 
 
 __all__ = names_of(globals())
