@@ -60,6 +60,7 @@ def by_blas(monkeypatch):
     """BLAS does all products that it has words for."""
     monkeypatch.setattr(matmul, "_narrow_blas", lambda: False)
     monkeypatch.setattr(matmul, "SMALL", 0)
+    monkeypatch.setattr(matmul, "LARGE", 1 << 62)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])

@@ -32,16 +32,18 @@ from fusec.codegen.emit import HEADER, KernelSource, Pointer
 from fusec.codegen.emit_columns import CPUS
 from fusec.codegen.loops import Buffer
 from fusec.codegen.matrices import Layout, Problem, batch_places, problem
-from fusec.codegen.target import host, lanes_of, offers, wide
 from fusec.codegen.products import side
+from fusec.codegen.target import host, lanes_of, offers, wide
 from fusec.codegen.writer import Writer
 
 DEPTH = 256  # rows of the second matrix at a time
 PANEL = 1 << 10  # bytes of a column of the first matrix: a panel is a quarter of an L2 cache
 LEAST = 64  # rows of a panel, and columns of a group: each is packed for those of the other
 GROUP = 8 << 10  # bytes of a row of the second matrix that are packed together, at most
-NEAR = 16 << 10  # bytes of a second matrix that is read where it lies
+NEAR = 40 << 10  # bytes of a second matrix that is read where it lies
+FAR = 256 << 10  # bytes of a first matrix that does not stay in a cache if it is read where it lies
 SMALL = 32**3  # multiplications that take less time than a call of BLAS
+LARGE = 1 << 20  # multiplications from which BLAS with vectors as wide is no faster
 FLOPS_PER_NS = 100.0  # of one core, roughly
 CORE = "scipy_openblas_get_corename64_"
 WIDE_CORES = ("SkylakeX", "Cooperlake", "SapphireRapids", "Zen5")
@@ -67,9 +69,14 @@ def product(a: Layout, b: Layout, out: Layout, dtype: np.dtype) -> KernelSource 
         return None
     of = problem(a, b, out, dtype)
     plain = min(of.result.rows, of.result.columns) > 1 and of.result.across == 1
-    if plain and offers(host().triple, "fma") and (of.work <= SMALL or _narrow_blas()):
+    if plain and offers(host().triple, "fma") and _faster(of):
         return _kernel(of)
     return blas.product(of)
+
+
+def _faster(of: Problem) -> bool:
+    """Whether BLAS is slower: it has kernels for what is neither tiny nor worth packing."""
+    return of.work <= SMALL or _narrow_blas() or (wide() and of.work >= LARGE)
 
 
 def _kernel(of: Problem) -> KernelSource:
@@ -77,8 +84,8 @@ def _kernel(of: Problem) -> KernelSource:
     (m, n), k, size = result[:2], first.columns, dtype.itemsize
     pitch = 2 * lanes_of(8 * size)
     near = second.across == 1 and k * n * size <= NEAR
-    turned = not near and n >= LEAST
-    panel, group = _shares(of, pitch)
+    turned = m * k * size > FAR and n >= LEAST and not near
+    panel, group = _shares(of, pitch, turned)
     groups, panels = -(-n // group), -(-m // panel)
     ints = [("m", m), ("n", n), ("k", k), ("groups", groups), ("group", group), ("panels", panels),
             ("panel", panel), ("a_down", first.down), ("a_across", first.across),
@@ -96,17 +103,22 @@ def _kernel(of: Problem) -> KernelSource:
     return KernelSource("matmul", text, ints, pointers, rows, work, packed + left)
 
 
-def _shares(of: Problem, pitch: int) -> tuple[int, int]:
-    """Rows of a panel and columns of a group: two of each for every processor, if they last."""
+def _shares(of: Problem, pitch: int, turned: bool) -> tuple[int, int]:
+    """Rows of a panel and columns of a group: a share for every processor, or two if they last.
+
+    Strips are packed for each panel, and panels, if they are ``turned``, for each group.
+    """
     (m, n), size = of.result[:2], of.dtype.itemsize
-    share = -(-m * of.products // (2 * CPUS))
-    panel = _whole(min(max(share, LEAST), PANEL // size, m), side())
-    share = -(-m // panel) * of.products * n // (2 * CPUS)
-    return panel, _whole(min(max(share, LEAST), GROUP // size, n), pitch)
+    share = -(-m * of.products // (2 * CPUS)) if turned else m
+    panel = _even(m, min(max(share, LEAST), (PANEL if turned else 4 * PANEL) // size), side())
+    share = -(-m // panel) * of.products * n // (CPUS if turned else 2 * CPUS)
+    return panel, _even(n, min(max(share, LEAST if turned else 1), GROUP // size), pitch)
 
 
-def _whole(n: int, unit: int) -> int:
-    return -(-n // unit) * unit
+def _even(n: int, most: int, unit: int) -> int:
+    """About equal parts of n, of at most so many, in whole units."""
+    parts = -(-n // most)
+    return -(-n // (parts * unit)) * unit
 
 
 def _text(

@@ -7,10 +7,10 @@ the second at a time, in their order: each element is one chain of fused multipl
     pack_rows(left, a, depth, m, a_across, a_down)        # left[p * 8 + i] = a[i, p]
     add_tiles(m, width, depth, left, 8 * (depth + 1), 1, 8, packed, pitch, y, y_down, begin != 0)
 
-``down``, ``across``: elements from row to row and from column to column; ``a`` is given with those
-from tile to tile before. ``width`` is at most ``pitch``, two vectors; the last argument says whether
-the result is added to what is there. Strips and tiles are packed one behind the other, with as much
-as a row between: else those of 256 rows would lie in the same sets of a cache.
+``down``, ``across``: elements from row to row and from column to column; those from tile to tile of
+``a`` come before. ``width`` is at most ``pitch``, two vectors; the last argument says whether the
+result is added to what is there. Strips and tiles are packed one behind the other, with as much as
+a row between: else those of 256 rows would lie in the same sets of a cache.
 """
 # mypy: disable-error-code="no-untyped-call"
 
@@ -94,7 +94,9 @@ def _tile(
     with Loop(b, turns, (zero,) * (rows * count)) as turn:
         first = b.mul(turn.index, _I64(STEPS))
         line = b.select(b.icmp_unsigned("<", turn.index, last), turn.index, last)
-        ask_for(b, b.gep(y, [b.mul(line, y_step)]), 2 * CACHE_LINE, writes=True)
+        for column in (0, kind.count, 2 * kind.count - 1):  # rows may begin inside of a line
+            place = b.gep(y, [b.add(b.mul(line, y_step), _I64(column))])
+            ask_for(b, place, CACHE_LINE, writes=True)
         ask_for(b, b.gep(ahead, [b.mul(first, ahead_step)]), 2 * CACHE_LINE, writes=False, near=2)
         with Loop(b, _I64(STEPS), turn.values) as loop:
             loop.next = add(b.add(first, loop.index), loop.values)
@@ -102,14 +104,15 @@ def _tile(
     first = b.mul(turns, _I64(STEPS))
     with Loop(b, b.sub(k, first), turn.values) as loop:
         loop.next = add(b.add(first, loop.index), loop.values)
-    none = ir.Constant(ir.VectorType(ir.IntType(1), kind.count), None)
-    before = [b.select(more, mask, none) for mask in masks]
-    name = f"llvm.masked.store.{_suffix(t)}.p0"
-    for number, value in enumerate(loop.values):
-        line = b.gep(y, [b.mul(_I64(number // count), y_step)])
-        v = number % count
-        value = b.fadd(_some(b, t, line, v, before[v]), value)
-        foreign(b, name, ir.VoidType(), value, _place(b, t, line, v), size, masks[v])
+    with b.if_else(more) as (adds, writes):
+        for branch, old in ((adds, True), (writes, False)):
+            with branch:
+                for number, value in enumerate(loop.values):
+                    r, v = divmod(number, count)
+                    line = b.gep(y, [b.mul(_I64(r), y_step)])
+                    value = b.fadd(_some(b, t, line, v, masks[v]), value) if old else value
+                    name, place = f"llvm.masked.store.{_suffix(t)}.p0", _place(b, t, line, v)
+                    foreign(b, name, ir.VoidType(), value, place, size, masks[v])
 
 
 def _tiles(
@@ -118,8 +121,11 @@ def _tiles(
 ) -> None:  # fmt: skip
     """Emit the function: tiles of the result, from the top down."""
     lanes, most = lanes_of(t.bitwidth), side()
-    following = b.bitcast(b.gep(x, [b.mul(b.add(k, _I64(1)), step)]), ir.IntType(8).as_pointer())
-    share = b.udiv(_I64(2 * CACHE_LINE), b.add(b.udiv(m, _I64(most)), _I64(1)))  # of a tile
+    packed = b.icmp_unsigned("==", step, _I64(2 * lanes))
+    beyond = b.select(packed, b.mul(b.add(k, _I64(1)), step), _I64(0))
+    following = b.bitcast(b.gep(x, [beyond]), ir.IntType(8).as_pointer())
+    share = b.udiv(_I64(2 * CACHE_LINE), b.add(b.udiv(m, _I64(most)), _I64(1)))
+    share = b.select(packed, share, _I64(0))  # bytes for a column of a tile
 
     def strip(count: int) -> None:
         def tile(rows: int, row: Any) -> None:
@@ -176,14 +182,16 @@ def _pack(
         b.store(value, to(row, column))
 
     with b.if_then(b.icmp_unsigned("==", across, _I64(1))):
-        strips = b.udiv(b.add(columns, _I64(width - 1)), pitch)
-        with Loop(b, rows) as loop, Loop(b, strips) as strip:
-            row, first = loop.index, b.mul(strip.index, pitch)
-            source = b.gep(x, [b.add(b.mul(row, down), first)])
-            target, left = to(row, first), b.sub(columns, first)
-            for v in range(vectors):
-                some = _some(b, t, source, v, below(b, left, v * lanes, lanes))
-                b.store(some, _place(b, t, target, v, lanes), align=size)
+        whole, strips = b.udiv(columns, pitch), b.udiv(b.add(columns, _I64(width - 1)), pitch)
+        every = ir.Constant(ir.VectorType(ir.IntType(1), lanes), [1] * lanes)
+        for begin, count in ((_I64(0), whole), (whole, b.sub(strips, whole))):
+            with Loop(b, rows) as loop, Loop(b, count) as strip:
+                row, first = loop.index, b.mul(b.add(begin, strip.index), pitch)
+                source, target = b.gep(x, [b.add(b.mul(row, down), first)]), to(row, first)
+                for v in range(vectors):
+                    some = below(b, b.sub(columns, first), v * lanes, lanes)
+                    line = _some(b, t, source, v, some if begin is whole else every)
+                    b.store(line, _place(b, t, target, v, lanes), align=size)
         b.ret(_I64(0))
     squares = b.select(b.icmp_unsigned("==", down, _I64(1)), _I64(-lanes), _I64(0))
     whole, wide = b.and_(rows, squares), b.and_(columns, squares)
