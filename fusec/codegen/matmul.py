@@ -1,28 +1,30 @@
 """Matrix products on the CPU: by a kernel of ours where vectors are wider than those of BLAS.
 
-A row of the kernel is a panel of the result. Of the second matrix 256 rows at a time are packed in
+A row of the kernel is a block of the result. Of the second matrix 256 rows at a time are packed in
 strips of two vectors, which the L1 cache holds one by one, and then of the first one a panel at a
 time, which the L2 cache holds (``products``; after Goto and van de Geijn, "Anatomy of
 High-Performance Matrix Multiplication", 2008)::
 
     for begin in range(0, k, 256):
         depth = min(k - begin, 256)
-        strips = at(b, b_at + begins * b_across + begin * b_down)
+        ...
         status |= pack_strips(packed, strips, depth, ends - begins, b_down, b_across)
-        for panel in range(low, high):
+        for line in range(0, rows, 256):
             ...
-            status |= pack_rows(left, source, depth, rows, a_across, a_down)
+            status |= pack_rows(left, lines, depth, height, a_across, a_down)
             for first in range(begins, ends, 32):
-                ...
-                status |= add_tiles(rows, width, depth, left, 8 * (depth + 1), 1, 8, column, 32,
-                                    at(y, place + first), y_down, begin > 0)
+                width = min(n - first, 32)
+                status |= add_tiles(height, width, depth, left, 8 * (depth + 1), 1, 8,
+                                    at(packed, (first - begins) * (depth + 1)), 32,
+                                    at(y, y_at + line * y_down + first), y_down, begin > 0)
 
-What a second matrix of a few kB has is read where it lies, and so is the first one if few columns
-share the work of packing it. NumPy's OpenBLAS chooses its own kernels by the
-name of the processor, and takes older ones for what it does not know yet.
+A second matrix that the L1 cache holds is read where it lies, and so is a first one that the L2
+cache holds or that few columns use. NumPy's OpenBLAS chooses its own kernels by the name of the
+processor, and takes older ones for what it does not know yet.
 """
 
 import ctypes
+from contextlib import ExitStack
 from functools import cache
 
 import numpy as np
@@ -85,34 +87,34 @@ def _kernel(of: Problem) -> KernelSource:
     pitch = 2 * lanes_of(8 * size)
     near = second.across == 1 and k * n * size <= NEAR
     turned = m * k * size > FAR and n >= LEAST and not near
-    panel, group = _shares(of, pitch, turned)
-    groups, panels = -(-n // group), -(-m // panel)
-    ints = [("m", m), ("n", n), ("k", k), ("groups", groups), ("group", group), ("panels", panels),
-            ("panel", panel), ("a_down", first.down), ("a_across", first.across),
+    share, group = _shares(of, pitch, turned)
+    groups, shares = -(-n // group), -(-m // share)
+    ints = [("m", m), ("n", n), ("k", k), ("groups", groups), ("group", group), ("shares", shares),
+            ("share", share), ("a_down", first.down), ("a_across", first.across),
             ("b_down", second.down), ("b_across", second.across), ("y_down", result.down),
             *of.batch_ints]  # fmt: skip
     packed = 0 if near else (min(k, DEPTH) + 1) * group * size
-    left = turned * (min(k, DEPTH) + 1) * panel * size
+    left = turned * (min(k, DEPTH) + 1) * min(PANEL // size, share) * size
     if turned:
         ints.append(("left_at", packed))
     text = _text(order, [name for name, _ in ints], len(batch), dtype, near, turned)
     buffers = [Buffer(name, dtype, (), role) for name, role in zip("aby", ("in", "in", "out"))]
     pointers = [Pointer(x.name, x, 0) for x in buffers]
-    work = 10.0 + 2.0 * panel * group * k / FLOPS_PER_NS
-    rows = groups * panels * of.products
+    work = 10.0 + 2.0 * share * group * k / FLOPS_PER_NS
+    rows = groups * shares * of.products
     return KernelSource("matmul", text, ints, pointers, rows, work, packed + left)
 
 
 def _shares(of: Problem, pitch: int, turned: bool) -> tuple[int, int]:
-    """Rows of a panel and columns of a group: a share for every processor, or two if they last.
+    """Rows of a share and columns of a group: two for every processor, if they last.
 
-    Strips are packed for each panel, and panels, if they are ``turned``, for each group.
+    Strips are packed for each share, and rows, if they are ``turned``, for each group.
     """
     (m, n), size = of.result[:2], of.dtype.itemsize
-    share = -(-m * of.products // (2 * CPUS)) if turned else m
-    panel = _even(m, min(max(share, LEAST), (PANEL if turned else 4 * PANEL) // size), side())
-    share = -(-m // panel) * of.products * n // (CPUS if turned else 2 * CPUS)
-    return panel, _even(n, min(max(share, LEAST if turned else 1), GROUP // size), pitch)
+    most = max(-(-m * of.products // (2 * CPUS)), LEAST) if turned else 4 * PANEL // size
+    share = _even(m, most, PANEL // size if most > PANEL // size else side())
+    most = -(-m // share) * of.products * n // (CPUS if turned else 2 * CPUS)
+    return share, _even(n, min(max(most, LEAST if turned else 1), GROUP // size), pitch)
 
 
 def _even(n: int, most: int, unit: int) -> int:
@@ -132,39 +134,43 @@ def _text(
             w(f"packed = scratch_{letters}(scratch, 0)")
         if turned:
             w(f"left = scratch_{letters}(scratch, left_at)")
-        with w.block("for row in range(quotient(start, panels), "
-                     "quotient(stop + panels - 1, panels)):"):  # fmt: skip
-            w("low = max(start - row * panels, 0)")
-            w("high = min(stop - row * panels, panels)")
+        with w.block("for row in range(start, stop):"):
             w("begins = remainder(row, groups) * group")
             w("ends = min(n, begins + group)")
-            w("number = quotient(row, groups)")
+            w("share_number = quotient(row, groups)")
+            w("top = remainder(share_number, shares) * share")
+            w("rows = min(m - top, share)")
+            w("number = quotient(share_number, shares)")
             batch_places(w, axes)
+            w(f"{p}_at += top * a_down")
+            w(f"{q}_at += begins * b_across")
+            w("y_at += top * y_down")
             with w.block(f"for begin in range(0, k, {DEPTH}):"):
                 w(f"depth = min(k - begin, {DEPTH})")
-                w(f"strips = at({q}, {q}_at + begins * b_across + begin * b_down)")
+                w(f"source = at({p}, {p}_at + begin * a_across)")
+                w(f"strips = at({q}, {q}_at + begin * b_down)")
                 if not near:
                     w("status |= pack_strips(packed, strips, depth, ends - begins, "
                       "b_down, b_across)")  # fmt: skip
-                with w.block("for panel_number in range(low, high):"):
-                    _panel(w, p, 2 * lanes_of(8 * dtype.itemsize), near, turned)
+                _tiles(w, 2 * lanes_of(8 * dtype.itemsize), near, turned * PANEL // dtype.itemsize)
         w("return status")
     return f"# matmul {letters}\n{HEADER}\n\n{w.text()}\n"
 
 
-def _panel(w: Writer, p: str, pitch: int, near: bool, turned: bool) -> None:
-    """A panel of the first matrix times the strips of a group."""
-    steps = f"source, {side()} * a_down, a_down, a_across"
-    w("top = panel_number * panel")
-    w("rows = min(m - top, panel)")
-    w(f"source = at({p}, {p}_at + top * a_down + begin * a_across)")
-    if turned:
-        w("status |= pack_rows(left, source, depth, rows, a_across, a_down)")
-        steps = f"left, {side()} * (depth + 1), 1, {side()}"
-    with w.block(f"for first in range(begins, ends, {pitch}):"):
-        w(f"width = min(n - first, {pitch})")
-        w("column = at(strips, first - begins)" if near
-          else "column = at(packed, (first - begins) * (depth + 1))")  # fmt: skip
-        w(f"status |= add_tiles(rows, width, depth, {steps}, column, "
-          f"{'b_down' if near else pitch}, at(y, y_at + top * y_down + first), y_down, "
-          "begin > 0)")  # fmt: skip
+def _tiles(w: Writer, pitch: int, near: bool, panel: int) -> None:
+    """The rows of a share times the strips of a group, a panel of so many at a time, or all."""
+    column = "at(strips, first - begins), b_down"
+    if not near:
+        column = f"at(packed, (first - begins) * (depth + 1)), {pitch}"
+    tile, place = f"rows, width, depth, source, {side()} * a_down, a_down, a_across", "y_at + first"
+    with ExitStack() as stack:
+        if panel:
+            stack.enter_context(w.block(f"for line in range(0, rows, {panel}):"))
+            w(f"height = min(rows - line, {panel})")
+            w("lines = at(source, line * a_down)")
+            w("status |= pack_rows(left, lines, depth, height, a_across, a_down)")
+            tile = f"height, width, depth, left, {side()} * (depth + 1), 1, {side()}"
+            place = "y_at + line * y_down + first"
+        with w.block(f"for first in range(begins, ends, {pitch}):"):
+            w(f"width = min(n - first, {pitch})")
+            w(f"status |= add_tiles({tile}, {column}, at(y, {place}), y_down, begin > 0)")
