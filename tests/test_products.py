@@ -73,6 +73,7 @@ def test_sizes_around_vectors_tiles_and_blocks(dtype, ours, monkeypatch):
     for m, k, n in [
         (2, 1, 2), (7, 5, 15), (8, 255, 16), (9, 256, 17), (15, 257, 31), (16, 300, 32),
         (17, 512, 33), (3, 600, 100), (513, 20, 40), (1030, 3, 2), (40, 64, 64), (5, 4000, 70),
+        (300, 517, 203), (1100, 130, 65),
     ]:  # fmt: skip
         x, y = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
         for a, b in ((x, y), (np.stack([x, -x, x * 2]), np.stack([y, y + 1, -y]))):
@@ -210,6 +211,18 @@ def test_large_products_are_shared_out_to_our_threads(monkeypatch):
         alone = f(x)
     with fusec.threads(2):
         assert f(x).tobytes() == alone.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("m", "narrow", "ours"),
+    [(20, False, True), (80, False, False), (80, True, True), (128, False, True),
+     (1500, False, False), (1500, True, True)],
+)  # fmt: skip
+def test_who_multiplies_where_vectors_have_512_bits(m, narrow, ours, monkeypatch):
+    monkeypatch.setattr(matmul, "wide", lambda: True)
+    monkeypatch.setattr(matmul, "_narrow_blas", lambda: narrow)
+    (step,) = fusec.jit(lambda x: x @ x).lower(np.ones((m, m))).program.steps
+    assert ("add_tiles" in step.kernel.text) == ours
 
 
 def test_batches_over_one_matrix_are_more_rows():

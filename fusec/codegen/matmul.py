@@ -39,13 +39,15 @@ from fusec.codegen.target import host, lanes_of, offers, wide
 from fusec.codegen.writer import Writer
 
 DEPTH = 256  # rows of the second matrix at a time
-PANEL = 1 << 10  # bytes of a column of the first matrix: a panel is a quarter of an L2 cache
+PANEL = 512  # bytes of a column of the first matrix: a panel is 128 kB of an L2 cache
 LEAST = 64  # rows of a panel, and columns of a group: each is packed for those of the other
+MANY = 512  # rows for which packing strips once more costs little
 GROUP = 8 << 10  # bytes of a row of the second matrix that are packed together, at most
 NEAR = 40 << 10  # bytes of a second matrix that is read where it lies
 FAR = 256 << 10  # bytes of a first matrix that does not stay in a cache if it is read where it lies
 SMALL = 32**3  # multiplications that take less time than a call of BLAS
 LARGE = 1 << 20  # multiplications from which BLAS with vectors as wide is no faster
+HUGE = 1500  # rows, columns and terms, all of them, from which that BLAS is faster again
 FLOPS_PER_NS = 100.0  # of one core, roughly
 CORE = "scipy_openblas_get_corename64_"
 WIDE_CORES = ("SkylakeX", "Cooperlake", "SapphireRapids", "Zen5")
@@ -78,7 +80,9 @@ def product(a: Layout, b: Layout, out: Layout, dtype: np.dtype) -> KernelSource 
 
 def _faster(of: Problem) -> bool:
     """Whether BLAS is slower: it has kernels for what is neither tiny nor worth packing."""
-    return of.work <= SMALL or _narrow_blas() or (wide() and of.work >= LARGE)
+    if of.work <= SMALL or _narrow_blas():
+        return True
+    return wide() and of.work >= LARGE and min(*of.result[:2], of.first.columns) < HUGE
 
 
 def _kernel(of: Problem) -> KernelSource:
@@ -106,12 +110,13 @@ def _kernel(of: Problem) -> KernelSource:
 
 
 def _shares(of: Problem, pitch: int, turned: bool) -> tuple[int, int]:
-    """Rows of a share and columns of a group: two for every processor, if they last.
+    """Rows of a share and columns of a group: one for every processor, or two if they last.
 
     Strips are packed for each share, and rows, if they are ``turned``, for each group.
     """
     (m, n), size = of.result[:2], of.dtype.itemsize
-    most = max(-(-m * of.products // (2 * CPUS)), LEAST) if turned else 4 * PANEL // size
+    each = -(-m * of.products // CPUS)
+    most = max(min(each, max(each // 2, MANY)), LEAST) if turned else 8 * PANEL // size
     share = _even(m, most, PANEL // size if most > PANEL // size else side())
     most = -(-m // share) * of.products * n // (CPUS if turned else 2 * CPUS)
     return share, _even(n, min(max(most, LEAST if turned else 1), GROUP // size), pitch)
