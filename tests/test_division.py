@@ -117,6 +117,24 @@ def test_quotients_near_the_middle_of_two_floats(dtype, bits, rows):
     compare(by_largest_of_columns, x.T.copy())
 
 
+@pytest.mark.parametrize("divisor", [3, 5, 0.1875, 1000, 4095, 3 * 2.0**40, (1 << 40) - 1])
+def test_quotients_by_short_literals(divisor):
+    """Of all float32 significands, and of float64 ones as near to the middle as there are."""
+    f = fusec.jit(lambda x: x / divisor)
+    x = (np.arange(1 << 23, 1 << 24) / 2.0**20).astype("f4")
+    np.testing.assert_array_equal(f(x), x / divisor)
+    odd, _ = divisor.as_integer_ratio()
+    odd //= odd & -odd
+    rng, near = np.random.default_rng(3), []
+    for middle in (2 * rng.integers(1 << 52, 1 << 53, 20_000) + 1).tolist():
+        exact = middle * odd
+        down = exact.bit_length() - 53
+        near += [(exact >> down) + k for k in (-1, 0, 1, 2)]
+    x = np.array([n for n in near if n >> 52 == 1], float)
+    assert x.size > 50_000
+    np.testing.assert_array_equal(f(x), x / divisor)
+
+
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("fn", [by_largest, in_place, two_results, kept, *MAPS, *BY_ROWS])
 def test_what_can_go_wrong_with_a_product(fn, dtype):
@@ -168,7 +186,8 @@ def test_what_is_multiplied():
     for fn in (by_row, by_largest_of_columns):
         assert text(fn, x).count("fquotient_by(") == 1
         assert "fquotient" not in text(fn, x[:20])
-    for fn, (args, count) in {**table, by_numbers: ([x], 3)}.items():
+    assert text(by_numbers, x).count("fquotient_short(") == 2
+    for fn, (args, count) in {**table, by_numbers: one}.items():
         assert text(fn, *args).count("fquotient(") == count
         assert "flagged():" in text(fn, *args) and "clear_flags()" in text(fn, *args)
     for made in (text(by_exp, x), text(kept, x, x[0])):

@@ -32,6 +32,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from itertools import product
 
+from fusec.codegen.division import SHORT
 from fusec.codegen.emit_loop import LoopEmitter
 from fusec.codegen.loops import Line, closure
 from fusec.codegen.schedule import Schedule, inner_stores, is_inner, stage_targets
@@ -126,14 +127,15 @@ class QuotientEmitter(LoopEmitter):
         if line in self.quotients and line.args[1] in self.divisors:
             return f"fquotient_by({self.read(line.args[0])}, {self.divisors[line.args[1]]})"
         if line in self.quotients:
-            return "fquotient({}, {})".format(*[self.read(a) for a in line.args])
+            kind = "_short" if _significant_bits(line.args[1]) <= SHORT[line.dtype.itemsize] else ""
+            return f"fquotient{kind}({', '.join([self.read(a) for a in line.args])})"
         return super().expression(line)
 
 
 def divides(line: Line, plan: Schedule) -> bool:
     """Whether a line divides floats by what stays the same along the loop."""
     moves = [is_inner(a, plan) for a in line.args]
-    return _divides(line) and moves == [True, False] and not _power_of_two(line.args[1])
+    return _divides(line) and moves == [True, False] and _significant_bits(line.args[1]) > 1
 
 
 def _divides(line: Line) -> bool:
@@ -141,7 +143,10 @@ def _divides(line: Line) -> bool:
     return wide and line.text == OPS["divide"].expr["f"]
 
 
-def _power_of_two(line: Line) -> bool:
-    """Of a literal: by that LLVM multiplies anyway."""
-    literal = re.fullmatch(r"(?:cast_f4\()?(-?\d[-+.e\d]*)\)?", line.text or line.name)
-    return literal is not None and abs(math.frexp(float(literal[1]))[0]) == 0.5
+def _significant_bits(line: Line) -> float:
+    """Of a literal above 0 that is neither tiny nor huge, else inf; 1: LLVM multiplies anyway."""
+    literal = re.fullmatch(r"(?:cast_f4\()?(\d[-+.e\d]*)\)?", line.text or line.name)
+    if literal is None or not 1e-20 < float(literal[1]) < 1e20:
+        return math.inf
+    above, _ = float(literal[1]).as_integer_ratio()
+    return (above // (above & -above)).bit_length()
