@@ -143,6 +143,8 @@ for d in COMPLEX:
     row(f"complex-divide-{d}", lambda x, y: x / (y + 30), ramp(d), ramp(d)[::-1], ulp=6)
     row(f"complex-special-{d}", lambda x, y: (x + y, x == y, np.isnan(x), np.isfinite(x)),
         *pairs(np.array([np.nan, np.inf, -np.inf, 1j * np.inf, complex(-0.0, -0.0), 1 + 2j], d)))
+    row(f"complex-divide-special-{d}", lambda x, y: x / y,
+        *pairs(np.array([np.nan, complex(0, np.nan), complex(np.nan, -0.0), 0, 1 + 2j], d)), ulp=6)
     row(f"complex-math-{d}", lambda x: (np.exp(x * 0.1), np.sqrt(x), np.square(x)), ramp(d), ulp=8)
     edges = np.array([complex(a, b) for a in (-0.0, 0.0, -np.inf, np.inf, np.nan, -1.5, 2.0)
                       for b in (0.0, -0.0, 1.3, -np.inf, np.nan)], d)

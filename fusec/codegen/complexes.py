@@ -166,7 +166,7 @@ def cdiv(b: Any, t: Any, x: Any, y: Any) -> Any:
     re = b.fadd(first, b.fmul(second, ratio))
     crossed = b.fmul(first, ratio)
     im = b.select(real, b.fsub(second, crossed), b.fsub(crossed, second))
-    zero = b.fcmp_ordered("==", call(b, "llvm.fabs", large), large.type(0.0))
+    zero = b.and_(real, b.fcmp_ordered("==", call(b, "llvm.fabs", large), large.type(0.0)))
     by_zero = [b.fmul(v, v.type(float("inf"))) for v in (a, c)]
     return _select(b, zero, join(b, *by_zero), join(b, b.fmul(re, scale), b.fmul(im, scale)))
 
