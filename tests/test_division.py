@@ -48,7 +48,18 @@ def by_first_in_place(x, y):
 
 
 def by_numbers(x):
-    return x[1:] / 3.0 - x[:-1] / 1e-3, x.ravel() / 7
+    return x[1:] / 3.0 - x[:-1] / -1e-3, x.ravel() / 7
+
+
+def by_last(x):
+    return x / x[:, -1:]
+
+
+def every_second(x):
+    """The last one stands behind the whole periods."""
+    y = x.ravel()[1:].copy()
+    y[::2] /= -3
+    return y
 
 
 def by_row(x):
@@ -67,7 +78,7 @@ def by_largest_of_columns(x):
 BY_ROWS = (by_row, by_row_in_place, by_largest_of_columns)
 IN_PLACE = (in_place, by_first_in_place, by_row_in_place)
 FUNCTIONS = (by_largest, in_place, centred, two_results, kept)
-MAPS = (by_first, by_first_in_place, by_numbers)
+MAPS = (by_first, by_first_in_place, by_numbers, by_last, every_second)
 COMPILED = {f: fusec.jit(f) for f in (*FUNCTIONS, *MAPS, *BY_ROWS)}
 
 
@@ -187,7 +198,7 @@ def test_what_is_multiplied():
         assert text(fn, x).count("fquotient_by(") == 1
         assert "fquotient" not in text(fn, x[:20])
     assert text(by_numbers, x).count("fquotient_short(") == 2
-    for fn, (args, count) in {**table, by_numbers: one}.items():
+    for fn, (args, count) in {**table, by_numbers: one, every_second: one, by_last: one}.items():
         assert text(fn, *args).count("fquotient(") == count
         assert "flagged():" in text(fn, *args) and "clear_flags()" in text(fn, *args)
     for made in (text(by_exp, x), text(kept, x, x[0])):

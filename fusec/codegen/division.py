@@ -13,9 +13,9 @@ For float32 the simpler q may be farther away, but |e * r| errs by 3 * 2**-24 un
 place at most; all quotients so near to the middle of two floats, 93 million pairs of significands,
 have been tried.
 
-That holds for y > 0 that is neither tiny nor huge, and unless something overflows, underflows, or
-is not a number: the processor notes that, ``flagged`` tells, and the kernel divides. So loops come
-in pairs::
+That holds for y > 0 that is neither tiny nor huge (y < 0 gives its sign to x), and unless something
+overflows, underflows, or is not a number: the processor notes that, ``flagged`` tells, and the
+kernel divides. So loops come in pairs::
 
     clear_flags()
     if apart(x0, y0):              # y0 may stand in the place of x0
@@ -71,6 +71,7 @@ def fquotient(b: Any, t: Any, x: Any, y: Any) -> Any:
     """
     if not _multiplies():
         return b.fdiv(x, y)
+    x, y = _positive(b, t, x, y)
     inf, usual, inverse = y.type(math.inf), _usual(b, t, y), b.fdiv(y.type(1.0), y)
     if t.bitwidth == 64:
         high, low = _inverse(b, t, y, inverse)
@@ -107,25 +108,34 @@ def _inverse(b: Any, t: Any, y: Any, inverse: Any) -> tuple[Any, Any]:
 @intrinsic(1)
 def usual_divisor(b: Any, t: Any, y: Any) -> Any:
     """y; infinity where ``fquotient_by`` must not succeed."""
-    return b.select(_usual(b, t, y), y, y.type(math.inf)) if _multiplies() else y
+    size, _ = _positive(b, t, y, y)
+    return b.select(_usual(b, t, size), y, y.type(math.inf)) if _multiplies() else y
 
 
 @intrinsic(1)
 def usual_inverse(b: Any, t: Any, y: Any) -> Any:
-    """1 / y, or infinity."""
-    inverse = b.fdiv(y.type(1.0), y)
-    return b.select(_usual(b, t, y), inverse, y.type(math.inf)) if _multiplies() else inverse
+    """1 / abs(y), or infinity."""
+    size, _ = _positive(b, t, y, y)
+    return b.select(_usual(b, t, size), b.fdiv(y.type(1.0), size), y.type(math.inf))
 
 
 @intrinsic(3)
 def fquotient_by(b: Any, t: Any, x: Any, y: Any, inverse: Any) -> Any:
-    """x / y, unless that is ``flagged``; for y and 1 / y of ``usual_divisor`` and its like."""
+    """x / y, unless that is ``flagged``; for what ``usual_divisor`` and its like give of y."""
     if not _multiplies():
         return b.fdiv(x, y)
+    x, y = _positive(b, t, x, y)
     first = b.fmul(x, inverse)
     if t.bitwidth == 64:  # within two units in the last place, and then one of the neighbours
         first = _corrected(b, first, x, y, inverse)
     return _corrected(b, first, x, y, inverse)
+
+
+def _positive(b: Any, t: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """x / sign(y), and abs(y)."""
+    bits = ir.IntType(t.bitwidth)
+    sign = b.and_(b.bitcast(y, bits), bits(1 << (t.bitwidth - 1)))
+    return tuple([b.bitcast(b.xor(b.bitcast(v, bits), sign), y.type) for v in (x, y)])
 
 
 def _usual(b: Any, t: Any, y: Any) -> Any:

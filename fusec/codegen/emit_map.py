@@ -26,6 +26,7 @@ class MapEmitter(SpanEmitter):
     """Elementwise groups."""
 
     most: int | None = None  # bytes that are moved without going past the caches, if not the usual
+    in_pieces = True
 
     def emit(self) -> KernelSource:
         plan, w = self.plan, self.w
@@ -73,9 +74,9 @@ class MapEmitter(SpanEmitter):
         step = str(PIECE) if size == 1 else self.int_arg("together", max(1, PIECE // size))
         self.w(f"piece = {first}")
         with self.w.block(f"while piece < {last}:"):
-            self.w(f"end = min(piece + {step}, {last})")
-            self.attempts(0, quotients, lambda: write("piece", "end"))
-            self.w("piece = end")
+            self.w(f"limit = min(piece + {step}, {last})")
+            self.attempts(0, quotients, lambda: write("piece", "limit"))
+            self.w("piece = limit")
 
     def vectors(self, first: str, last: str) -> None:
         """The innermost loop."""

@@ -6,16 +6,17 @@ Some thousand elements are tried together, since reading the flags waits for all
 
     piece = start
     while piece < stop:
-        end = min(piece + 4096, stop)
-        if flagged():
+        limit = min(piece + 4096, stop)
+        before = flagged()
+        if before:
             clear_flags()
-        if apart(x0, y0):
-            for i0 in range(piece, end):
+        if apart(x0, y0) & (not before):
+            for i0 in range(piece, limit):
                 y0[i0] = fquotient(x0[i0], v1)
-        if (not (apart(x0, y0))) | flagged():
-            for i0 in range(piece, end):
+        if (not (apart(x0, y0) & (not before))) | flagged():
+            for i0 in range(piece, limit):
                 y0[i0] = x0[i0] / v1
-        piece = end
+        piece = limit
 
 Rows that are divided by the same row, element by element, share what products need of it::
 
@@ -45,10 +46,13 @@ NEAR = 64 << 10  # bytes of what they share, at most: it stays in a cache
 class QuotientEmitter(LoopEmitter):
     """quotients: the divisions of a loop that are written as multiplications.
 
+    in_pieces: there are only such loops. Behind one that was flagged when it divided the next is
+    not tried: what is flagged each time, as subnormal numbers are, takes 100 cycles each time.
     divisors: that change along a row, and where they and their inverses are.
     """
 
     quotients: frozenset[Line] = frozenset()
+    in_pieces = False
     divisors: Mapping[Line, str] = {}
 
     def attempts(self, stage: int, quotients: frozenset[Line], write: Callable[[], None]) -> None:
@@ -56,9 +60,12 @@ class QuotientEmitter(LoopEmitter):
         if not quotients:
             write()
             return
-        with self.w.block("if flagged():"):
+        apart, before = self.twice(stage), "flagged()"
+        if self.in_pieces:
+            self.w("before = flagged()")
+            before, apart = "before", f"{apart}{' & ' * bool(apart)}(not before)"
+        with self.w.block(f"if {before}:"):
             self.w("clear_flags()")
-        apart = self.twice(stage)
         with self.w.block(f"if {apart}:") if apart else nullcontext():
             self.quotients = quotients
             write()
