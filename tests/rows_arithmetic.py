@@ -342,6 +342,8 @@ for name, fn in {
     "shift-back": lambda k: int(k[2]) << int(k[1]), "shift-down": lambda k: 1 >> int(k[1]),
     "quotient": lambda k: int(k[4]) // -1, "divmod": lambda k: divmod(int(k[4]), int(k[1]) + 6),
     "division": lambda k: (int(k[5]) / 3, int(k[0]) / int(k[1])),
+    "division-of-literal": lambda k: [(2**62 + n) / (int(k[0]) - 2) for n in range(900, 1100, 7)],
+    "compare-above-floats": lambda k: int(k[6]) == float(k[6]),
     "literal": lambda k: (int(k[0]) + 10**30, 10**30 % int(k[0]), int(k[0]) & 2**64),
     "compare": lambda k: (int(k[0]) < 10**30, int(k[0]) == 10**19, int(k[4]) > -(10**19)),
     "compare-float": lambda k: (int(k[5]) == 2.0**63, int(k[6]) == float(k[6]), int(k[0]) < 0.5),
@@ -371,4 +373,9 @@ for name, fn in {
 }.items():
     row(f"python-number-{name}", fn, np.array(2.5 + 4j), rel=1e-15)
 row("python-int-beside-bool", lambda k: (k[0] > 0).item() == 2**63, LARGE)
+row("python-int-argument-and-float", lambda k, n: float(k[6]) == n, LARGE, 2**53 + 1)
+row("python-int-moments", lambda k: (np.timedelta64(int(k[0]), "D") / np.timedelta64(1, "h"),
+    np.datetime64(int(k[0]), "D") > np.datetime64("1970-01-02")), LARGE)
+row("python-int-moment-of-argument", lambda k, n: k + int(np.timedelta64(n, "D").astype(int)),
+    LARGE, 3)
 row("python-int-argument", lambda k, n: (int(k[0]) + n, int(k[0]) < n), LARGE, 2**70)

@@ -195,6 +195,7 @@ for name, fn in {
     "split": lambda x: (np.split(x, 2), np.split(x, [1, 3], axis=2), np.array_split(x, 3, axis=2)),
     "split-wrong": lambda x: np.split(x, 3), "hsplit": lambda x: np.hsplit(x, 3),
     "flip": lambda x: (np.flip(x), np.flip(x, 0), np.flipud(x), np.fliplr(x), np.rot90(x)),
+    "roll-float": lambda x: (np.roll(x, 2.5), np.roll(x, (-1.5, 2), axis=(0, 2))),
     "roll": lambda x: (np.roll(x, 1), np.roll(x, -2, axis=1), np.roll(x, (1, 2), axis=(0, 2))),
     "pad": lambda x: (np.pad(x, 1), np.pad(x, ((0, 1), (2, 0), (0, 0)), constant_values=7)),
     "pad-modes": lambda x: (np.pad(x, 1, mode="edge"), np.pad(x, 1, mode="reflect"),

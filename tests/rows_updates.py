@@ -72,6 +72,10 @@ for name, put, read in (
         ramp("f8"))
     row(f"overlapping-copyto-{name}", lambda x, put=put, read=read: np.copyto(x[put], x[read]),
         ramp("i4"))
+    row(f"overlapping-flat-{name}", lambda x, put=put, read=read: x[put].flat.__setitem__(
+        slice(None), x[read]), ramp("f8"))
+    row(f"overlapping-row-{name}", lambda x, put=put, read=read: x.__setitem__(put, x[None, read]),
+        ramp("f8"))
 
 
 @does("overlapping-update", LINE)

@@ -32,13 +32,17 @@ def test_another_number_gives_another_shape(name):
 @pytest.mark.parametrize(
     ("function", "numbers"),
     [
+        (lambda x, n: (type(2**n), x), (3, -1, 4)),
+        (lambda x, n: isinstance(n**0.5, float), (2.0, -1.0, 4.0)),
+        (lambda x, n: n / (int(x[2]) + 5), (3, 2**62 + 3, -(2**62) - 907, 10**40, 5)),
+        (lambda x, n: float(x[2]) + 2.0**53 < n, (3, 2**53 + 1, 2**60, 10**40)),
         (lambda x, n: x * n**0.5, (2.0, 3.0, -1.0, 0.0)),
         (lambda x, n: (n**0.5, 2**n), (2.0, -1.0)),
         (lambda x, n: x * 2**n, (3, 5, -1, 0)),
         (lambda x, n: int(x[1]) + n, (3, 10**30, -4)),
         (lambda x, n: (int(x[2]) < n, max(int(x[3]), n) * 1.0), (3, 2**63, -(10**30))),
     ],
-    ids=["root", "returned", "power", "sum", "order"],
+    ids=["type", "checked", "quotient", "equal", "root", "returned", "power", "sum", "order"],
 )
 def test_a_later_number_may_make_another_type(function, numbers):
     compiled = fusec.jit(function)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fusec.errors import UnsupportedError
+from fusec.trace.scalars import PyScalar
 from fusec.trace.session import Session
 from fusec.trace.standin import stand_in
 from fusec.trace.tracer import Tracer, as_tracer, fresh
@@ -68,6 +69,8 @@ class Flat:
         if values._like.size == 1:
             values = values.reshape(())
         elif type(chosen) is Tracer and values._like.size:
+            if type(value) is Tracer and value._storage is view._storage:
+                _refuse()  # it reads what it wrote
             values = np.resize(values, chosen._like.size).reshape(chosen._like.shape)
         else:
             _refuse()
@@ -116,6 +119,13 @@ def vectorize(session: Session, *args: Any, **kwargs: Any) -> Any:
 def nditer(session: Session, *args: Any, **kwargs: Any) -> Any:
     """``np.nditer`` gives parts of memory, to be read and written: not traced."""
     raise UnsupportedError(f"{session.location()}: np.nditer: NumPy runs the function")
+
+
+def moment(kind: type, session: Session, *args: Any) -> Any:
+    """``np.datetime64`` and ``np.timedelta64``: of known numbers only."""
+    if any(type(a) is Tracer for a in args):
+        raise UnsupportedError(f"{session.location()}: np.{kind.__name__} of a number of an array")
+    return kind(*[a._concrete() if type(a) is PyScalar else a for a in args])
 
 
 def ndenumerate(session: Session, arr: Any) -> Any:

@@ -219,9 +219,9 @@ def roll(session: Session, a: Any, shift: Any, axis: Any = None) -> Tracer:
         return views.reshape(roll(session, ravel(session, x), shift, 0), shape)
     axes = normalize_axis_tuple(integers(axis), len(shape), allow_duplicate=True)
     node = x.node
-    for step, k in np.stack(np.broadcast_arrays(shifts, axes), -1).reshape(-1, 2).tolist():
+    for step, k in zip(*[n.ravel().tolist() for n in np.broadcast_arrays(shifts, axes)]):
         n = shape[k]
-        by = step % n if n else 0
+        by = int(step) % n if n else 0
         if by:
             low, high = cut(session, node, k, 0, n - by), cut(session, node, k, n - by, n)
             node = join(session, [high, low], k)

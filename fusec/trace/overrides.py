@@ -16,7 +16,7 @@ from fusec.errors import UnsupportedError
 from fusec.ir.aval import is_number
 from fusec.trace import create, flat, functions_shape, methods
 from fusec.trace.pynumbers import python_number, refuse_large, rounded, to_whole
-from fusec.trace.scalars import PyScalar, py_apply, sized
+from fusec.trace.scalars import PyScalar, is_instance, py_apply, sized, type_of
 from fusec.trace.selection import Selection
 from fusec.trace.session import Session
 from fusec.trace.table import BOOL, as_dtype, check, common_dtype, plain
@@ -349,7 +349,7 @@ def _round(session: Session) -> Override:
 def _type(session: Session) -> Override:
     def call(*args: Any) -> Any:
         if len(args) == 1 and type(args[0]) in (Tracer, PyScalar, Selection):
-            return args[0].__class__
+            return type_of(args[0])
         return type(*args)
 
     return call
@@ -377,6 +377,7 @@ _OVERRIDES: dict[str, Callable[[Session], Any]] = {
     "builtins.len": _len,
     "builtins.round": _round,
     "builtins.type": _type,
+    "builtins.isinstance": lambda session: is_instance,
     "numpy.errstate": _bound(errstate),
     "numpy.lib.stride_tricks.as_strided": _bound(functions_shape.as_strided),
     "numpy.mgrid": lambda session: _Grid(session, np.mgrid),
@@ -388,7 +389,11 @@ for _name, _function in CREATION.items():
     _OVERRIDES[f"numpy.{_name}"] = _bound(_function)
 for _name in [n for n in vars(math) if callable(getattr(math, n)) and n[0] != "_"]:
     _OVERRIDES[f"math.{_name}"] = _math(_name)
-_TYPES: dict[str, Callable[[Session], Any]] = {"numpy.ndarray": methods.ndarray}
+_TYPES: dict[str, Callable[[Session], Any]] = {
+    "numpy.ndarray": methods.ndarray,
+    "numpy.datetime64": _bound(functools.partial(flat.moment, np.datetime64)),
+    "numpy.timedelta64": _bound(functools.partial(flat.moment, np.timedelta64)),
+}
 _KINDS = {np.dtype(_char).type for _char in "?efdFD" + np.typecodes["AllInteger"]}
 for _name, _kind in vars(np).items():
     if isinstance(_kind, type) and _kind in _KINDS:

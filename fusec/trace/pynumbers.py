@@ -105,11 +105,14 @@ def _python_operator(name: str) -> Callable[..., Any]:
 def refuse_large(session: Session, name: str, pair: tuple[Any, ...]) -> None:
     """Python's ints have any size; what is an int here has 64 bits."""
     values = [x._value if type(x) is PyScalar else x for x in pair if type(x) is not Tracer]
-    most = _EXACT if name in _COMPARISONS else _HIGH
+    most = _EXACT if name in (*_COMPARISONS, "truediv") else _HIGH
     kinds = {weak_type(x) for x in pair}
     large = any(type(v) is int and not -most <= v < most for v in values)
     known = kinds == {int} if name in _COMPARISONS else float in kinds
     if len(pair) > 2 or (large and not known):
+        for x in pair:  # smaller ones have a plan of their own
+            if type(x) is PyScalar:
+                x._concrete()
         what = "an int of more than 64 bits" if large else "pow() of three numbers"
         raise UnsupportedError(
             f"{session.location()}: {what} beside a number of an array: NumPy runs the function"
@@ -135,8 +138,9 @@ def _conditions(name: str, pair: tuple[Any, ...], result: Tracer) -> Iterator[Tr
         yield np.abs(_GROWING[name](*[_real(session, x) for x in pair])) < _SAFE
     if (name == "truediv" and whole) or (name in _COMPARISONS and _mixed(pair)):
         for x in pair:
-            if type(x) is Tracer and x.dtype.kind == "i" and _bits(x.node) > 53:
-                yield np.abs(_real(session, x)) <= _EXACT
+            traced = type(x) is Tracer and x.dtype.kind == "i" and _bits(x.node) > 53
+            if traced or (type(x) is PyScalar and weak_type(x) is int):
+                yield np.abs(_real(session, x)) < _EXACT
 
 
 def _mixed(pair: tuple[Any, ...]) -> bool:

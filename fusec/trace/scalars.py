@@ -172,6 +172,24 @@ def returned(recipe: Recipe) -> Recipe:
     return (head, *map(returned, recipe[1:]))
 
 
+def type_of(value: Any) -> type:
+    """Its type as Python sees it, which is guarded where another call may give another one."""
+    if type(value) is PyScalar:
+        recipe = returned(value._recipe)
+        if recipe != value._recipe:
+            value._session.guard_scalar((_type_name, recipe), _type_name(value._value))
+    return value.__class__  # type: ignore[no-any-return]
+
+
+def is_instance(value: Any, classes: Any) -> bool:
+    type_of(value)
+    return isinstance(value, classes)
+
+
+def _type_name(value: Any) -> str:
+    return type(value).__name__
+
+
 def _item(function: Callable[..., Any], k: int, *operands: Any) -> Any:
     return function(*operands)[k]
 

@@ -157,6 +157,8 @@ def assign(target: Tracer, value: Any, node: Node) -> None:
     """
     if type(value) is Tracer and value._storage is target._storage:
         put, read = target._like, value._like
+        while read.ndim > 1 and len(read) == 1:  # such axes do not count
+            read = read[0]
         if put.ndim == read.ndim == 1 < len(read) and _overtakes(put, read):
             session = target._session
             raise UnsupportedError(f"{session.location()}: an assignment that reads what it wrote")
