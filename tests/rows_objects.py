@@ -75,6 +75,7 @@ def with_memory(x):
 
 
 does(LINE)(with_memory)
+row("memory-of-a-part", lambda x: (x, memoryview(x[1:])[0]), LINE)
 row("memory-class", lambda x: (x + memoryview(b"ab").nbytes, isinstance(x, memoryview)), LINE)
 
 

@@ -254,7 +254,6 @@ def raised(fn, args):
 
 
 NEED_MEMORY = {
-    "memoryview": lambda x: memoryview(x).nbytes, "of a part": lambda x: memoryview(x[1:])[0],
     "struct": lambda x: struct.unpack("d", x[1:2]), "bytes": lambda x: bytes(x)[8:16],
 }  # fmt: skip
 

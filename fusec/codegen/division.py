@@ -38,7 +38,6 @@ from fusec.codegen.target import host
 _I32 = ir.IntType(32)
 _BYTES = ir.IntType(8).as_pointer()
 _FLAGS = 0b011111  # of MXCSR: invalid, denormal, division by zero, overflow, underflow
-SHORT = {4: 12, 8: 40}  # significant bits of a literal, by its size in bytes
 _USUAL = {32: 100, 64: 900}  # the largest exponents of a divisor
 
 
@@ -85,7 +84,7 @@ def fquotient(b: Any, t: Any, x: Any, y: Any) -> Any:
 
 @intrinsic(2)
 def fquotient_short(b: Any, t: Any, x: Any, y: Any) -> Any:
-    """x / y, unless that is ``flagged``; for a literal y > 0 of ``SHORT`` bits at most.
+    """x / y, unless that is ``flagged``; for a literal y > 0 of at most 40 bits (float32: 12).
 
     For y = Y * 2**k with an odd Y no quotient is nearer to the middle of two floats than 1 / (2 Y)
     of their distance, and the sum errs by less than 2**-21 (float64: 2**-50) of it.

@@ -46,8 +46,8 @@ class MapEmitter(SpanEmitter):
                 with w.block("if stop > whole:"):
                     self.behind()
             return self.finish("map", rows + (left > 0), self.work())
+        span = "0", self.size(vector)
         if self.count(plan.outer) >= ROWS and not self.past():
-            span = "0", self.size(vector)
             self.share(0, vector, span, vector, self.body.extents[vector])
         quotients = frozenset() if self.past() else self.divided(0)
         self.pieces("start", "stop", quotients, self.body.extents[vector], self.each_row)

@@ -33,12 +33,12 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from itertools import product
 
-from fusec.codegen.division import SHORT
 from fusec.codegen.emit_loop import LoopEmitter
 from fusec.codegen.loops import Line, closure
 from fusec.codegen.schedule import Schedule, inner_stores, is_inner, stage_targets
 from fusec.ops.registry import COSTLY, OPS
 
+SHORT = {4: 12, 8: 40}  # significant bits of a literal, by the bytes of the quotient
 ROWS = 32  # that share a divisor, at least
 NEAR = 64 << 10  # bytes of what they share, at most: it stays in a cache
 
