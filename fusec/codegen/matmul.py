@@ -34,8 +34,7 @@ from fusec.codegen.emit import HEADER, KernelSource, Pointer
 from fusec.codegen.emit_columns import CPUS
 from fusec.codegen.loops import Buffer
 from fusec.codegen.matrices import Layout, Problem, batch_places, problem
-from fusec.codegen.products import side
-from fusec.codegen.target import host, lanes_of, offers, wide
+from fusec.codegen.target import host, lanes_of, offers, side, wide
 from fusec.codegen.writer import Writer
 
 DEPTH = 256  # rows of the second matrix at a time

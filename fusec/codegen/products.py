@@ -24,17 +24,12 @@ from numba.core import types
 from fusec.codegen.folds import Loop, below, internal, pick, scalar
 from fusec.codegen.intrinsic import foreign, intrinsic, names_of
 from fusec.codegen.pointers import CACHE_LINE, ask_for
-from fusec.codegen.target import lanes_of, wide
+from fusec.codegen.target import lanes_of, side
 from fusec.codegen.tiles import turned
 
 STEPS = 8  # columns of the first matrix; after so many others lines are asked for
 SOON = 12  # columns until a packed one is read from the cache behind the first
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
-
-
-def side() -> int:
-    """Rows of a tile: those for which there are registers."""
-    return 8 if wide() else 4
 
 
 def _vector(t: Any, lanes: int = 0) -> Any:

@@ -77,6 +77,11 @@ def wide() -> bool:
     return offers(host().triple, "avx512f")
 
 
+def side() -> int:
+    """Rows of a tile of a matrix product: those for which there are registers."""
+    return 8 if wide() else 4
+
+
 def lanes_of(bits: int) -> int:
     """Elements of a vector, each of so many bits."""
     return (512 if wide() else 256) // bits
