@@ -66,6 +66,11 @@ def by_row(x):
     return x / x[0]
 
 
+def by_two_rows(x):
+    """The divisors differ; places in pairs are written out over one period."""
+    return x / x[0] - np.abs(x) / x[1], x[:, ::2].repeat(2, axis=1)[:, : x.shape[1]] / x[0]
+
+
 def by_row_in_place(x, y):
     x /= y[0]
     return x
@@ -75,7 +80,7 @@ def by_largest_of_columns(x):
     return x / (np.max(np.abs(x), axis=0) + np.zeros((), x.dtype))
 
 
-BY_ROWS = (by_row, by_row_in_place, by_largest_of_columns)
+BY_ROWS = (by_row, by_two_rows, by_row_in_place, by_largest_of_columns)
 IN_PLACE = (in_place, by_first_in_place, by_row_in_place)
 FUNCTIONS = (by_largest, in_place, centred, two_results, kept)
 MAPS = (by_first, by_first_in_place, by_numbers, by_last, every_second)

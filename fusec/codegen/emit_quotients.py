@@ -85,7 +85,7 @@ class QuotientEmitter(LoopEmitter):
         simple = all(x.kind in ("op", "load", "index") and x.variables <= {axis} for x in need)
         if not found or not simple or size > NEAR:
             return
-        names = {x: (self.scratch(f"{k}_{x.name}", x.dtype, room) for k in "dr") for x in found}
+        names = {x: [self.scratch(f"{k}_{x.name}", x.dtype, room) for k in "dr"] for x in found}
         with self.w.block(f"for {axis} in range({', '.join(span)}):"):
             for line in self.body.lines:
                 if line in need and axis in line.variables:
