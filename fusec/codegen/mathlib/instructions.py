@@ -139,7 +139,7 @@ def exponential(y: Val, n: Val) -> Val:
 
     Intel's processors take some 160 cycles for a vector of which one result underflows: so what
     rounds to 0, as e**-1000 does, is not computed. 102,400 float32 of which half are
-    -infinity, one thread of a Xeon 6: ``exp`` 211 -> 14 us.
+    -infinity, one thread of a Xeon: ``exp`` 211 -> 14 us.
     """
     return _instruction("exponential", _exponential, _scaled_or_none, [y, n.real()])
 
