@@ -13,7 +13,7 @@ Some thousand elements are tried together, since reading the flags waits for all
         if apart(x0, y0) & (not before):
             for i0 in range(piece, limit):
                 y0[i0] = fquotient(x0[i0], v1)
-        if (not (apart(x0, y0) & (not before))) | flagged():
+        if (not (apart(x0, y0))) | before | flagged():
             for i0 in range(piece, limit):
                 y0[i0] = x0[i0] / v1
         piece = limit
@@ -61,16 +61,17 @@ class QuotientEmitter(LoopEmitter):
             write()
             return
         apart, before = self.twice(stage), "flagged()"
+        tried, failed = ([apart], [f"(not ({apart}))"]) if apart else ([], [])
         if self.in_pieces:
             self.w("before = flagged()")
-            before, apart = "before", f"{apart}{' & ' * bool(apart)}(not before)"
+            before, tried, failed = "before", [*tried, "(not before)"], [*failed, "before"]
         with self.w.block(f"if {before}:"):
             self.w("clear_flags()")
-        with self.w.block(f"if {apart}:") if apart else nullcontext():
+        with self.w.block(f"if {' & '.join(tried)}:") if tried else nullcontext():
             self.quotients = quotients
             write()
             self.quotients = frozenset()
-        with self.w.block(f"if (not ({apart})) | flagged():" if apart else "if flagged():"):
+        with self.w.block(f"if {' | '.join([*failed, 'flagged()'])}:"):
             write()
 
     def share(self, stage: int, axis: str, span: tuple[str, str], at: str, room: int) -> None:

@@ -1,4 +1,4 @@
-"""Matrix products on the CPU: by a kernel of ours where vectors are wider than those of BLAS.
+"""Matrix products on the CPU: by a kernel of ours where it is faster than BLAS (``_faster``).
 
 A row of the kernel is a block of the result. Of the second matrix 256 rows at a time are packed in
 strips of two vectors, which the L1 cache holds one by one, and then of the first one a panel at a
