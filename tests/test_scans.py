@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fusec
-from fusec.codegen import emit_scans, emit_streams
+from fusec.codegen import emit_ahead, emit_scans, emit_streams
 
 SHAPES = ((16, 16), (17, 64), (33, 100), (64, 65), (40, 128), (31, 79), (20, 1000))
 FORMS = {
@@ -63,6 +63,16 @@ def test_special_values():
             np.testing.assert_array_equal(found, wanted)
             signs = (np.signbit(y) & (y == 0) for y in (found, wanted))
             np.testing.assert_array_equal(*signs)
+
+
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 5000])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8"])
+def test_one_long_row_asks_for_what_comes(length, dtype, monkeypatch):
+    monkeypatch.setattr(emit_ahead, "LAST_CACHE", 0)
+    x = (np.random.default_rng(length).standard_normal(length) * 9).astype(dtype)
+    for f in (np.cumsum, lambda x: np.cumsum(x[::-1] * 2)[::-1], lambda x: x * np.cumprod(x / 8)):
+        np.testing.assert_array_equal(fusec.jit(f)(x), f(x))
+        assert ("prefetch(" in _source(f, x)) == (length > 1)
 
 
 @pytest.mark.usefixtures("_caches")

@@ -54,7 +54,13 @@ def _rows(x):
     return x[: len(x) // 3 * 3].reshape(3, -1) * np.array([[1], [2], [3]], x.dtype)
 
 
-FORMS = (_line, _two, _compared, _padded, _joined, _stencil, _root, _rows)
+def _scaled(x):
+    rows = x[: len(x) // 3 * 3].reshape(3, -1)
+    low, high = rows.min(axis=1, keepdims=True), rows.max(axis=1, keepdims=True)
+    return (rows - low) / (high - low), rows < high
+
+
+FORMS = (_line, _two, _compared, _padded, _joined, _stencil, _root, _rows, _scaled)
 
 
 def _streams(f, *args):
@@ -206,6 +212,8 @@ def test_what_a_loop_moves_is_counted_once(monkeypatch):
     for f, nbytes in (
         (lambda x: np.stack([x[k] * 2 for k in range(8)]), 2 * 8 * 5000 * 8),
         (lambda x: x[0, :-2] + x[0, 1:-1] + x[0, 2:], (5000 + 4998) * 8),
+        (lambda x: np.roll(x, (1, 2), (0, 1)), 2 * 8 * 5000 * 8),
+        (lambda x: x - x.max(axis=1, keepdims=True), 2 * 8 * 5000 * 8),
     ):
         for most, past in ((nbytes - 1, True), (nbytes, False)):
             monkeypatch.setattr(emit_streams, "LAST_CACHE", most)

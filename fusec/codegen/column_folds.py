@@ -26,7 +26,6 @@ from numba.core import types
 from fusec.codegen.folds import (
     _I64,
     FOLDS,
-    LANES,
     Loop,
     Values,
     _combine,
@@ -37,6 +36,7 @@ from fusec.codegen.folds import (
     load_some,
 )
 from fusec.codegen.intrinsic import intrinsic, names_of
+from fusec.codegen.loops import LANES
 from fusec.codegen.pointers import prefetch
 
 AHEAD = 1 << 10  # bytes; of the eight rows of a lane that is as much as an L1 cache has room for

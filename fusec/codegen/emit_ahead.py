@@ -13,14 +13,16 @@ large arrays begin 16 bytes behind a border. Where they don't, two arrays arrive
 """
 
 import re
+from collections.abc import Callable
 from math import prod
 
 from fusec.codegen.emit import Emitter
-from fusec.codegen.loops import Line, closure
+from fusec.codegen.loops import Line, Store, closure
 from fusec.codegen.schedule import Schedule
 from fusec.passes.groups import CACHE
 
 AHEAD = 8 << 10  # bytes; what is asked for stays in an L1 cache
+SCAN = 4 << 10  # the same of a scan, which waits for itself besides
 LAST_CACHE = 32 << 20  # bytes
 
 
@@ -60,3 +62,24 @@ def ask_ahead(emitter: Emitter, plan: Schedule) -> None:
     for line, (pointer, place) in zip(loads, places):
         soon = re.sub(rf"\b{axis}\b", "g", place)
         emitter.w(f"prefetch(at({pointer}, {soon} + {AHEAD // line.dtype.itemsize}{lines}))")
+
+
+def asked_scan(
+    emitter: Emitter, plan: Schedule, stores: list[Store], last: str, element: Callable[[], None]
+) -> bool:
+    """Write the loop of a scan along one long row, which asks for what it reads and stores soon."""
+    (axis,), w = plan.reduced, emitter.w
+    places = [(x.buffer, x.index) for x in plan.body.lines if follows(x, plan)]
+    places += [(s.buffer, s.index) for s in stores if not s.data]
+    size = sum(buffer.dtype.itemsize for buffer, _ in places if buffer)
+    if plan.outer or plan.body.extents[axis] * size <= LAST_CACHE:
+        return False
+    with w.block(f"for g in range(0, {last}, LANES):"):
+        for buffer, index in places:
+            assert buffer is not None and index is not None
+            pointer, place = emitter.address(buffer, index)
+            soon = re.sub(rf"\b{axis}\b", "g", place)
+            w(f"prefetch(at({pointer}, {soon} + {SCAN // buffer.dtype.itemsize}))")
+        with w.block(f"for {axis} in range(g, min(g + LANES, {last})):"):
+            element()
+    return True

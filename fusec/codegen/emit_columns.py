@@ -29,9 +29,8 @@ from functools import partial
 
 from fusec.codegen.emit import KernelSource, loaded, pair, stored
 from fusec.codegen.emit_quotients import ROWS
-from fusec.codegen.emit_rows import BLOCK, LANES
 from fusec.codegen.emit_spans import SpanEmitter
-from fusec.codegen.loops import Buffer, Fold, Line, closure, operands, ordered
+from fusec.codegen.loops import BLOCK, LANES, Buffer, Fold, Line, closure, operands, ordered
 from fusec.codegen.schedule import Schedule, inner_stores, row_stores, stage_targets
 from fusec.ops.registry import MEDIUM
 

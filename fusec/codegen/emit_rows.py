@@ -23,11 +23,12 @@ Few long rows are split: one kernel fills the partial results of all blocks, a s
 from functools import partial
 
 from fusec.codegen.emit import KernelSource, cell, loaded, pair, stored
-from fusec.codegen.emit_ahead import ask_ahead
+from fusec.codegen.emit_ahead import ask_ahead, asked_scan
 from fusec.codegen.emit_gathers import Gathers
 from fusec.codegen.emit_loop import LoopEmitter
 from fusec.codegen.emit_spans import SpanEmitter
-from fusec.codegen.loops import Buffer, Fold, Line, closure
+from fusec.codegen.emit_streams import streamed, streams
+from fusec.codegen.loops import BLOCK, LANES, Buffer, Fold, Line, closure
 from fusec.codegen.schedule import (
     Schedule,
     count_in_32_bits,
@@ -39,8 +40,6 @@ from fusec.ir.aval import short
 from fusec.ops.registry import COSTLY, OPS
 from fusec.passes.access import keeps, var
 
-BLOCK = 256  # elements of one fold; the order of every reduction depends on it
-LANES = 32  # partial results of a block
 GROUP = 16  # blocks that one row of a split reduction folds
 
 
@@ -347,7 +346,9 @@ class RowEmitter(SpanEmitter):
         last = f"{first} + {count}" if first != "0" else count
         if not outer:
             element = None if cut else partial(self.element, targets, stage, fills, keep)
-            Gathers(self).write(first, last, element, self.spans)
+            part = first != "0" or cut or fills or keep
+            if part or not self.outgrown(stage, last, targets):
+                Gathers(self).write(first, last, element, self.spans)
             return
         w(f"done = {first}")
         w(f"stop_at = {last}")
@@ -358,6 +359,20 @@ class RowEmitter(SpanEmitter):
             w(f"run = min({self.size(axis)} - begin, stop_at - done)")
             self.spans("begin", "begin + run")
             w("done += run")
+
+    def outgrown(self, stage: int, last: str, targets: list[Line]) -> bool:
+        """Write the loop over a row whose results outgrow the caches, if they do."""
+        need = closure(targets, {*self.known})
+        stores = inner_stores(self.plan, stage)
+        element = partial(self.element, targets, stage, [], [])
+        if any(x.data for x in need):
+            return False
+        if any(x.kind == "scan" for x in need):
+            return asked_scan(self, self.plan, stores, last, element)
+        past = streams(self, stores=stores)
+        if past:
+            streamed(self, past, "0", last, element)
+        return bool(past)
 
     def element(self, targets: list[Line], stage: int, fills: list[Fold], keep: list[Line]) -> None:
         self.inner(stage, targets)
@@ -370,7 +385,7 @@ class RowEmitter(SpanEmitter):
         self.stores(stage, inner=True)
         if self.few:
             self.w(f"one_by_one({self.plan.reduced[-1]})")
-        elif not self.lone:
+        elif not self.lone and not self.gathered:
             self.interleave(targets, self.plan.reduced[-1])
 
 

@@ -1,15 +1,15 @@
 """Loops whose results outgrow the caches store them past these (see ``streams``)."""
 
+import sys
 from collections.abc import Callable
 
 from fusec.codegen.emit import cell
 from fusec.codegen.emit_loop import LoopEmitter
-from fusec.codegen.emit_rows import LANES
-from fusec.codegen.loops import Buffer, Line, Store, closure
+from fusec.codegen.loops import LANES, Buffer, Line, Store, closure
 from fusec.codegen.schedule import all_lines, inner_stores, is_inner
 from fusec.ops.registry import COSTLY
 
-LAST_CACHE = 32 << 20  # bytes
+LAST_CACHE = 40 << 20  # bytes that one of 32 MB still has use for
 LINE = 64  # bytes
 SHORT = 512  # elements of a loop in which what stands before a line would show
 
@@ -43,7 +43,14 @@ def moved(emitter: LoopEmitter, stores: list[Store]) -> int:
         assert buffer is not None and index is not None
         elements = emitter.count(index.variables())
         spans.setdefault(buffer, []).append((index.const, index.const + elements))
-    return sum(_covered(found) * buffer.dtype.itemsize for buffer, found in spans.items())
+    return sum(
+        min(_covered(found), _elements(buffer)) * buffer.dtype.itemsize
+        for buffer, found in spans.items()
+    )
+
+
+def _elements(buffer: Buffer) -> int:
+    return sys.maxsize if buffer.node is None else buffer.node.aval.size
 
 
 def _covered(spans: list[tuple[int, int]]) -> int:

@@ -26,8 +26,7 @@ from math import prod
 
 from fusec.codegen.emit import KernelSource, loaded, stored
 from fusec.codegen.emit_columns import STRIPS, WIDE, ColumnEmitter, whole_lanes
-from fusec.codegen.emit_rows import BLOCK, LANES
-from fusec.codegen.loops import Fold, Line, closure, operands
+from fusec.codegen.loops import BLOCK, LANES, Fold, Line, closure, operands
 from fusec.codegen.schedule import Schedule, inner_stores, one_loop, stage_targets
 from fusec.passes.groups import FEW_ROWS
 

@@ -28,9 +28,8 @@ from numba.core import types
 
 from fusec.codegen.floats import ignore, propagate
 from fusec.codegen.intrinsic import foreign, intrinsic, join, names_of, value_type
+from fusec.codegen.loops import BLOCK, LANES
 
-BLOCK = 256
-LANES = 32
 KINDS = "fold", "tree", "row"
 
 _I64, _I32, _I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)

@@ -29,8 +29,9 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from fusec.codegen.folds import FOLDS, LANES, halves, load, scalar
+from fusec.codegen.folds import FOLDS, halves, load, scalar
 from fusec.codegen.intrinsic import intrinsic, names_of
+from fusec.codegen.loops import LANES
 from fusec.codegen.pointers import array_type
 
 _I1 = ir.IntType(1)

@@ -16,6 +16,10 @@ from fusec.passes.access import ZERO, Data, Extents, Index, bounds, make, rejoin
 
 TURN = "turn"
 """The loop variable that counts the rounds of a recurrence, in which each waits for the last."""
+BLOCK = 256
+"""Elements of one fold; the order of every reduction depends on it."""
+LANES = 32
+"""Partial results of a block."""
 
 
 @dataclass(eq=False)

@@ -8,8 +8,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.np import numpy_support
 
-from fusec.codegen.folds import LANES
 from fusec.codegen.intrinsic import intrinsic, names_of, value_type
+from fusec.codegen.loops import LANES
 
 _I32, _I64, _WIDE = ir.IntType(32), ir.IntType(64), ir.DoubleType()
 CACHE_LINE = 64  # bytes

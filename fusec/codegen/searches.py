@@ -6,8 +6,9 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from fusec.codegen.folds import LANES, Loop, below, internal, load, load_some, pick, real
+from fusec.codegen.folds import Loop, below, internal, load, load_some, pick, real
 from fusec.codegen.intrinsic import intrinsic, names_of
+from fusec.codegen.loops import LANES
 
 _I64, _I32, _I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 

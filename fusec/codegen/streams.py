@@ -20,8 +20,9 @@ from llvmlite import ir
 from numba.core import types
 
 from fusec.codegen.emit_streams import LINE
-from fusec.codegen.folds import LANES, load, scalar
+from fusec.codegen.folds import load, scalar
 from fusec.codegen.intrinsic import foreign, intrinsic, names_of
+from fusec.codegen.loops import LANES
 from fusec.codegen.pointers import array_type
 from fusec.codegen.target import host
 
