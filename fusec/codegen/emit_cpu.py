@@ -5,9 +5,10 @@ import numpy as np
 from fusec.codegen.emit import GRAIN_NS, KernelSource
 from fusec.codegen.emit_batches import BatchEmitter, divides_saved, waits
 from fusec.codegen.emit_columns import ColumnEmitter
+from fusec.codegen.emit_finish import FinishEmitter
 from fusec.codegen.emit_map import MapEmitter
 from fusec.codegen.emit_recur import RoundsEmitter
-from fusec.codegen.emit_rows import FinishEmitter, RowEmitter
+from fusec.codegen.emit_rows import RowEmitter
 from fusec.codegen.emit_scans import ScanEmitter, side_by_side
 from fusec.codegen.emit_scatter import emit_scatter
 from fusec.codegen.emit_tables import ColumnFinishEmitter, NarrowEmitter, long_strips, narrow

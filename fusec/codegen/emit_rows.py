@@ -1,4 +1,4 @@
-"""Row programs, and the second kernel of reductions that are split.
+"""Row programs.
 
 One loop over the row for each stage. A block of 256 elements is folded in a fixed order: from
 memory or, where the elements are cheap to compute, in the loop that computes them (see ``lanes``).
@@ -17,7 +17,8 @@ The blocks are combined by a pairwise tree. A log-sum-exp::
 A reduction that finds the first place of something (the second half of an argmax) ends with the
 block where it is.
 
-Few long rows are split: one kernel fills the partial results of all blocks, a second one finishes.
+Few long rows are split: one kernel fills the partial results of all blocks, a second one
+(``emit_finish``) combines them.
 """
 
 from functools import partial
@@ -25,7 +26,6 @@ from functools import partial
 from fusec.codegen.emit import KernelSource, cell, loaded, pair, stored
 from fusec.codegen.emit_ahead import ask_ahead, asked_scan
 from fusec.codegen.emit_gathers import Gathers
-from fusec.codegen.emit_loop import LoopEmitter
 from fusec.codegen.emit_spans import SpanEmitter
 from fusec.codegen.emit_streams import streamed, streams
 from fusec.codegen.loops import BLOCK, LANES, Buffer, Fold, Line, closure
@@ -387,29 +387,3 @@ class RowEmitter(SpanEmitter):
             self.w(f"one_by_one({self.plan.reduced[-1]})")
         elif not self.lone and not self.gathered:
             self.interleave(targets, self.plan.reduced[-1])
-
-
-class FinishEmitter(LoopEmitter):
-    """The second kernel of a split reduction: trees over the blocks, then values of the row."""
-
-    def __init__(self, plan: Schedule, partials: dict[Fold, Buffer]) -> None:
-        super().__init__(plan)
-        self.partials = partials
-
-    def emit(self) -> KernelSource:
-        kept = [*self.plan.outer, *([self.plan.column] if self.plan.column else [])]
-        length = self.count(self.plan.reduced)
-        self.invariants()
-        blocks = self.int_arg("blocks", -(-length // BLOCK))
-        for name in kept:
-            self.size(name)
-        with self.w.block("for kept in range(start, stop):"):
-            self.rows(kept, "kept")
-            for fold, buffer in self.partials.items():
-                pointer = self.pointer(buffer, 0).name
-                text = f"tree_{fold.op}(at({pointer}, kept * {blocks}), {blocks})"
-                self.w(f"{fold.result.name} = {loaded(fold.result.dtype, text)}")
-            self.outside({*self.plan.reduced})
-            for stage in range(self.plan.stages):
-                self.stores(stage, inner=False)
-        return self.finish("finish", self.count(kept), 10.0 * length / BLOCK)

@@ -178,14 +178,15 @@ class Val:
     def __abs__(self) -> "Val":
         return self.intrinsic("llvm.fabs")
 
-    def intrinsic(self, name: str) -> "Val":
-        """A unary LLVM intrinsic that is one instruction everywhere."""
-        kind = ir.FunctionType(self.v.type, [self.v.type])
+    def intrinsic(self, name: str, *others: "Val | Number") -> "Val":
+        """An intrinsic of LLVM's that is one instruction everywhere."""
+        given = [self.v, *[self._with(o) for o in others]]
+        kind = ir.FunctionType(self.v.type, [v.type for v in given])
         lanes = getattr(self.v.type, "count", "")
         symbol = f"{name}.{f'v{lanes}' if lanes else ''}{self.kind.name}"
         known = self.b.module.globals.get(symbol)
         function = known or ir.Function(self.b.module, kind, symbol)
-        return Val(self.b, self.b.call(function, [self.v]))
+        return Val(self.b, self.b.call(function, given))
 
     def bits(self) -> "Val":
         """A real as an integer of its width."""
@@ -214,7 +215,7 @@ class Val:
 
 def fma(a: Val, b: "Val | Number", c: "Val | Number") -> Val:
     """a * b + c with one rounding."""
-    return Val(a.b, a.b.fma(a.v, a._with(b), a._with(c)))
+    return a.intrinsic("llvm.fma", b, c)
 
 
 def where(condition: Val, yes: "Val | Number", no: "Val | Number") -> Val:

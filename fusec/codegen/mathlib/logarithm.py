@@ -16,7 +16,7 @@ from fusec.codegen.mathlib.dsl import (
     polynomial,
     where,
 )
-from fusec.codegen.mathlib.instructions import split
+from fusec.codegen.mathlib.instructions import root, split
 
 # From here on log(2 x) replaces asinh and acosh: 1 / x**2 is below half an ULP.
 ASINH_LARGE = {"f32": 8192.0, "f64": 2.0**28}
@@ -115,7 +115,7 @@ def asinh(x: Val) -> Val:
     """log(1 + a + a**2 / (1 + sqrt(1 + a**2))) for a = |x|."""
     a = abs(x)
     z = a * a
-    y, y_low = fast_two_sum(a, z / (fma(a, a, 1.0).intrinsic("llvm.sqrt") + 1.0))
+    y, y_low = fast_two_sum(a, z / (root(fma(a, a, 1.0)) + 1.0))
     u, low = one_plus(y)
     large = a > ASINH_LARGE[x.kind.name]
     high = where(large, a, u)
@@ -125,9 +125,9 @@ def asinh(x: Val) -> Val:
 def acosh(x: Val) -> Val:
     """log(1 + t + sqrt(2 t + t**2)) for t = x - 1."""
     t = x - 1.0
-    root = fma(t, t, t + t).intrinsic("llvm.sqrt")
-    y = root + t
-    y_low = (root - y) + t
+    r = root(fma(t, t, t + t))
+    y = r + t
+    y_low = (r - y) + t
     u, low = one_plus(y)
     large = x > ASINH_LARGE[x.kind.name]
     high = where(large, x, u)

@@ -20,7 +20,7 @@ from fusec.codegen.mathlib.dsl import (
     where,
 )
 from fusec.codegen.mathlib.exponential import EXP2_MOST, exp2_parts
-from fusec.codegen.mathlib.instructions import exponential, kept, split
+from fusec.codegen.mathlib.instructions import exponential, kept, root, split
 
 
 def _log2_of_sum(x: Val) -> tuple[Val, Val]:
@@ -228,5 +228,5 @@ def hypot(x: Val, y: Val) -> Val:
     scale = where(down, x.const(1.0 / step), where(up, x.const(step), 1.0))
     back = where(down, x.const(step), where(up, x.const(1.0 / step), 1.0))
     big, small = big * scale, small * scale
-    h = fma(big, big, small * small).intrinsic("llvm.sqrt") * back
+    h = root(fma(big, big, small * small)) * back
     return where((a == INF) | (b == INF), INF, h)

@@ -2,11 +2,12 @@
 
 from fusec.codegen.mathlib import dsl
 from fusec.codegen.mathlib.dsl import Val
+from fusec.codegen.mathlib.instructions import root
 
 
 def sqrt(x: Val) -> Val:
     """The square root, correctly rounded."""
-    return x.intrinsic("llvm.sqrt")
+    return root(x)
 
 
 def rint(x: Val) -> Val:
