@@ -85,7 +85,8 @@ def _step_text(
             return f"loop   {', '.join([names[k] for k in step.outputs])} = {step.loop}({args})"
         return f"{'view' if step.view else 'call'}   {made} = {step.name}({args})"
     kernel = kernels[step.kernel.name]
-    used = ", ".join(dict.fromkeys([names[k] for k, _ in step.arguments]))
+    slots_used = sorted([k for k, _ in step.arguments], key=lambda k: k in step.writes)
+    used = ", ".join(dict.fromkeys([names[k] for k in slots_used]))
     chain = step.chain
     last = chain is None or step is chain.parts[-1]
     after = "" if last else f", {chain.each} at a time for {chain.parts[-1].kernel.name}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fusec
-from fusec.codegen import emit_recur, emit_streams, emit_tiles
+from fusec.codegen import emit_ahead, emit_recur, emit_streams, emit_tiles
 
 LENGTHS = (512, 513, 600, 1000, 1024, 4097)
 
@@ -198,6 +198,37 @@ def test_all_threads_see_what_was_stored():
         found = jitted(x)
         for a, b in zip(found, f(x)):
             np.testing.assert_allclose(a, b)
+
+
+def _asks(f, *args):
+    return "prefetch(" in "".join(k.source for k in fusec.jit(f).lower(*args).kernels)
+
+
+@pytest.mark.parametrize("length", [127, 128, 129, 191, 192, 1000])
+@pytest.mark.parametrize("form", FORMS, ids=lambda f: f.__name__[1:])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i2"])
+def test_groups_that_ask_for_what_they_store_to(form, length, dtype, monkeypatch):
+    """Where results stay in the caches: whole groups of lanes, and the elements behind them."""
+    monkeypatch.setattr(emit_streams, "LAST_CACHE", 1 << 40)
+    monkeypatch.setattr(emit_ahead, "CACHE", 0)
+    monkeypatch.setattr(emit_ahead, "SHORT", 16)
+    x = (np.random.default_rng(length).standard_normal(length) * 9).astype(dtype)
+    found, wanted = fusec.jit(form)(x), form(x)
+    for a, b in zip(*[r if type(r) is tuple else (r,) for r in (found, wanted)], strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_stored_is_asked_for_where_memory_takes_longer_than_computing(monkeypatch):
+    monkeypatch.setattr(emit_streams, "LAST_CACHE", 1 << 40)
+    large, small = (fusec.ShapeDtype((n,), "f8") for n in (100_000, 50_000))
+    line = lambda x: x * 2 + 1
+    assert _asks(line, large) and not _asks(line, small)
+    z = np.random.default_rng(1).standard_normal(140_002).view("c16")
+    np.testing.assert_array_equal(fusec.jit(line)(z.astype("c8")), line(z.astype("c8")))
+    np.testing.assert_array_equal(fusec.jit(line)(z), line(z))
+    for f in (np.exp, lambda x: np.add(x, 1, out=x), lambda x: x > 1):
+        assert not _asks(f, large)
 
 
 def test_only_what_outgrows_the_last_cache(monkeypatch):

@@ -1,4 +1,4 @@
-"""What a sum reads from beyond the L2 cache is asked for before.
+"""What sums read, and maps store to, from beyond the L1 cache is asked for before.
 
 Where lanes ``g`` of a block are added up, those 8 kB further on are on their way::
 
@@ -14,15 +14,25 @@ large arrays begin 16 bytes behind a border. Where they don't, two arrays arrive
 
 import re
 from collections.abc import Callable
+from itertools import product
 from math import prod
 
 from fusec.codegen.emit import Emitter
-from fusec.codegen.loops import Line, Store, closure
-from fusec.codegen.schedule import Schedule
+from fusec.codegen.emit_loop import LoopEmitter
+from fusec.codegen.emit_streams import moved
+from fusec.codegen.loops import LANES, Buffer, Line, Store, closure
+from fusec.codegen.schedule import Schedule, is_inner
+from fusec.ops.registry import COSTLY
+from fusec.passes.access import Index
 from fusec.passes.groups import CACHE
 
 AHEAD = 8 << 10  # bytes; what is asked for stays in an L1 cache
 SCAN = 4 << 10  # the same of a scan, which waits for itself besides
+STORES = 1 << 10  # the same of what is stored
+NEAR = 64 << 10  # bytes that no L1 cache holds
+CHEAP = 40  # additions an element may cost for memory to take longer
+SHORT = 128  # elements of a loop that are worth groups
+WIDE = 4  # bytes of an element, at least: a group is a line or more
 LAST_CACHE = 32 << 20  # bytes
 
 
@@ -46,8 +56,8 @@ def worth_asking(plan: Schedule, need: set[Line], loads: list[Line]) -> bool:
     sizes = [plan.body.extents[axis] for axis in (*plan.reduced, *plan.outer)]
     work = sum(x.cost for x in need if x.kind == "op") + len(plan.body.folds)
     light = not plan.outer and work < 3 * len(loads)
-    moved = prod(sizes) * sum(x.dtype.itemsize for x in loads)
-    return moved > (LAST_CACHE if light else CACHE)
+    size = prod(sizes) * sum(x.dtype.itemsize for x in loads)
+    return size > (LAST_CACHE if light else NEAR)
 
 
 def ask_ahead(emitter: Emitter, plan: Schedule) -> None:
@@ -64,6 +74,48 @@ def ask_ahead(emitter: Emitter, plan: Schedule) -> None:
         emitter.w(f"prefetch(at({pointer}, {soon} + {AHEAD // line.dtype.itemsize}{lines}))")
 
 
+def asked_stores(emitter: LoopEmitter, stores: list[Store]) -> list[Store]:
+    """The stores of a loop that moves more than L1 caches hold and computes little: it waits for
+    the lines that it stores to, which the processor does not ask for by itself."""
+    axis, body = emitter.vector_axis, emitter.body
+    need = closure([s.value for s in stores], {*emitter.known})
+    inner = [x for x in need if is_inner(x, emitter.plan)]
+    plain = all(x.kind in ("op", "load", "index", "size") and not x.data for x in inner)
+    cheap = all(x.cost < COSTLY for x in inner) and sum(x.cost for x in inner) < CHEAP
+    if not (plain and cheap) or body.extents[axis] < SHORT or moved(emitter, stores) <= CACHE:
+        return []
+    along = [s for s in stores if dict(s.index.terms).get(axis) == 1 and not s.data]
+    read = {x.buffer for x in inner}
+    return [s for s in along if s.buffer.dtype.itemsize >= WIDE and s.buffer not in read]
+
+
+def groups(
+    emitter: LoopEmitter, stores: list[Store], first: str, last: str, element: Callable[[], None]
+) -> None:
+    """Write a loop over groups of lanes that asks for the lines it stores to soon."""
+    w, axis, emitter.grouped = emitter.w, emitter.vector_axis, True
+    size = LANES * max(1, 8 // max(s.buffer.dtype.itemsize for s in stores))
+    with w.block(f"for g in range({first}, {last} - {size - 1}, {size}):"):
+        for store, k in product(stores, range(0, size, LANES)):
+            ahead = STORES + k * store.buffer.dtype.itemsize
+            _ask(emitter, axis, store.buffer, store.index, ahead)
+        with w.block(f"for k in range({size}):"):
+            w(f"{axis} = g + k")
+            element()
+            w("write_out(k)")
+    count = last if first == "0" else f"({last} - {first})"
+    with w.block(f"for {axis} in range({last} - ({count} & {size - 1}), {last}):"):
+        element()
+    emitter.grouped = False
+
+
+def _ask(emitter: Emitter, axis: str, buffer: Buffer, index: Index, nbytes: int) -> None:
+    """Ask for the lanes that stand so far behind those of group ``g``."""
+    pointer, place = emitter.address(buffer, index)
+    soon = re.sub(rf"\b{axis}\b", "g", place)
+    emitter.w(f"prefetch(at({pointer}, {soon} + {nbytes // buffer.dtype.itemsize}))")
+
+
 def asked_scan(
     emitter: Emitter, plan: Schedule, stores: list[Store], last: str, element: Callable[[], None]
 ) -> bool:
@@ -77,9 +129,7 @@ def asked_scan(
     with w.block(f"for g in range(0, {last}, LANES):"):
         for buffer, index in places:
             assert buffer is not None and index is not None
-            pointer, place = emitter.address(buffer, index)
-            soon = re.sub(rf"\b{axis}\b", "g", place)
-            w(f"prefetch(at({pointer}, {soon} + {SCAN // buffer.dtype.itemsize}))")
+            _ask(emitter, axis, buffer, index, SCAN)
         with w.block(f"for {axis} in range(g, min(g + LANES, {last})):"):
             element()
     return True

@@ -18,7 +18,8 @@ class LoopEmitter(Emitter):
     inside: frozenset[Line] = frozenset()  # places of the loop that are in bounds, and their checks
     lone: frozenset[Line] = frozenset()  # numbers of the loop that are no part of a vector
     gathered: Mapping[Store, str] = {}  # stores of the loop whose lanes are gathered: where
-    streamed = False  # whether some of them go past the caches
+    grouped = False  # whether the loop is one over groups of elements, which says how it runs
+    streamed = False  # whether some of its stores go past the caches
 
     @property
     def nested(self) -> bool:

@@ -10,12 +10,13 @@ A map over one merged axis::
 from collections.abc import Callable
 
 from fusec.codegen.emit import KernelSource, loaded
+from fusec.codegen.emit_ahead import asked_stores, groups
 from fusec.codegen.emit_gathers import Gathers
 from fusec.codegen.emit_quotients import ROWS
 from fusec.codegen.emit_spans import SpanEmitter
 from fusec.codegen.emit_streams import streamed, streams
 from fusec.codegen.loops import Buffer, Line, Store, closure
-from fusec.codegen.schedule import all_lines, stage_targets
+from fusec.codegen.schedule import all_lines, inner_stores, stage_targets
 from fusec.ops.registry import COSTLY
 from fusec.passes.access import Index, make
 
@@ -135,13 +136,17 @@ class MapEmitter(SpanEmitter):
         return [] if self.few or self.far() else streams(self, self.most)
 
     def _plain(self, first: str, last: str) -> None:
+        fits = self.few or self.far() or self.most is not None  # a span, a row of a tile
+        if asked := [] if fits else asked_stores(self, inner_stores(self.plan, 0)):
+            groups(self, asked, first, last, self._element)
+            return
         with self.w.block(f"for {self.plan.reduced[0]} in range({first}, {last}):"):
             self._element()
 
     def _element(self) -> None:
         self.inner(0, stage_targets(self.plan, 0))
         self.stores(0, inner=True)
-        if self.lone or self.gathered:
+        if self.lone or self.grouped:
             return
         if self.few or self.far():
             self.w(f"one_by_one({self.plan.reduced[0]})")

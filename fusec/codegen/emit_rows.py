@@ -369,8 +369,7 @@ class RowEmitter(SpanEmitter):
             return False
         if any(x.kind == "scan" for x in need):
             return asked_scan(self, self.plan, stores, last, element)
-        past = streams(self, stores=stores)
-        if past:
+        if past := streams(self, stores=stores):
             streamed(self, past, "0", last, element)
         return bool(past)
 
@@ -385,5 +384,5 @@ class RowEmitter(SpanEmitter):
         self.stores(stage, inner=True)
         if self.few:
             self.w(f"one_by_one({self.plan.reduced[-1]})")
-        elif not self.lone and not self.gathered:
+        elif not self.lone and not self.grouped:
             self.interleave(targets, self.plan.reduced[-1])

@@ -70,7 +70,7 @@ def streamed(
     emitter: LoopEmitter, stores: list[Store], first: str, last: str, element: Callable[[], None]
 ) -> None:
     """A loop from ``first`` to ``last`` whose vectors are stored past the caches."""
-    w, axis, emitter.streamed = emitter.w, emitter.vector_axis, True
+    w, axis, emitter.streamed, emitter.grouped = emitter.w, emitter.vector_axis, True, True
     places = {s: emitter.address(s.buffer, s.index) for s in stores}
     lanes = {s: f"o_{s.buffer.name}_{k}" for k, s in enumerate(stores)}
     for store, name in lanes.items():
@@ -94,3 +94,4 @@ def streamed(
             w(f"stream(at({pointer}, {place}), {name})")
     with w.block(f"for {axis} in range({last} - (({last} - head) & {LANES - 1}), {last}):"):
         element()
+    emitter.grouped = False
