@@ -220,6 +220,12 @@ def test_what_follows_from_a_decision_is_no_other():
     assert jitted(X + 2, 5.0).shape == (5,)
 
 
+def test_types_of_extremes_are_decided_where_they_tell():
+    low = fusec.jit(lambda x: x / max(x.sum(), 1, 2.5)).lower(X)
+    assert (len(low.kernels), low.decisions) == (1, [])
+    assert len(fusec.jit(lambda x: max(x.sum(), 1, 2.5)).lower(X).decisions) == 1
+
+
 COUNTED = {
     "how-many": lambda x: (x * np.flatnonzero(x > 0).size, np.flatnonzero(x).size),
     "places": lambda x: (np.flatnonzero(x.reshape(1, -1) > 0).sum(), np.flatnonzero(x > 0).mean()),

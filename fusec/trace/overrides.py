@@ -7,6 +7,7 @@ each name that a traced function reads; it answers None for all others.
 import builtins
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -15,14 +16,14 @@ import numpy as np
 from fusec.errors import UnsupportedError
 from fusec.ir.aval import is_number
 from fusec.trace import create, flat, functions_shape, methods
-from fusec.trace.pynumbers import python_number, refuse_large, rounded, to_whole
+from fusec.trace.extremes import extreme
+from fusec.trace.pynumbers import python_number, rounded, to_whole
 from fusec.trace.scalars import PyScalar, is_instance, py_apply, sized, type_of
 from fusec.trace.selection import Selection
 from fusec.trace.session import Session
 from fusec.trace.table import BOOL, as_dtype, check, common_dtype, plain
 from fusec.trace.tracer import ROWS, Tracer, as_tracer, contains_traced, fresh
 from fusec.trace.tree import flatten
-from fusec.trace.ufuncs import weak_type
 
 Override = Callable[..., Any]
 LOUD = {"raise", "call", "log", "print"}  # of np.errstate
@@ -292,30 +293,6 @@ def _one_number(x: Tracer, kind: type) -> None:
         kind(np.zeros([min(n, 2) for n in x._like.shape], x.dtype))
 
 
-def _extreme(real: Any, ufunc: np.ufunc) -> Callable[[Session], Override]:
-    """``min`` and ``max``: a later argument wins only if it compares as better."""
-
-    def bind(session: Session) -> Override:
-        @functools.wraps(real)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            items = list(args[0]) if len(args) == 1 else list(args)
-            single = all(np.ndim(i) == 0 for i in items if type(i) is Tracer)
-            if kwargs or not single or not any(type(i) is Tracer for i in items):
-                return real(*args, **kwargs) if len(args) > 1 else real(items, **kwargs)
-            best = items[0]
-            for item in items[1:]:
-                refuse_large(session, real.__name__, (item, best))
-                chosen = np.where(ufunc(item, best), item, best)
-                weak = weak_type(item) and weak_type(best)
-                best = fresh(session, chosen.node, scalar=True)
-                best._storage.item = weak is not None
-            return best
-
-        return call
-
-    return bind
-
-
 def _sum(session: Session) -> Override:
     def call(iterable: Any, /, start: Any = 0) -> Any:
         if type(iterable) is not Tracer or iterable._like.ndim == 0 or not len(iterable):
@@ -371,8 +348,8 @@ _OVERRIDES: dict[str, Callable[[Session], Any]] = {
     "builtins.int": _bound(to_int),
     "builtins.bool": _bound(to_bool),
     "builtins.complex": _bound(to_complex),
-    "builtins.min": _extreme(builtins.min, np.less),
-    "builtins.max": _extreme(builtins.max, np.greater),
+    "builtins.min": extreme(builtins.min, operator.lt),
+    "builtins.max": extreme(builtins.max, operator.gt),
     "builtins.sum": _sum,
     "builtins.len": _len,
     "builtins.round": _round,

@@ -25,7 +25,7 @@ from fusec.trace.ufuncs import elementwise, weak_type
 _WIDE = {"b": "?", "f": "f8", "c": "c16"}
 _HIGH = 2**63
 _SAFE = 9.2e18  # below 2**63 by far more than what is rounded in float64
-_EXACT = 2**53  # ints up to here are float64
+EXACT = 2**53  # ints up to here are float64
 
 
 def python_number(x: Tracer) -> Tracer:
@@ -105,11 +105,12 @@ def _python_operator(name: str) -> Callable[..., Any]:
 def refuse_large(session: Session, name: str, pair: tuple[Any, ...]) -> None:
     """Python's ints have any size; what is an int here has 64 bits."""
     values = [x._value if type(x) is PyScalar else x for x in pair if type(x) is not Tracer]
-    most = _EXACT if name in (*_COMPARISONS, "truediv") else _HIGH
-    kinds = {weak_type(x) for x in pair}
+    most = EXACT if name in (*_COMPARISONS, "truediv") else _HIGH
     large = any(type(v) is int and not -most <= v < most for v in values)
-    known = kinds == {int} if name in _COMPARISONS else float in kinds
-    if len(pair) > 2 or (large and not known):
+    if large:
+        kinds = {weak_type(x) for x in pair}
+        large = kinds != {int} if name in _COMPARISONS else float not in kinds
+    if len(pair) > 2 or large:
         for x in pair:  # smaller ones have a plan of their own
             if type(x) is PyScalar:
                 x._concrete()
@@ -140,12 +141,12 @@ def _conditions(name: str, pair: tuple[Any, ...], result: Tracer) -> Iterator[Tr
         for x in pair:
             traced = type(x) is Tracer and x.dtype.kind == "i" and _bits(x.node) > 53
             if traced or (type(x) is PyScalar and weak_type(x) is int):
-                yield np.abs(_real(session, x)) < _EXACT
+                yield np.abs(_real(session, x)) < EXACT
 
 
 def _mixed(pair: tuple[Any, ...]) -> bool:
     """Whether an int is compared with a float that may be so large that ints are none."""
-    known = [x for x in pair if type(x) is float and (abs(x) <= _EXACT or not math.isfinite(x))]
+    known = [x for x in pair if type(x) is float and (abs(x) <= EXACT or not math.isfinite(x))]
     return {weak_type(x) for x in pair} == {int, float} and not known
 
 

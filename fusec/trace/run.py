@@ -25,6 +25,7 @@ from fusec.ir.aval import is_number
 from fusec.ir.graph import Graph, Node, toposort
 from fusec.trace import capture, indexing, ufuncs  # noqa: F401  (each completes a class)
 from fusec.trace.decisions import Decision, Way, after, checks_of, cut, looped, told
+from fusec.trace.extremes import settle
 from fusec.trace.guards import Guards
 from fusec.trace.scalars import NUMBERS, PyScalar, Recipe, compute, returned
 from fusec.trace.session import Retrace, Session, Source, Storage, escaped
@@ -272,6 +273,7 @@ def _argument(session: Session, k: int, leaf: Any, name: str) -> Any:
 def _close(session: Session, value: Any) -> Trace:
     """The graph of everything that leaves the function: results and changed arrays."""
     leaves, tree = flatten(value)
+    settle(leaves)
     outputs: list[Node] = []
     storages: dict[Storage, int] = {}
     results: list[Result] = []

@@ -50,7 +50,9 @@ class Storage:
     source: the param it belongs to, or None for memory the function made itself.
     """
 
-    __slots__ = ("item", "like", "node", "root", "source", "start", "version", "writeable")
+    __slots__ = (
+        "choice", "item", "like", "node", "root", "source", "start", "version", "writeable",
+    )  # fmt: skip
 
     def __init__(self, node: Node, like: np.ndarray, source: Source | None = None) -> None:
         self.node = self.start = node
@@ -59,6 +61,7 @@ class Storage:
         self.writeable = True
         self.version = 0
         self.item = False  # a Python number, weak among arrays, as float(x) and np.allclose give
+        self.choice: tuple[Any, dict[int, Any]] | None = None  # see ``extremes``
         # The tracer that is the array itself, not a view of it, as long as the function has it: a
         # cycle would keep all that is traced until Python's collector finds it.
         self.root: Callable[[], Any] = _gone

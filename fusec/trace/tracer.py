@@ -105,7 +105,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def __class__(self) -> type:  # type: ignore[override]
         if not self._scalar:
             return np.ndarray
-        dtype = self._like.dtype
+        dtype = self.dtype
         return PYTHON[dtype.kind] if self._storage.item else dtype.type
 
     @property
@@ -132,6 +132,10 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     @property
     def dtype(self) -> np.dtype:
+        if self._storage.choice is not None:
+            from fusec.trace.extremes import settle
+
+            settle([self])
         return self._like.dtype
 
     @property

@@ -3,14 +3,16 @@
 Python scalars are weak (NEP 50): ``float32 + 1.0`` is float32, ``uint8 + 300`` raises.
 """
 
+from contextlib import suppress
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from fusec.ir.aval import Aval
 from fusec.ir.graph import Node
-from fusec.ops.registry import BY_UFUNC, broadcast_shape, loop_dtypes, shown_shape
+from fusec.ops.registry import BY_UFUNC, DTypeError, broadcast_shape, loop_dtypes, shown_shape
 from fusec.trace.flags import is_writeable
 from fusec.trace.scalars import NUMBERS, PyScalar
 from fusec.trace.session import Session
@@ -23,7 +25,8 @@ COMPARISONS = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, n
 def weak_type(value: Any) -> type | None:
     """int, float, complex or bool when ``value`` is a Python number, traced or not."""
     if type(value) is Tracer:
-        return PYTHON[value.dtype.kind] if value._storage.item else None
+        kind = value.dtype.kind
+        return PYTHON[kind] if value._storage.item else None
     kind = type(value._value) if type(value) is PyScalar else type(value)
     return kind if kind in NUMBERS else None
 
@@ -71,6 +74,8 @@ def elementwise(
     operands = [
         v if type(v) is Tracer or weak_type(v) else as_tracer(session, v) for v in inputs
     ]
+    if any(type(v) is Tracer and v._storage.choice is not None for v in operands):
+        operands = _alike(ufunc, operands)
     loop = _loop(ufunc, operands, out, casting, dtype, signature)
     if ufunc in COMPARISONS:
         known = _out_of_range(session, ufunc, operands, loop)
@@ -85,6 +90,30 @@ def elementwise(
         like = k_like(result, tracers) if order == "K" else None
         return fresh(session, result, like, scalar=result.aval.ndim == 0)
     return store_out(session, result, out, where, tracers, casting)
+
+
+def _alike(ufunc: np.ufunc, operands: list[Any]) -> list[Any]:
+    """The operands; numbers that ``max`` gave stay undecided where each choice has one loop."""
+    kinds = [_choices(v) for v in operands]
+    with suppress(DTypeError):
+        if len({loop_dtypes(ufunc, _kinds(*given)) for given in product(*kinds)}) == 1:
+            return list(map(undecided, operands))
+    return operands
+
+
+def _choices(value: Any) -> list[Any]:
+    """What ``value`` may be to a loop: dtypes, and types of Python numbers."""
+    choice = value._storage.choice if type(value) is Tracer else None
+    return [weak_type(v) or v.dtype for v in (choice[1].values() if choice else [value])]
+
+
+def undecided(x: Any) -> Any:
+    """A number of several types as what they have in common, and as nothing else."""
+    if type(x) is not Tracer or x._storage.choice is None:
+        return x
+    made = fresh(x._session, x.node, scalar=True)
+    made._storage.item = x._storage.item
+    return made
 
 
 def _is_one(exponent: Aval, size: int) -> bool:
