@@ -242,6 +242,10 @@ for d in FLOATS:
         0.5, np.array([0.5], d), ulp=2)
     row(f"power-half-of-one-{d}", lambda x, y: (x**0.5, np.power(x, 0.5), y**0.5, x[()] ** 0.5),
         np.array(-0.0, d), np.array([-0.0], d))
+    for k in range(5):
+        row(f"power-half-of-number-{k}-{d}", lambda x, y: (x**0.5, np.power(x, 0.5), x**y, y**y,
+            np.power(x, y), x ** np.array(0.5), x**-0.5, float(x) ** 0.5, x[...] ** 0.5, 0.5**y),
+            np.array([-0.0, 0, -np.inf, np.inf, 4], d)[k], np.array(0.5, d)[()], ulp=2)
     row(f"power-special-{d}", lambda x, y: x**y, *pairs(v[:13]), ulp=4)
     row(f"pythagoras-{d}", lambda x: np.sin(x) ** 2 + np.cos(x) ** 2, ramp(d), rel=1e-6)
     row(f"divide-special-{d}", lambda x, y: (x / y, x * y, x + y, x - y), *pairs(v))
@@ -317,7 +321,8 @@ for dtype in ("f4", "f8", "i1", "f2"):
         "extremes-of-types": lambda x: (max(int(x[2]), 2.5), min(1.0, int(x[0])), max([x[3], 2]),
             x * min(int(x[1]), 2.5), max(bool(x[0]), 0), min(x[1], 2.5, int(x[0])),
             np.arange(3) * max(int(x[0]), x[2].item()), np.array([max(2, float(x[0]))]),
-            x / max(1, x[2]), max(int(x[2]), 2.5) // 2, type(max(x[0], 1)), max(int(x[1]) + 2**53, 2.0**53),
+            x / max(1, x[2]), max(int(x[2]), 2.5) // 2, type(max(x[0], 1)),
+            max(int(x[1]) + 2**53, 2.0**53),
         ),
         "list": lambda x: (x * sum([float(v) for v in x]), np.array([float(x[0]), 1])),
         "filled": lambda x: (np.full(2, float(x[0])), np.where(x > 1, float(x[0]), x)),

@@ -77,6 +77,8 @@ def _python_operator(name: str) -> Callable[..., Any]:
     bare = bare.removeprefix("r") if turned else bare
     if bare in _UFUNCS:
         plain = _direct(_UFUNCS[bare], plain, turned)
+    if bare == "pow":
+        plain = _power(plain, turned)
 
     def method(self: Tracer, *others: Any) -> Any:
         if repeats and self._scalar and isinstance(others[0], list | tuple):
@@ -190,6 +192,18 @@ def _direct(ufunc: np.ufunc, plain: Any, swaps: bool) -> Callable[..., Any]:
         if type(other) not in _OURS:
             return plain(self, other)
         return elementwise(self._session, ufunc, (other, self) if swaps else (self, other))
+
+    return method
+
+
+def _power(plain: Any, swaps: bool) -> Callable[..., Any]:
+    """``x ** y``; of two numbers it is C's ``pow``, and inf for the infinite ``x ** 0.5``."""
+
+    def method(self: Tracer, other: Any) -> Any:
+        if not (self._scalar and isinstance(other, (*NUMBERS, np.generic))):
+            return plain(self, other)
+        pair = (other, self) if swaps else (self, other)
+        return elementwise(self._session, np.power, pair, roots=False)
 
     return method
 

@@ -69,8 +69,12 @@ def elementwise(
     dtype: Any = None,
     order: str = "K",
     signature: Any = None,
+    roots: bool = True,
 ) -> Any:
-    """One elementwise ufunc call: cast the operands to the loop's dtypes and make the node."""
+    """One elementwise ufunc call: cast the operands to the loop's dtypes and make the node.
+
+    roots: whether an exponent that is 0.5 for all takes the root, as it does in ``np.power``.
+    """
     operands = [
         v if type(v) is Tracer or weak_type(v) else as_tracer(session, v) for v in inputs
     ]
@@ -83,8 +87,7 @@ def elementwise(
             return known
     nodes = [as_loop(session, v, t) for v, t in zip(operands, loop)]
     tracers = [v for v in operands if type(v) is Tracer]
-    one = ufunc is np.power and _is_one(nodes[1].aval, nodes[0].aval.size)
-    by_one = one and not all(t._scalar for t in tracers)
+    by_one = roots and ufunc is np.power and _is_one(nodes[1].aval, nodes[0].aval.size)
     result = session.make("scalar_power" if by_one else BY_UFUNC[ufunc], *nodes)
     if out is None and where is True:
         like = k_like(result, tracers) if order == "K" else None
