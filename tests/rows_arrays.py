@@ -326,6 +326,13 @@ for name, fn in {
     "convolve": lambda x: np.convolve(x, x[:3]),
     "piecewise": lambda x: np.piecewise(x, [x < 0, x >= 0], [-1, 1]),
     "apply-along-axis": lambda x: np.apply_along_axis(np.sum, 0, x.reshape(3, 4)),
+    "apply-along-axis-of-types": lambda x: [np.apply_along_axis(f, k, x[:6].reshape(2, 3))
+        for k in (0, 1)
+        for f in (lambda r: int(r[0]) if r[0] < 3 else r[:1], lambda r: r if r[0] > 2 else r > 1)],
+    "large-ints": lambda x: [f(v) for v in (x[0], int(x[0]), x.astype("u8")[0]) for f in (
+        lambda v: np.array([v, 10**19]), lambda v: np.array([v, -1, 2**63]) + 1,
+        lambda v: np.array([[2**63 + 1], [v]]), lambda v: np.full(2, 2**63) + v)],
+    "larger-int": lambda x: np.array([int(x[0]), 2**64]).dtype,
     "vectorize": lambda x: np.vectorize(lambda v: v + 1)(x),
     "nditer": lambda x: [float(v) * 2 for v in np.nditer(x)],
     "ndenumerate": lambda x: {k: v + 1 for k, v in np.ndenumerate(x.reshape(3, 4)[:2])},

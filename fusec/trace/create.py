@@ -111,8 +111,7 @@ def _filled(session: Session, shape: tuple[int, ...], value: Any, dtype: Any, or
     from fusec.trace.indexing import assigned
 
     if dtype is None:
-        kind = weak_type(value)
-        dtype = np.dtype(kind) if kind is not None else as_tracer(session, value).dtype
+        dtype = as_tracer(session, value).dtype if weak_type(value) is None else _own_dtype(value)
     sample = fresh(session, filled_node(session, shape, _checked(dtype)))
     value = copied(session, value)
     return _like_order(session, assigned(sample, value, shape), order, operand)
@@ -154,7 +153,7 @@ def array(session: Session, object: Any, dtype: Any = None, *, copy: Any = True,
     elif contains_traced(object) and type(object) is not PyScalar:
         made = fresh(session, _stacked(session, object, dtype))
     elif type(object) is PyScalar:
-        kind = np.dtype(dtype) if dtype is not None else np.dtype(weak_type(object))
+        kind = np.dtype(dtype) if dtype is not None else _own_dtype(object)
         made = fresh(session, as_element(session, object, kind))
     else:
         real = np.array(object, dtype=dtype, order=order)
@@ -183,14 +182,21 @@ def _leaves(value: Any) -> list[Any]:
     return [value]
 
 
+def _own_dtype(value: Any) -> np.dtype:
+    """The dtype that NumPy finds for one value: ints of 64 bits and more have others."""
+    if type(value) is Tracer:
+        return value.dtype
+    number = value._value if type(value) is PyScalar else value
+    if type(number) is int and not -(2**63) <= number < 2**63:
+        number = value._concrete() if type(value) is PyScalar else value
+        return _checked(np.asarray(number).dtype)
+    return np.dtype(weak_type(value) or np.asarray(value).dtype)
+
+
 def _stacked(session: Session, value: Any, dtype: Any) -> Node:
     """Nested sequences as one node: traced parts are stacked, the dtype is NumPy's common one."""
     if dtype is None:
-        samples = [
-            v if type(v) is Tracer else np.dtype(weak_type(v) or np.asarray(v).dtype)
-            for v in _leaves(value)
-        ]
-        dtype = np.result_type(*[s.dtype if type(s) is Tracer else s for s in samples])
+        dtype = np.result_type(*map(_own_dtype, _leaves(value)))
     return _stack(session, value, _checked(dtype))
 
 

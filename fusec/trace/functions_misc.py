@@ -283,7 +283,7 @@ def shares_memory(session: Session, a: Any, b: Any, /, max_work: Any = None) -> 
 @implements(np.apply_along_axis)
 def apply_along_axis(session: Session, func1d: Any, axis: Any, arr: Any, *args: Any,
                      **kwargs: Any) -> Tracer:
-    """``np.apply_along_axis``: the function is traced for each slice."""
+    """``np.apply_along_axis``: the function is traced for each slice, the first has the dtype."""
     x = as_tracer(session, arr)
     axis = normalize_axis_index(integers(axis), x._like.ndim)
     lines = np.moveaxis(x, axis, -1)
@@ -295,8 +295,9 @@ def apply_along_axis(session: Session, func1d: Any, axis: Any, arr: Any, *args: 
             "the function for whole arrays with an axis argument"
         )
     made = [as_tracer(session, func1d(lines[k], *args, **kwargs)) for k in np.ndindex(outer)]
-    whole = np.stack(made).reshape(outer + made[0]._like.shape)
-    inner = made[0]._like.ndim
+    first, inner = made[0], made[0]._like.ndim
+    rest = [np.broadcast_to(m, first._like.shape).astype(first.dtype) for m in made[1:]]
+    whole = np.stack([first, *rest]).reshape(outer + first._like.shape)
     order = list(range(axis)) + list(range(len(outer), len(outer) + inner)) + list(
         range(axis, len(outer)))
     return np.transpose(whole, order)
