@@ -30,6 +30,8 @@ for name, fn, *args in (
     ("floor", lambda x: x.__ifloordiv__(2), LINE), ("mod", lambda x: x.__imod__(2), LINE),
     ("read-only", lambda x: x.__iadd__(1), read_only(LINE)),
     ("broadcast", lambda x: x.__iadd__(1), np.broadcast_to(LINE, (3, 12))),
+    ("broadcast-arrays", lambda x, y: [np.broadcast_arrays(x, y, 1)[0].__iadd__(1),
+     np.broadcast_arrays(x, y[:, None])[1].__setitem__(1, 7)], LINE, LINE + 1),
     ("itself", lambda x: x.__iadd__(x), LINE), ("reversed", lambda x: x.__iadd__(x[::-1]), LINE),
     ("transpose", lambda x: x.__iadd__(x.T), ramp("f4", 4, 4)),
     ("overlapping-arguments", lambda x, y: x.__iadd__(y), LINE[1:], LINE[:-1]),

@@ -87,6 +87,13 @@ def _windows(x: Any, shape: Shape, axes: Shape, writeable: bool = False) -> Any:
     return np.lib.stride_tricks.sliding_window_view(x, shape, axes, writeable=writeable)
 
 
+def _broadcast_to(x: Any, shape: Shape, writeable: bool = False) -> Any:
+    """Read-only, or ``writeable`` as of ``np.broadcast_arrays``: NumPy warns of what is written."""
+    if writeable:
+        return np.broadcast_arrays(x, np.broadcast_to(0, shape))[0]
+    return np.broadcast_to(x, shape)
+
+
 def _infer_windows(x: Aval, shape: Shape, axes: Shape, writeable: bool = False) -> Aval:
     places = list(x.shape)
     for axis, n in zip(axes, shape):
@@ -245,7 +252,7 @@ reshape = _movement(
 )
 broadcast_to = _movement(
     "broadcast_to",
-    lambda x, shape: np.broadcast_to(x, shape),
+    _broadcast_to,
     lambda x, shape: Aval(broadcast_shape(x.shape, shape), x.dtype),
     (lambda g, y, x, shape: summed_to(g, x.shape),),
 )

@@ -63,7 +63,12 @@ class Flags:
 
 def is_writeable(x: "Tracer") -> bool:
     """Whether what ``x`` looks at may be written through it."""
-    return x._storage.writeable and not any(name == "broadcast_to" for name, _ in x._path)
+    broadcasts = [attrs for name, attrs in x._path if name == "broadcast_to"]
+    if not x._storage.writeable or any("writeable" not in attrs for attrs in broadcasts):
+        return False
+    if broadcasts:
+        raise UnsupportedError("what np.broadcast_arrays gave is written: NumPy runs and warns")
+    return True
 
 
 def set_writeable(x: "Tracer", value: Any) -> None:

@@ -9,7 +9,7 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from fusec.errors import UnsupportedError
 from fusec.ir.graph import Node
 from fusec.trace import views
-from fusec.trace.create import as_shape, triangle
+from fusec.trace.create import as_shape, asarray, triangle
 from fusec.trace.session import Session
 from fusec.trace.standin import copy_like, result_like, stand_in
 from fusec.trace.table import (
@@ -100,10 +100,12 @@ def broadcast_to(session: Session, array: Any, shape: Any, subok: bool = False) 
 @implements(np.broadcast_arrays)
 def broadcast_arrays(session: Session, *args: Any, subok: bool = False) -> tuple[Any, ...]:
     """``np.broadcast_arrays``."""
-    arrays = [as_tracer(session, a) for a in args]
+    arrays = [asarray(session, a) for a in args]
     shape = np.broadcast_shapes(*[x._like.shape for x in arrays])
-    same = all(x._like.shape == shape for x in arrays)
-    return tuple([x.view() if same else views.broadcast_to(x, shape) for x in arrays])
+    return tuple([
+        x if x._like.shape == shape else views.broadcast_to(x, shape, writeable=True)
+        for x in arrays
+    ])
 
 
 # -- joining --------------------------------------------------------------------------------------

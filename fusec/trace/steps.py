@@ -19,6 +19,8 @@ Step = tuple[str, dict[str, Any]]
 def apply_step(session: Session, node: Node, step: Step) -> Node:
     if step[0] == "gather":
         return session.make("gather", node, *step[1]["parts"], shape=step[1]["shape"])
+    if step[0] == "broadcast_to":
+        return session.broadcast(node, step[1]["shape"])
     return session.make(step[0], node, **step[1])
 
 
@@ -46,7 +48,7 @@ def undo_step(session: Session, whole: Node, step: Step, part: Node) -> Node:
     if name == "bitcast":
         return session.make("bitcast", part, dtype=whole.dtype)
     if attrs.get("writeable"):
-        raise UnsupportedError("windows that overlap are written: NumPy runs the function")
+        raise UnsupportedError("views that overlap are written: NumPy runs the function")
     raise ValueError("assignment destination is read-only")
 
 

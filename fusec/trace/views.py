@@ -112,10 +112,10 @@ def with_shape(x: Tracer, like: np.ndarray) -> Tracer:
     return x.step(like, ("reshape", {"shape": like.shape}), scalar=x._scalar)
 
 
-def broadcast_to(x: Tracer, shape: tuple[int, ...]) -> Tracer:
-    """``np.broadcast_to``: a read-only view."""
+def broadcast_to(x: Tracer, shape: tuple[int, ...], **writeable: bool) -> Tracer:
+    """``np.broadcast_to``: a read-only view, unless NumPy only warns of what is written."""
     like = np.broadcast_to(x._like, shape)
-    return x.step(like, ("broadcast_to", {"shape": like.shape}))
+    return x.step(like, ("broadcast_to", {"shape": like.shape, **writeable}))
 
 
 def part(x: Tracer, name: str) -> Tracer:
