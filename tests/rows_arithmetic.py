@@ -322,7 +322,7 @@ for dtype in ("f4", "f8", "i1", "f2"):
             x * min(int(x[1]), 2.5), max(bool(x[0]), 0), min(x[1], 2.5, int(x[0])),
             np.arange(3) * max(int(x[0]), x[2].item()), np.array([max(2, float(x[0]))]),
             x / max(1, x[2]), max(int(x[2]), 2.5) // 2, type(max(x[0], 1)),
-            max(int(x[1]) + 2**53, 2.0**53),
+            max(int(x[1]) + 2**53, 2.0**53), [max(v, 3) + 1 for v in x], x * (max(x[1], 1) * 2),
         ),
         "list": lambda x: (x * sum([float(v) for v in x]), np.array([float(x[0]), 1])),
         "filled": lambda x: (np.full(2, float(x[0])), np.where(x > 1, float(x[0]), x)),

@@ -92,7 +92,10 @@ def _python_operator(name: str) -> Callable[..., Any]:
         pair = (*others, self) if turned else (self, *others)
         if number:
             refuse_large(self._session, bare, pair)
+        undecided = [x._storage for x in pair if type(x) is Tracer and x._storage.choice]
         result = plain(self, *others)
+        if any(s.choice is None for s in undecided):  # it was decided on the way
+            return method(self, *others)
         if not number or type(result) is not Tracer:
             return result
         node, session = result.node, self._session
