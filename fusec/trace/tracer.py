@@ -85,7 +85,8 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     def view(self, *args: Any, **kwargs: Any) -> Any:
         given = [*args, *kwargs.values()]
-        if given in ([], [None], [np.ndarray]):
+        whole = given == [np.ndarray] and not isinstance(given[0], np.dtype)  # which equals "O"
+        if not given or whole:
             return Tracer(self._session, self._storage, self._path, self._like, self._scalar)
         from fusec.trace.views import with_dtype
 
