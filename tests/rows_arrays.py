@@ -350,6 +350,8 @@ row("emath-positive", lambda x: np.emath.sqrt(x), np.abs(LINE))
 row("bincount-as-promised", lambda i, w: (np.bincount(i, minlength=9), np.bincount(i, w, 9)),
     np.array([1, 5, 1, 0]), np.array([0.5, 1, 2, 4]), rel=1e-15)
 row("bincount-of-nothing", lambda i, w: np.bincount(i, w, 5), np.zeros(0, int), np.zeros(0))
+row("bincount-of-nothing-known", lambda w: np.bincount(np.array([], int), w, 1), np.zeros(0))
+row("add-at-nothing-known", lambda y: np.add.at(y, np.array([], int), y[:0]), np.ones(1))
 row("add-at-nothing-stacked", lambda x, y: np.add.at(y, np.stack([x, x + 1])[0].astype(int), 1),
     np.zeros(0), np.zeros(3))
 row("bincount-more", lambda i: np.bincount(i, minlength=2) * 2, np.array([1, 5, 1, 0], "u1"))

@@ -350,6 +350,8 @@ EDGES = {
     "floor": (np.floor, [0.0, 2.5], [0, 0]),
     "relu": (lambda x: np.maximum(x, 0) ** 2, [0.0, -1.0], [0, 0]),
     "empty": (np.sum, [], []),
+    "number-with-empty": (lambda x: np.append(x[2:] / x[0] - x[:1], x), [2.0, 3.0], [1, 1]),
+    "row-with-empty": (lambda x: x[None, 2:] * x[:, None] + x.sum(), [2.0, 3.0], [0, 0]),
 }
 
 

@@ -17,7 +17,7 @@ from fusec.errors import DerivativeError
 from fusec.ir.aval import Aval, kind_of
 from fusec.ir.graph import Node, toposort
 from fusec.ops.host import HostCall
-from fusec.ops.registry import NONDIFFERENTIABLE
+from fusec.ops.registry import NONDIFFERENTIABLE, broadcast_shape
 from fusec.ops.shape import summed_to
 from fusec.trace.session import Session
 from fusec.trace.tracer import fresh
@@ -182,7 +182,7 @@ class Sweep:
 def undone(session: Session, g: Node, aval: Aval) -> Node:
     """``g`` as a cotangent of something of ``aval``: summed to its shape, in its dtype."""
     if g.shape != aval.shape:
-        if g.aval.ndim < aval.ndim or g.aval.size < aval.size:
+        if broadcast_shape(g.shape, aval.shape) == aval.shape:
             g = session.broadcast(g, aval.shape)
         else:
             g = summed_to(fresh(session, g), aval.shape).node

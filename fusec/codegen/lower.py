@@ -194,7 +194,7 @@ class Lowering:
 
     def _const(self, node: Node, idx: Idx) -> Line:
         array = node.attrs["value"].value
-        if array.ndim and array.size > 1:
+        if array.size != 1:
             return self._load(node, idx)
         value = array.reshape(())
         if value.dtype == np.float64 and np.isfinite(value):  # what Numba takes a literal for
