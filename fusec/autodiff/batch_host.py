@@ -91,7 +91,7 @@ STACKED: dict[Any, Callable[..., Any]] = {
 )  # fmt: skip
 """All of their array arguments have the batch axis."""
 
-FIRST: dict[Any, Callable[..., Any]] = {np.interp: _stacked} | dict.fromkeys(
+FIRST: dict[Any, Callable[..., Any]] = {np.interp: _stacked, np.digitize: _stacked} | dict.fromkeys(
     (_F.fft, _F.ifft, _F.fft2, _F.ifft2, _F.fftn, _F.ifftn, _F.rfft, _F.irfft, _F.rfft2,
      _F.irfft2, _F.rfftn, _F.irfftn, _F.hfft, _F.ihfft, np.sort, np.argsort, np.partition,
      np.argpartition, np.median, np.nanmedian),
@@ -102,7 +102,8 @@ FIRST: dict[Any, Callable[..., Any]] = {np.interp: _stacked} | dict.fromkeys(
 """Only their first argument may differ between examples."""
 
 
-EACH = {np.searchsorted, np.bincount, np.correlate, np.interp, np.lexsort, np.polyfit, _L.lstsq}
+EACH = {np.searchsorted, np.bincount, np.correlate, np.digitize, np.interp, np.lexsort, np.polyfit,
+        _L.lstsq}  # fmt: skip
 """Called for each example, where no other form fits: as many calls of NumPy as examples."""
 
 
@@ -120,11 +121,11 @@ def batched_call(batch: Any, node: Node) -> list[Node]:
     ndim = max([i.aval.ndim for i in node.inputs])
     if call.source in STACKED:
         form, nodes = STACKED[call.source], [batch.front(i) for i in node.inputs]
-    elif call.source in FIRST and wide == [0]:
+    elif call.source in FIRST and wide == [0] and _leads(call, node):
         form, nodes = FIRST[call.source], [batch.at(i) for i in node.inputs]
     elif isinstance(call.source, np.ufunc) and call.source.signature is None:
         form, nodes = _stacked, [batch.aligned(i, ndim) for i in node.inputs]
-    elif call.source is np.searchsorted and call.bound(node.inputs)[0][0] not in batch.wide:
+    elif call.source is np.searchsorted and not _searched(call, node) & {*batch.wide}:
         form, nodes = _stacked, [batch.at(i) for i in node.inputs]
     elif batch.unroll or call.source in EACH:
         return _each(batch, node)
@@ -132,9 +133,18 @@ def batched_call(batch: Any, node: Node) -> list[Node]:
         raise _refused(call.full_name, node)
     traced = [fresh(session, n) for n in nodes]
     args, kwargs = call.bound(traced)
-    if call.source in FIRST and not (args and args[0] is traced[0]):
-        raise _refused(call.full_name, node)
     return [x.node for x in flatten(form(call.source, args, kwargs))[0]]
+
+
+def _leads(call: Any, node: Node) -> bool:
+    """Whether the first array is the first argument: a list of numbers may stand before it."""
+    args, _ = call.bound(node.inputs)
+    return bool(args) and args[0] is node.inputs[0]
+
+
+def _searched(call: Any, node: Node) -> set[Any]:
+    """The array, or the numbers of the list, in which ``np.searchsorted`` looks."""
+    return {*flatten(call.bound(node.inputs)[0][0])[0]}
 
 
 def _each(batch: Any, node: Node) -> list[Node]:
