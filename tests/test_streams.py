@@ -60,7 +60,11 @@ def _scaled(x):
     return (rows - low) / (high - low), rows < high
 
 
-FORMS = (_line, _two, _compared, _padded, _joined, _stencil, _root, _rows, _scaled)
+def _chosen(x):
+    return x[: len(x) // 3 * 3].reshape(3, -1)[np.array([2, 0, -1, 1])] * 2
+
+
+FORMS = (_line, _two, _compared, _padded, _joined, _stencil, _root, _rows, _scaled, _chosen)
 
 
 def _streams(f, *args):
@@ -237,15 +241,26 @@ def test_only_what_outgrows_the_last_cache(monkeypatch):
     assert not _streams(_line, small) and _streams(_line, large)
 
 
+def test_shorter_rows_where_each_begins_a_line(monkeypatch):
+    monkeypatch.setattr(emit_streams, "SHORT", 512)
+    f = fusec.jit(lambda x: x + np.arange(x.shape[1]))
+    for width, past in ((64, True), (128, True), (120, True), (100, False), (56, False)):
+        x = np.random.default_rng(width).standard_normal((300, width + 1))[:, 1:]
+        np.testing.assert_array_equal(f(x), f.__wrapped__(x))
+        assert _streams(f.__wrapped__, x) == past
+
+
 def test_what_a_loop_moves_is_counted_once(monkeypatch):
     """Rows of one array that a loop reads at several places, and neighbours in one row."""
-    x = fusec.ShapeDtype((8, 5000), "f8")
+    x, places = fusec.ShapeDtype((8, 5000), "f8"), fusec.ShapeDtype((20,), "i8")
     for f, nbytes in (
         (lambda x: np.stack([x[k] * 2 for k in range(8)]), 2 * 8 * 5000 * 8),
         (lambda x: x[0, :-2] + x[0, 1:-1] + x[0, 2:], (5000 + 4998) * 8),
         (lambda x: np.roll(x, (1, 2), (0, 1)), 2 * 8 * 5000 * 8),
         (lambda x: x - x.max(axis=1, keepdims=True), 2 * 8 * 5000 * 8),
+        (lambda x, i: x[i] * 2, (8 + 20) * 5000 * 8 + 20 * 8),  # at most all of x
     ):
         for most, past in ((nbytes - 1, True), (nbytes, False)):
             monkeypatch.setattr(emit_streams, "LAST_CACHE", most)
-            assert _streams(f, x) == past
+            given = (x, places)[: f.__code__.co_argcount]
+            assert _streams(f, *given) == past

@@ -11,6 +11,7 @@ from fusec.ops.registry import COSTLY
 
 LAST_CACHE = 40 << 20  # bytes that one of 32 MB still has use for
 LINE = 64  # bytes
+LINED = 64  # elements of a loop whose results are whole lines, at least
 SHORT = 512  # elements of a loop in which what stands before a line would show
 
 
@@ -27,7 +28,8 @@ def streams(
     need = closure([s.value for s in stores], {*emitter.known})
     dear = any(x.cost >= COSTLY for x in need if is_inner(x, emitter.plan) and x.kind != "scan")
     most = LAST_CACHE if most is None else most
-    if moved(emitter, stores) <= most or dear or body.extents[axis] < SHORT:
+    lined = all(_rows_begin_lines(s, axis) for s in stores)
+    if moved(emitter, stores) <= most or dear or body.extents[axis] < (LINED if lined else SHORT):
         return []
     read = {x.buffer for x in loads}
     plain = [s for s in stores if dict(s.index.terms).get(axis) == 1 and not s.data]
@@ -36,17 +38,25 @@ def streams(
 
 
 def moved(emitter: LoopEmitter, stores: list[Store]) -> int:
-    """Bytes that a loop reads and stores in all, at places that no data chooses."""
+    """Bytes that a loop reads and stores in all."""
     spans: dict[Buffer, list[tuple[int, int]]] = {}
-    places = [(x.buffer, x.index) for x in _loads(emitter)] + [(s.buffer, s.index) for s in stores]
-    for buffer, index in places:
+    for buffer, index, variables in [
+        *[(x.buffer, x.index, x.variables if x.data else None) for x in _loads(emitter)],
+        *[(s.buffer, s.index, None) for s in stores],
+    ]:
         assert buffer is not None and index is not None
-        elements = emitter.count(index.variables())
+        elements = emitter.count(index.variables() if variables is None else variables)
         spans.setdefault(buffer, []).append((index.const, index.const + elements))
     return sum(
         min(_covered(found), _elements(buffer)) * buffer.dtype.itemsize
         for buffer, found in spans.items()
     )
+
+
+def _rows_begin_lines(store: Store, axis: str) -> bool:
+    """Whether rows of a result that begins a cache line do so, too."""
+    steps = [c for atom, c in store.index.terms if atom != axis] + [store.index.const]
+    return all(c * store.buffer.dtype.itemsize % LINE == 0 for c in steps)
 
 
 def _elements(buffer: Buffer) -> int:
@@ -63,7 +73,7 @@ def _covered(spans: list[tuple[int, int]]) -> int:
 
 
 def _loads(emitter: LoopEmitter) -> list[Line]:
-    return [x for x in all_lines(emitter.body) if x.kind == "load" and not x.data]
+    return [x for x in all_lines(emitter.body) if x.kind == "load"]
 
 
 def streamed(
