@@ -218,7 +218,8 @@ class _Builder(Recurrences):
             if inside and fails(launch):
                 raise Overlap
             self.program.steps.append(launch)
-            if "stream(" in kernel.text and kernel.plan is not None:
+            alone = kernel.plan is not None and group.kind != "scatter"
+            if alone and "stream(" in kernel.text:
                 launch.near = self._near(group, layout)
 
     def _near(self, group: Group, layout: Layout) -> tuple[KernelSource, list[tuple[int, int]]]:
