@@ -1,6 +1,7 @@
 """Rows of `numpy_faithfulness.md` about values and dtypes: one element at a time."""
 
 import collections
+import fractions
 import math
 
 import numpy as np
@@ -323,7 +324,10 @@ for dtype in ("f4", "f8", "i1", "f2"):
             np.arange(3) * max(int(x[0]), x[2].item()), np.array([max(2, float(x[0]))]),
             x / max(1, x[2]), max(int(x[2]), 2.5) // 2, type(max(x[0], 1)),
             max(int(x[1]) + 2**53, 2.0**53), [max(v, 3) + 1 for v in x], x * (max(x[1], 1) * 2),
+            np.append(np.arange(2), max(int(x[0]), 0.5)), max(x[1], np.float16(0))[None],
+            min(x[1], 1, 2.5) / 2, divmod(min(x[1], 1), 2), max(x[0], fractions.Fraction(1, 2)),
         ),
+        "extreme-of-none": lambda x: min(x[0], None),
         "list": lambda x: (x * sum([float(v) for v in x]), np.array([float(x[0]), 1])),
         "filled": lambda x: (np.full(2, float(x[0])), np.where(x > 1, float(x[0]), x)),
         "in-place": lambda x: x.__setitem__(0, float(x.max())),

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from fusec.errors import ConcreteValueError, TracerBoolError
+from fusec.trace.extremes import settle
 from fusec.trace.scalars import sized
 from fusec.trace.session import Session
 from fusec.trace.tracer import Tracer, as_tracer, contains_traced
+from fusec.trace.tree import flatten
 from fusec.trace.ufuncs import weak_type
 
 UNFIT = (ConcreteValueError, TracerBoolError)
@@ -51,6 +53,7 @@ def covers(func: Any) -> bool:
 
 def call(session: Session, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Run the twin of ``func`` in ``session``."""
+    settle(flatten((args, kwargs))[0])
     before = getattr(_current, "session", None)
     _current.session = session
     ask, session.ask = session.ask, None  # NumPy decides on values of its own when it is called

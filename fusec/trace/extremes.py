@@ -13,6 +13,7 @@ import numpy as np
 
 from fusec.trace.decisions import decided
 from fusec.trace.pynumbers import EXACT, refuse_large
+from fusec.trace.scalars import NUMBERS, PyScalar
 from fusec.trace.session import Session
 from fusec.trace.tracer import Tracer, as_tracer, fresh
 from fusec.trace.ufuncs import undecided, weak_type
@@ -26,8 +27,7 @@ def extreme(real: Any, better: Callable[[Any, Any], Any]) -> Callable[[Session],
         @functools.wraps(real)
         def call(*args: Any, **kwargs: Any) -> Any:
             items = list(args[0]) if len(args) == 1 else list(args)
-            single = all(np.ndim(i) == 0 for i in items if type(i) is Tracer)
-            if kwargs or not single or not any(type(i) is Tracer for i in items):
+            if kwargs or not all(map(_is_number, items)) or Tracer not in map(type, items):
                 return real(*args, **kwargs) if len(args) > 1 else real(items, **kwargs)
             best = items[0]
             for item in items[1:]:
@@ -38,6 +38,11 @@ def extreme(real: Any, better: Callable[[Any, Any], Any]) -> Callable[[Session],
         return call
 
     return bind
+
+
+def _is_number(x: Any) -> bool:
+    plain = type(x) in (PyScalar, *NUMBERS) or isinstance(x, np.generic)
+    return x._scalar or x._like.ndim == 0 if type(x) is Tracer else plain
 
 
 def _plain(x: Any) -> Any:
@@ -91,4 +96,4 @@ def _settle(x: Tracer, which: Tracer, values: dict[int, Any]) -> None:
         chosen = as_tracer(session, value)
         storage.node, storage.like = chosen.node, chosen._like
         storage.item = weak_type(value) is not None
-        x._like, x._cache = chosen._like, None
+        x._sample, x._cache = chosen._like, None

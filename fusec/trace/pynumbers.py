@@ -57,7 +57,7 @@ def to_whole(x: Tracer) -> Tracer:
 
 def rounded(x: Tracer, digits: Any) -> Any:
     """``round(x, digits)``: of decimal digits where ``x`` is a Python number."""
-    if not x._storage.item:
+    if weak_type(x) is None:
         return np.round(x, digits)
     return python_number(host_call(x._session, round, (x, digits), {}))
 
@@ -229,7 +229,7 @@ for _name in ["neg", "pos", "abs", "invert", *_COMPARISONS]:
 
 def _divmod(first: Any, second: Any) -> Any:
     """As two operators where Python's own is meant."""
-    if _is_python(first) and _is_python(second):
+    if weak_type(first) and weak_type(second):
         return first // second, first % second
     return np.divmod(first, second)
 

@@ -32,7 +32,7 @@ PYTHON = {"b": bool, "i": int, "u": int, "f": float, "c": complex}
 class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     """A traced array (``scalar`` False) or NumPy scalar (``scalar`` True)."""
 
-    __slots__ = ("__weakref__", "_cache", "_like", "_path", "_scalar", "_session", "_storage")
+    __slots__ = ("__weakref__", "_cache", "_path", "_sample", "_scalar", "_session", "_storage")
     __array_priority__ = 1000
 
     def __init__(
@@ -46,16 +46,29 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         self._session = session
         self._storage = storage
         self._path = path
-        self._like = like
+        self._sample = like
         self._scalar = scalar
         self._cache: tuple[int, Node] | None = None
 
     # -- the graph behind it ------------------------------------------------------------------
 
+    def _settled(self) -> "Tracer":
+        """Itself, of the type it has: see ``extremes``."""
+        if self._storage.choice is not None:
+            from fusec.trace.extremes import settle
+
+            settle([self])
+        return self
+
+    @property
+    def _like(self) -> np.ndarray:
+        """NumPy's stand-in for it."""
+        return self._settled()._sample
+
     @property
     def node(self) -> Node:
         """The value now, as a node."""
-        storage = self._storage
+        storage = self._settled()._storage
         if not self._session.active:
             raise escaped(storage.node.loc)
         if not self._path:
@@ -124,7 +137,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
                 "with the desired shape."
             )
         self.made_here("shape")
-        self._path, self._like, self._cache = new._path, new._like, None
+        self._path, self._sample, self._cache = new._path, new._like, None
 
     def made_here(self, name: str) -> None:
         """Refuse to set what an argument tells about itself: the caller's own array has it."""
@@ -133,19 +146,11 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     @property
     def dtype(self) -> np.dtype:
-        if self._storage.choice is not None:
-            from fusec.trace.extremes import settle
-
-            settle([self])
         return self._like.dtype
 
     @property
     def size(self) -> int:
         return sized(self._like.size, self._session)
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        return self._like.strides
 
     @property
     def flags(self) -> Any:
@@ -167,6 +172,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         return root
 
     ndim = property(lambda self: self._like.ndim)
+    strides = property(lambda self: self._like.strides)
     itemsize = property(lambda self: self._like.itemsize)
     nbytes = property(lambda self: sized(self._like.nbytes, self._session))
 

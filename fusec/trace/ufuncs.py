@@ -96,10 +96,12 @@ def elementwise(
 
 
 def _alike(ufunc: np.ufunc, operands: list[Any]) -> list[Any]:
-    """The operands; numbers that ``max`` gave stay undecided where each choice has one loop."""
-    kinds = [_choices(v) for v in operands]
+    """The operands; numbers that ``max`` gave stay undecided where each choice has one loop, and
+    no choice is among Python numbers alone, whose operators give others."""
+    kinds = list(product(*map(_choices, operands)))
+    python = {all(isinstance(kind, type) for kind in given) for given in kinds}
     with suppress(DTypeError):
-        if len({loop_dtypes(ufunc, _kinds(*given)) for given in product(*kinds)}) == 1:
+        if len(python) == len({loop_dtypes(ufunc, _kinds(*given)) for given in kinds}) == 1:
             return list(map(undecided, operands))
     return operands
 
@@ -114,7 +116,7 @@ def undecided(x: Any) -> Any:
     """A number of several types as what they have in common, and as nothing else."""
     if type(x) is not Tracer or x._storage.choice is None:
         return x
-    made = fresh(x._session, x.node, scalar=True)
+    made = fresh(x._session, x._storage.node, scalar=True)
     made._storage.item = x._storage.item
     return made
 
