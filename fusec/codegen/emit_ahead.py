@@ -1,4 +1,4 @@
-"""What sums read, and maps store to, from beyond the L1 cache is asked for before.
+"""What sums read from beyond the L1 cache, and maps store to beyond the L2 cache, is asked for.
 
 Where lanes ``g`` of a block are added up, those 8 kB further on are on their way::
 
@@ -75,7 +75,7 @@ def ask_ahead(emitter: Emitter, plan: Schedule) -> None:
 
 
 def asked_stores(emitter: LoopEmitter, stores: list[Store]) -> list[Store]:
-    """The stores of a loop that moves more than L1 caches hold and computes little: it waits for
+    """The stores of a loop that moves more than L2 caches hold and computes little: it waits for
     the lines that it stores to, which the processor does not ask for by itself."""
     axis, body = emitter.vector_axis, emitter.body
     need = closure([s.value for s in stores], {*emitter.known})
