@@ -129,7 +129,8 @@ def _count_index(index: Any, n: Any) -> Any:
 
 def _check(value: Any, condition: Any) -> Any:
     if not np.all(condition):
-        raise ValueError("a checked condition does not hold")
+        text = "a checked condition does not hold"
+        raise ValueError(f"{text}: np.searchsorted under vmap or grad takes sorted tables only")
     return np.broadcast_arrays(value, condition)[0]
 
 

@@ -19,6 +19,7 @@ from fusec.trace import (  # noqa: F401  (each registers its functions)
     functions_nan,
     functions_pad,
     functions_reduce,
+    functions_search,
     functions_shape,
 )
 from fusec.trace.functions_index import of_constants
