@@ -68,7 +68,7 @@ def test_special_values():
 @pytest.mark.parametrize("length", [1, 31, 32, 33, 5000])
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i8"])
 def test_one_long_row_asks_for_what_comes(length, dtype, monkeypatch):
-    monkeypatch.setattr(emit_ahead, "LAST_CACHE", 0)
+    monkeypatch.setattr(emit_ahead, "LONG", 0)
     x = (np.random.default_rng(length).standard_normal(length) * 9).astype(dtype)
     for f in (np.cumsum, lambda x: np.cumsum(x[::-1] * 2)[::-1], lambda x: x * np.cumprod(x / 8)):
         np.testing.assert_array_equal(fusec.jit(f)(x), f(x))

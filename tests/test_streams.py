@@ -223,7 +223,7 @@ def test_groups_that_ask_for_what_they_store_to(form, length, dtype, monkeypatch
     """Where results stay in the caches: whole groups of lanes, and the elements behind them."""
     monkeypatch.setattr(emit_streams, "LAST_CACHE", 1 << 40)
     monkeypatch.setattr(emit_ahead, "CACHE", 0)
-    monkeypatch.setattr(emit_ahead, "SHORT", 16)
+    monkeypatch.setattr(emit_ahead, "LEAST", 16)
     x = (np.random.default_rng(length).standard_normal(length) * 9).astype(dtype)
     found, wanted = fusec.jit(form)(x), form(x)
     for a, b in zip(*[r if type(r) is tuple else (r,) for r in (found, wanted)], strict=True):

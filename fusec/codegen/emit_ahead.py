@@ -30,10 +30,10 @@ AHEAD = 8 << 10  # bytes; what is asked for stays in an L1 cache
 SCAN = 4 << 10  # the same of a scan, which waits for itself besides
 STORES = 1 << 10  # the same of what is stored
 NEAR = 64 << 10  # bytes that no L1 cache holds
-CHEAP = 40  # additions an element may cost for memory to take longer
-SHORT = 128  # elements of a loop that are worth groups
+CHEAP = 40  # cost of an element, in additions, from which on computing takes longer than memory
+LEAST = 128  # elements of a loop that are worth groups
 WIDE = 4  # bytes of an element, at least: a group is a line or more
-LAST_CACHE = 32 << 20  # bytes
+LONG = 32 << 20  # bytes of one row of which the processor asks too late
 
 
 def follows(line: Line, plan: Schedule) -> bool:
@@ -57,7 +57,7 @@ def worth_asking(plan: Schedule, need: set[Line], loads: list[Line]) -> bool:
     work = sum(x.cost for x in need if x.kind == "op") + len(plan.body.folds)
     light = not plan.outer and work < 3 * len(loads)
     size = prod(sizes) * sum(x.dtype.itemsize for x in loads)
-    return size > (LAST_CACHE if light else NEAR)
+    return size > (LONG if light else NEAR)
 
 
 def ask_ahead(emitter: Emitter, plan: Schedule) -> None:
@@ -82,7 +82,7 @@ def asked_stores(emitter: LoopEmitter, stores: list[Store]) -> list[Store]:
     inner = [x for x in need if is_inner(x, emitter.plan)]
     plain = all(x.kind in ("op", "load", "index", "size") and not x.data for x in inner)
     cheap = all(x.cost < COSTLY for x in inner) and sum(x.cost for x in inner) < CHEAP
-    if not (plain and cheap) or body.extents[axis] < SHORT or moved(emitter, stores) <= CACHE:
+    if not (plain and cheap) or body.extents[axis] < LEAST or moved(emitter, stores) <= CACHE:
         return []
     along = [s for s in stores if dict(s.index.terms).get(axis) == 1 and not s.data]
     read = {x.buffer for x in inner}
@@ -92,7 +92,15 @@ def asked_stores(emitter: LoopEmitter, stores: list[Store]) -> list[Store]:
 def groups(
     emitter: LoopEmitter, stores: list[Store], first: str, last: str, element: Callable[[], None]
 ) -> None:
-    """Write a loop over groups of lanes that asks for the lines it stores to soon."""
+    """Write a loop over groups of lanes that asks for the lines it stores to soon::
+
+    for g in range(start, stop - 31, 32):
+        prefetch(at(y0, g + 128))
+        for k in range(32):
+            i0 = g + k
+            y0[i0] = x0[i0] * c0
+            write_out(k)
+    """
     w, axis, emitter.grouped = emitter.w, emitter.vector_axis, True
     size = LANES * max(1, 8 // max(s.buffer.dtype.itemsize for s in stores))
     with w.block(f"for g in range({first}, {last} - {size - 1}, {size}):"):
@@ -119,12 +127,19 @@ def _ask(emitter: Emitter, axis: str, buffer: Buffer, index: Index, nbytes: int)
 def asked_scan(
     emitter: Emitter, plan: Schedule, stores: list[Store], last: str, element: Callable[[], None]
 ) -> bool:
-    """Write the loop of a scan along one long row, which asks for what it reads and stores soon."""
+    """Write the loop of a scan along one long row, which asks for what it reads and stores soon::
+
+    for g in range(0, n_i0, LANES):
+        prefetch(at(x0, g + 512))
+        prefetch(at(y0, g + 512))
+        for i0 in range(g, min(g + LANES, n_i0)):
+            ...
+    """
     (axis,), w = plan.reduced, emitter.w
     places = [(x.buffer, x.index) for x in plan.body.lines if follows(x, plan)]
     places += [(s.buffer, s.index) for s in stores if not s.data]
     size = sum(buffer.dtype.itemsize for buffer, _ in places if buffer)
-    if plan.outer or plan.body.extents[axis] * size <= LAST_CACHE:
+    if plan.outer or plan.body.extents[axis] * size <= LONG:
         return False
     with w.block(f"for g in range(0, {last}, LANES):"):
         for buffer, index in places:

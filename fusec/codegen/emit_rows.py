@@ -1,8 +1,8 @@
-"""Row programs.
+"""Row programs: one loop over the row for each stage.
 
-One loop over the row for each stage. A block of 256 elements is folded in a fixed order: from
-memory or, where the elements are cheap to compute, in the loop that computes them (see ``lanes``).
-The blocks are combined by a pairwise tree. A log-sum-exp::
+A block of 256 elements is folded in a fixed order: from memory or, where the elements are cheap to
+compute, in the loop that computes them (see ``lanes``). The blocks are combined by a pairwise tree.
+A log-sum-exp::
 
     for i0 in range(start, stop):
         r0 = row_max(at(x0, i0 * x0_s0), n_i1, p_r0)

@@ -9,7 +9,7 @@ from fusec.codegen.loops import LANES, Buffer, Line, Store, closure
 from fusec.codegen.schedule import all_lines, inner_stores, is_inner
 from fusec.ops.registry import COSTLY
 
-LAST_CACHE = 40 << 20  # bytes that one of 32 MB still has use for
+LAST_CACHE = 40 << 20  # bytes: a loop that moves less still gains from a cache of 32 MB
 LINE = 64  # bytes
 LINED = 64  # elements of a loop whose results are whole lines, at least
 SHORT = 512  # elements of a loop in which what stands before a line would show
@@ -38,7 +38,7 @@ def streams(
 
 
 def moved(emitter: LoopEmitter, stores: list[Store]) -> int:
-    """Bytes that a loop reads and stores in all."""
+    """Bytes that a loop reads and stores in all; of what data choose, all of an array at most."""
     spans: dict[Buffer, list[tuple[int, int]]] = {}
     for buffer, index, variables in [
         *[(x.buffer, x.index, x.variables if x.data else None) for x in _loads(emitter)],
