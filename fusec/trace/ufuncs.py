@@ -88,7 +88,10 @@ def elementwise(
     nodes = [as_loop(session, v, t) for v, t in zip(operands, loop)]
     tracers = [v for v in operands if type(v) is Tracer]
     by_one = roots and ufunc is np.power and _is_one(nodes[1].aval, nodes[0].aval.size)
-    result = session.make("scalar_power" if by_one else BY_UFUNC[ufunc], *nodes)
+    if not roots and _is_half(nodes[1]):
+        result = _power_of_half(session, nodes[0])
+    else:
+        result = session.make("scalar_power" if by_one else BY_UFUNC[ufunc], *nodes)
     if out is None and where is True:
         like = k_like(result, tracers) if order == "K" else None
         return fresh(session, result, like, scalar=result.aval.ndim == 0)
@@ -119,6 +122,19 @@ def undecided(x: Any) -> Any:
     made = fresh(x._session, x._storage.node, scalar=True)
     made._storage.item = x._storage.item
     return made
+
+
+def _is_half(exponent: Node) -> bool:
+    if exponent.op.name != "const" or exponent.dtype.kind != "f":
+        return False
+    return bool(np.all(exponent.attrs["value"].value == 0.5))
+
+
+def _power_of_half(session: Session, x: Node) -> Node:
+    """C's ``pow(x, 0.5)``: the root, but 0 of -0 and inf of -inf."""
+    zero, inf, least = [session.const(v, x.dtype) for v in (0.0, np.inf, -np.inf)]
+    root = session.make("add", session.make("sqrt", x), zero)
+    return session.make("where", session.make("equal", x, least), inf, root)
 
 
 def _is_one(exponent: Aval, size: int) -> bool:
