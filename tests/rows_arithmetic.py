@@ -243,7 +243,8 @@ for d in FLOATS:
         0.5, np.array([0.5], d), ulp=2)
     row(f"power-half-of-one-{d}", lambda x, y: (x**0.5, np.power(x, 0.5), y**0.5, x[()] ** 0.5),
         np.array(-0.0, d), np.array([-0.0], d))
-    row(f"roots-of-numbers-{d}", lambda x: [x[k] ** 0.5 for k in range(9)], ramp(d)[:9] ** 2 + 2)
+    row(f"roots-of-numbers-{d}", lambda x: [x[k] ** 0.5 for k in range(40)],
+        np.geomspace(1, 4, 40, dtype=d))
     for k in range(5):
         row(f"power-half-of-number-{k}-{d}", lambda x, y: (x**0.5, np.power(x, 0.5), x**y, y**y,
             np.power(x, y), x ** np.array(0.5), x**-0.5, float(x) ** 0.5, x[...] ** 0.5, 0.5**y),
