@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FUSEC = ROOT / "fusec"
 FUNCTION_LINES = 60
 FILE_LINES = 400
-LIBRARY_LINES = 32_823
+LIBRARY_LINES = 32_824
 SOURCES = sorted(p for d in ("fusec", "kernels") for p in (ROOT / d).rglob("*.py"))
 SKIPPED = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,

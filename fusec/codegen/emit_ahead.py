@@ -67,11 +67,10 @@ def ask_ahead(emitter: Emitter, plan: Schedule) -> None:
     if any(f.value.stage for f in plan.body.folds) or not worth_asking(plan, need, loads):
         return
     (axis,) = plan.reduced
-    places = [emitter.address(x.buffer, x.index) for x in loads if x.buffer and x.index]
-    lines = f" * crosses({places[0][0]})" if len(places) > 1 else ""
-    for line, (pointer, place) in zip(loads, places):
-        soon = re.sub(rf"\b{axis}\b", "g", place)
-        emitter.w(f"prefetch(at({pointer}, {soon} + {AHEAD // line.dtype.itemsize}{lines}))")
+    places = [(x.buffer, x.index) for x in loads if x.buffer and x.index]
+    times = f" * crosses({emitter.address(*places[0])[0]})" if len(places) > 1 else ""
+    for buffer, index in places:
+        _ask(emitter, axis, buffer, index, AHEAD, times)
 
 
 def asked_stores(emitter: LoopEmitter, stores: list[Store]) -> list[Store]:
@@ -117,11 +116,13 @@ def groups(
     emitter.grouped = False
 
 
-def _ask(emitter: Emitter, axis: str, buffer: Buffer, index: Index, nbytes: int) -> None:
-    """Ask for the lanes that stand so far behind those of group ``g``."""
+def _ask(
+    emitter: Emitter, axis: str, buffer: Buffer, index: Index, nbytes: int, times: str = ""
+) -> None:
+    """Ask for the lanes that stand so far behind those of group ``g``; times: a factor of that."""
     pointer, place = emitter.address(buffer, index)
     soon = re.sub(rf"\b{axis}\b", "g", place)
-    emitter.w(f"prefetch(at({pointer}, {soon} + {nbytes // buffer.dtype.itemsize}))")
+    emitter.w(f"prefetch(at({pointer}, {soon} + {nbytes // buffer.dtype.itemsize}{times}))")
 
 
 def asked_scan(
